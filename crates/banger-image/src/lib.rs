@@ -1,0 +1,6 @@
+//! Everything that turns bytes from outside into verified files to boot from:
+//! Debian's archive, kernels, initramfs archives, root file systems as ext4.
+//! Knows files and digests; knows no VM, no VMM and no daemon.
+#![forbid(unsafe_code)]
+
+pub mod progress;
