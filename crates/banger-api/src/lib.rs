@@ -1,1 +1,16 @@
-//! To be written.
+//! What the daemon and its clients say to each other, and the client that says it.
+//! Knows HTTP and JSON; knows no VMM, no store and no terminal.
+#![forbid(unsafe_code)]
+
+pub mod build;
+pub mod client;
+pub mod daemon;
+pub mod doctor;
+pub mod error;
+pub mod exec;
+pub mod image;
+pub mod kernel;
+pub mod places;
+pub mod progress;
+pub mod size;
+pub mod vm;

@@ -1,1 +1,9 @@
-//! To be written.
+//! What banger knows about machines: names, specifications, states, policies, the store and
+//! the tasks that own VMs. Acts on Linux only through the [`host::Host`] port.
+#![forbid(unsafe_code)]
+
+pub mod exec;
+pub mod host;
+pub mod host_error;
+pub mod name;
+pub mod spec;

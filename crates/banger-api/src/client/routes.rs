@@ -1,0 +1,248 @@
+//! The routes, by name.
+
+use bytes::Bytes;
+use futures_util::Stream;
+use http::Method;
+
+use super::{
+    BodyStream, Client, ClientError,
+    transport::{Payload, chunks},
+};
+use crate::{
+    daemon::DaemonStatus,
+    doctor::Check,
+    image::{Image, ImportImage, PullImage},
+    kernel::{AvailableKernel, ImportKernel, Kernel, PullKernel},
+    progress::Step,
+    vm::{CreateVm, DeleteVm, LogKind, LogQuery, StopVm, Vm},
+};
+
+impl Client {
+    pub async fn daemon(&self) -> Result<DaemonStatus, ClientError> {
+        self.document(Method::GET, "/v1/daemon", Payload::Empty)
+            .await
+    }
+
+    /// Asks the daemon to end; VMs go on.
+    pub async fn shutdown_daemon(&self) -> Result<(), ClientError> {
+        self.act(Method::POST, "/v1/daemon/shutdown", Payload::Empty)
+            .await
+    }
+
+    pub async fn openapi(&self) -> Result<serde_json::Value, ClientError> {
+        self.document(Method::GET, "/v1/openapi.json", Payload::Empty)
+            .await
+    }
+
+    pub async fn doctor(&self) -> Result<Vec<Check>, ClientError> {
+        self.document(Method::GET, "/v1/doctor", Payload::Empty)
+            .await
+    }
+
+    pub async fn vms(&self) -> Result<Vec<Vm>, ClientError> {
+        self.document(Method::GET, "/v1/vms", Payload::Empty).await
+    }
+
+    pub async fn vm(&self, target: &str) -> Result<Vm, ClientError> {
+        self.document(Method::GET, &vm_path(target, ""), Payload::Empty)
+            .await
+    }
+
+    /// Makes a VM, and starts it when asked to.
+    pub async fn create_vm(
+        &self,
+        request: &CreateVm,
+        on_step: impl FnMut(Step),
+    ) -> Result<Vm, ClientError> {
+        self.follow(Method::POST, "/v1/vms", Payload::json(request), on_step)
+            .await
+    }
+
+    pub async fn start_vm(
+        &self,
+        target: &str,
+        on_step: impl FnMut(Step),
+    ) -> Result<Vm, ClientError> {
+        self.follow(
+            Method::POST,
+            &vm_path(target, "/start"),
+            Payload::Empty,
+            on_step,
+        )
+        .await
+    }
+
+    /// Stops a VM gracefully. Carried through also when this future is dropped.
+    pub async fn stop_vm(&self, target: &str, request: &StopVm) -> Result<Vm, ClientError> {
+        self.document(
+            Method::POST,
+            &vm_path(target, "/stop"),
+            Payload::json(request),
+        )
+        .await
+    }
+
+    /// Deletes a VM. Carried through also when this future is dropped.
+    pub async fn delete_vm(&self, target: &str, query: DeleteVm) -> Result<(), ClientError> {
+        let path = format!("{}?force={}", vm_path(target, ""), query.force);
+        self.act(Method::DELETE, &path, Payload::Empty).await
+    }
+
+    /// A log's bytes; they come from the guest and may hold anything.
+    pub async fn vm_logs(&self, target: &str, query: LogQuery) -> Result<BodyStream, ClientError> {
+        let kind = match query.kind {
+            LogKind::Console => "console",
+            LogKind::Vmm => "vmm",
+        };
+        let path = format!(
+            "{}?kind={kind}&follow={}",
+            vm_path(target, "/logs"),
+            query.follow
+        );
+        let response = self.send(Method::GET, &path, Payload::Empty).await?;
+        Ok(chunks(response, format!("GET {path}")))
+    }
+
+    pub async fn images(&self) -> Result<Vec<Image>, ClientError> {
+        self.document(Method::GET, "/v1/images", Payload::Empty)
+            .await
+    }
+
+    pub async fn image(&self, name: &str) -> Result<Image, ClientError> {
+        self.document(Method::GET, &image_path(name, ""), Payload::Empty)
+            .await
+    }
+
+    pub async fn delete_image(&self, name: &str) -> Result<(), ClientError> {
+        self.act(Method::DELETE, &image_path(name, ""), Payload::Empty)
+            .await
+    }
+
+    /// Makes an image of a tar file that the daemon can read.
+    pub async fn import_image(
+        &self,
+        request: &ImportImage,
+        on_step: impl FnMut(Step),
+    ) -> Result<Image, ClientError> {
+        self.follow(
+            Method::POST,
+            "/v1/images/import",
+            Payload::json(request),
+            on_step,
+        )
+        .await
+    }
+
+    /// Makes an image of a tar that the client sends.
+    pub async fn upload_image(
+        &self,
+        name: &str,
+        tar: impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static,
+        on_step: impl FnMut(Step),
+    ) -> Result<Image, ClientError> {
+        let payload = Payload::Stream(Box::pin(tar));
+        self.follow(Method::PUT, &image_path(name, "/tar"), payload, on_step)
+            .await
+    }
+
+    /// Makes an image of the catalog.
+    pub async fn pull_image(
+        &self,
+        request: &PullImage,
+        on_step: impl FnMut(Step),
+    ) -> Result<Image, ClientError> {
+        self.follow(
+            Method::POST,
+            "/v1/images/pull",
+            Payload::json(request),
+            on_step,
+        )
+        .await
+    }
+
+    pub async fn kernels(&self) -> Result<Vec<Kernel>, ClientError> {
+        self.document(Method::GET, "/v1/kernels", Payload::Empty)
+            .await
+    }
+
+    pub async fn available_kernels(&self) -> Result<Vec<AvailableKernel>, ClientError> {
+        self.document(Method::GET, "/v1/kernels/available", Payload::Empty)
+            .await
+    }
+
+    pub async fn kernel(&self, name: &str) -> Result<Kernel, ClientError> {
+        self.document(Method::GET, &kernel_path(name), Payload::Empty)
+            .await
+    }
+
+    pub async fn delete_kernel(&self, name: &str) -> Result<(), ClientError> {
+        self.act(Method::DELETE, &kernel_path(name), Payload::Empty)
+            .await
+    }
+
+    pub async fn pull_kernel(
+        &self,
+        request: &PullKernel,
+        on_step: impl FnMut(Step),
+    ) -> Result<Kernel, ClientError> {
+        self.follow(
+            Method::POST,
+            "/v1/kernels/pull",
+            Payload::json(request),
+            on_step,
+        )
+        .await
+    }
+
+    pub async fn import_kernel(
+        &self,
+        request: &ImportKernel,
+        on_step: impl FnMut(Step),
+    ) -> Result<Kernel, ClientError> {
+        self.follow(
+            Method::POST,
+            "/v1/kernels/import",
+            Payload::json(request),
+            on_step,
+        )
+        .await
+    }
+}
+
+pub(super) fn vm_path(target: &str, rest: &str) -> String {
+    format!("/v1/vms/{}{rest}", segment(target))
+}
+
+fn image_path(name: &str, rest: &str) -> String {
+    format!("/v1/images/{}{rest}", segment(name))
+}
+
+fn kernel_path(name: &str) -> String {
+    format!("/v1/kernels/{}", segment(name))
+}
+
+/// Percent-encodes a path segment (RFC 3986): whatever was typed stays one segment.
+fn segment(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        // A segment of dots alone would be resolved away, so dots are encoded too.
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_typed_stays_one_segment() {
+        assert_eq!(vm_path("calm-otter", "/stop"), "/v1/vms/calm-otter/stop");
+        assert_eq!(vm_path("../images", ""), "/v1/vms/%2E%2E%2Fimages");
+        assert_eq!(image_path("ä?b", ""), "/v1/images/%C3%A4%3Fb");
+    }
+}

@@ -1,0 +1,159 @@
+//! VMs on the wire.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Where a VM is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum VmState {
+    /// Made, never started.
+    Created,
+    Starting,
+    Running,
+    Stopping,
+    Stopped,
+    /// The last act failed; `last_error` says how.
+    Error,
+}
+
+impl VmState {
+    /// The word that people and `--json` see.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// A VM as `list` and `show` give it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Vm {
+    /// 32 hexadecimal digits.
+    pub id: String,
+    pub name: String,
+    pub state: VmState,
+    pub image: String,
+    pub kernel: String,
+    pub vcpus: u32,
+    pub memory_bytes: u64,
+    /// Size of the VM's own disk; it costs what is written.
+    pub disk_bytes: u64,
+    /// `auto`, `agent`, `systemd` or a path.
+    pub init: String,
+    /// `user` or `none`.
+    pub network: String,
+    /// `qemu` or `firecracker`; absent before the first start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vmm: Option<String>,
+    /// `kvm` or `tcg`; absent before the first start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accelerator: Option<String>,
+    /// Why this VMM and accelerator were chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vmm_reason: Option<String>,
+    /// The VMM's process, while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    pub disk_path: String,
+    pub console_path: String,
+    pub vmm_log_path: String,
+    /// The agent's answer at the last connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Agent>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// Goes away with the session that it was made for.
+    pub auto_remove: bool,
+    /// RFC 3339, UTC.
+    pub created_at: String,
+    /// RFC 3339, UTC; when the state last changed.
+    pub updated_at: String,
+}
+
+/// What the guest's agent says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Agent {
+    pub version: String,
+    pub generation: u32,
+    pub boot_id: String,
+    /// `agent`, `systemd` or the program that is the guest's first process.
+    pub init: String,
+}
+
+/// Body of `POST /v1/vms`. What is absent is decided by the daemon.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateVm {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vcpus: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
+    /// `auto` (default), `agent`, `systemd` or an absolute path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<String>,
+    /// `user` (default) or `none`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// `qemu` or `firecracker`; the host probe decides when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vmm: Option<String>,
+    /// Start it and wait until its agent answers.
+    #[serde(default)]
+    pub start: bool,
+    /// Delete the VM when the first exec stream with `owner` ends, or when no such stream
+    /// comes.
+    #[serde(default)]
+    pub auto_remove: bool,
+}
+
+/// Query of `DELETE /v1/vms/{vm}`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeleteVm {
+    /// Also a running VM: it is killed first.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// Body of `POST /v1/vms/{vm}/stop`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StopVm {
+    /// Seconds that the guest's services get to end; the daemon's default when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<u64>,
+}
+
+/// Which log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogKind {
+    /// The guest's serial console.
+    #[default]
+    Console,
+    /// What the VMM itself printed.
+    Vmm,
+}
+
+/// Query of `GET /v1/vms/{vm}/logs`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogQuery {
+    #[serde(default)]
+    pub kind: LogKind,
+    /// Go on until the VM ends or the client goes away.
+    #[serde(default)]
+    pub follow: bool,
+}

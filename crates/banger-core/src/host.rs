@@ -1,0 +1,215 @@
+//! The port through which the domain acts on Linux. One implementation is `banger-host`,
+//! another is the fake of the tests. Declares; does nothing.
+
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    exec::{ExecRequest, ExecStream},
+    host_error::{GuestError, HostError},
+    name::{VmId, VmName},
+    spec::{Init, Memory, Network, Vcpus},
+};
+
+/// Which program runs the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VmmKind {
+    Qemu,
+    Firecracker,
+}
+
+/// What executes the guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Accelerator {
+    Kvm,
+    Tcg,
+}
+
+/// What is chosen for a new VM, and why, in words for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmmChoice {
+    pub vmm: VmmKind,
+    pub accelerator: Accelerator,
+    pub reason: String,
+}
+
+/// The running VMM of a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmmProcess {
+    pub vmm: VmmKind,
+    pub accelerator: Accelerator,
+    pub pid: u32,
+}
+
+/// The directories of one VM. All that the VMM needs to be found again is in here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmPlaces {
+    pub id: VmId,
+    /// Durable: disk, console log, VMM log, lock.
+    pub state: PathBuf,
+    /// Sockets, gone after a reboot of the host.
+    pub runtime: PathBuf,
+}
+
+impl VmPlaces {
+    #[must_use]
+    pub fn disk(&self) -> PathBuf {
+        self.state.join("disk.ext4")
+    }
+
+    /// The guest's serial console, bounded.
+    #[must_use]
+    pub fn console(&self) -> PathBuf {
+        self.state.join("console.log")
+    }
+
+    /// What the VMM itself printed.
+    #[must_use]
+    pub fn vmm_log(&self) -> PathBuf {
+        self.state.join("vmm.log")
+    }
+}
+
+/// Everything that the host needs to know to start a machine. Pure data: the same plan
+/// gives the same VMM command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaunchPlan {
+    pub places: VmPlaces,
+    pub name: VmName,
+    pub vmm: VmmKind,
+    pub accelerator: Accelerator,
+    pub kernel: PathBuf,
+    pub initramfs: PathBuf,
+    /// Words that the kernel's manifest asks for.
+    pub kernel_args: Vec<String>,
+    /// The image, an ext4 file shared read-only.
+    pub base: PathBuf,
+    pub vcpus: Vcpus,
+    pub memory: Memory,
+    pub network: Network,
+    pub init: Init,
+}
+
+/// A root file system to be built by mmdebstrap from Debian's archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DebianRoot {
+    pub suite: String,
+    /// One-line sources, in apt's `sources.list` notation.
+    pub sources: Vec<String>,
+    pub packages: Vec<String>,
+}
+
+/// A tar stream that a program of the host writes. Dropping it ends the program.
+pub trait RootTar: Read + Send {
+    /// To be called at the stream's end: whether the program was content with its work.
+    fn finish(self: Box<Self>) -> Result<(), HostError>;
+}
+
+/// One row of `banger doctor`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    pub name: &'static str,
+    pub verdict: Verdict,
+    pub detail: String,
+    pub hint: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    Pass,
+    Warn,
+    Fail,
+}
+
+/// What only the host can do.
+#[async_trait]
+pub trait Host: Send + Sync {
+    /// Which VMM a new machine gets here; an error says what is missing.
+    async fn choose_vmm(&self, wanted: Option<VmmKind>) -> Result<VmmChoice, HostError>;
+
+    /// Refuses what cannot work (memory, space, socket paths) before anything is created.
+    async fn admit(&self, plan: &LaunchPlan) -> Result<(), HostError>;
+
+    /// Starts the VMM in a session of its own; returns as soon as its process runs.
+    async fn launch(&self, plan: &LaunchPlan) -> Result<Arc<dyn Machine>, HostError>;
+
+    /// Finds a machine that an earlier daemon started, if its VMM is still alive.
+    async fn adopt(&self, places: &VmPlaces) -> Result<Option<Arc<dyn Machine>>, HostError>;
+
+    /// Removes what a dead machine left behind: sockets, locks, the runtime directory.
+    async fn sweep(&self, places: &VmPlaces) -> Result<(), HostError>;
+
+    /// Starts to build a Debian root file system, as root or as an ordinary user.
+    fn debian_root(&self, root: &DebianRoot) -> Result<Box<dyn RootTar>, HostError>;
+
+    /// The host's part of `banger doctor`; changes nothing.
+    async fn checks(&self, state: &Path) -> Vec<Check>;
+}
+
+/// A machine whose VMM runs, or has run.
+#[async_trait]
+pub trait Machine: Send + Sync {
+    fn process(&self) -> VmmProcess;
+
+    /// Waits until the VMM is gone; may be called often, also afterwards.
+    async fn exited(&self) -> VmmExit;
+
+    /// Connects to the agent and agrees on a generation. Returns early with
+    /// [`HostError::VmmExited`] when the VMM dies first. Calling it again replaces the
+    /// earlier connection.
+    async fn connect(&self, patience: Duration) -> Result<Arc<dyn Guest>, GuestError>;
+
+    /// Ends the VMM at once, and returns when it is gone.
+    async fn kill(&self) -> Result<(), HostError>;
+}
+
+/// How a VMM ended, with what its logs say last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmmExit {
+    /// `exit code 0`, `signal 9`, or `gone` for an adopted process.
+    pub status: String,
+    pub clean: bool,
+}
+
+/// A live connection to a guest's agent.
+#[async_trait]
+pub trait Guest: Send + Sync {
+    fn info(&self) -> AgentInfo;
+
+    async fn health(&self) -> Result<Health, GuestError>;
+
+    async fn exec(&self, request: ExecRequest) -> Result<ExecStream, GuestError>;
+
+    /// Asks the guest to write everything to its disk and to end. The VMM exits afterwards.
+    async fn shutdown(&self, patience: Duration) -> Result<(), GuestError>;
+
+    /// Waits until this connection is broken.
+    async fn closed(&self);
+}
+
+/// What the agent said of itself when the connection was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentInfo {
+    pub generation: u32,
+    pub version: String,
+    pub boot_id: String,
+    pub init: String,
+}
+
+/// Signs of life from inside. All of it is the guest's own word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    pub uptime: Duration,
+    pub memory_total: u64,
+    pub memory_available: u64,
+    pub init_state: String,
+}

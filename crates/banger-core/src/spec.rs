@@ -1,0 +1,223 @@
+//! What a VM is made of, with the limits that hold everywhere. Knows no host.
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::ImageName;
+
+/// Why a specification is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    #[error("a VM has 1 to {max} vCPUs, not {0}", max = Vcpus::MAX)]
+    Vcpus(u32),
+    #[error("a VM has {min} MiB to {max} GiB of memory, not {mib} MiB", min = Memory::MIN_MIB, max = Memory::MAX_MIB / 1024, mib = .0 / MIB)]
+    Memory(u64),
+    #[error("a VM's disk has {min} MiB to {max} TiB, not {mib} MiB", min = DiskSize::MIN / MIB, max = DiskSize::MAX >> 40, mib = .0 / MIB)]
+    Disk(u64),
+    #[error("an init is auto, agent, systemd or an absolute path, not \"{0}\"")]
+    Init(String),
+}
+
+const MIB: u64 = 1 << 20;
+
+/// How many virtual processors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct Vcpus(u32);
+
+impl Vcpus {
+    /// Firecracker's limit; QEMU's is far above it.
+    pub const MAX: u32 = 32;
+
+    #[must_use]
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl TryFrom<u32> for Vcpus {
+    type Error = SpecError;
+
+    fn try_from(count: u32) -> Result<Self, SpecError> {
+        if (1..=Self::MAX).contains(&count) {
+            Ok(Self(count))
+        } else {
+            Err(SpecError::Vcpus(count))
+        }
+    }
+}
+
+impl From<Vcpus> for u32 {
+    fn from(value: Vcpus) -> Self {
+        value.0
+    }
+}
+
+/// Guest memory, a whole number of MiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u64", into = "u64")]
+pub struct Memory(u64);
+
+impl Memory {
+    pub const MIN_MIB: u64 = 64;
+    pub const MAX_MIB: u64 = 1 << 20;
+
+    /// Rounds up to a whole MiB.
+    pub fn from_bytes(bytes: u64) -> Result<Self, SpecError> {
+        let mib = bytes.div_ceil(MIB);
+        if (Self::MIN_MIB..=Self::MAX_MIB).contains(&mib) {
+            Ok(Self(mib))
+        } else {
+            Err(SpecError::Memory(bytes))
+        }
+    }
+
+    #[must_use]
+    pub fn mib(self) -> u64 {
+        self.0
+    }
+
+    #[must_use]
+    pub fn bytes(self) -> u64 {
+        self.0 * MIB
+    }
+}
+
+impl TryFrom<u64> for Memory {
+    type Error = SpecError;
+
+    fn try_from(bytes: u64) -> Result<Self, SpecError> {
+        Self::from_bytes(bytes)
+    }
+}
+
+impl From<Memory> for u64 {
+    fn from(value: Memory) -> Self {
+        value.bytes()
+    }
+}
+
+/// The size of a VM's own disk in bytes, a whole number of MiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u64", into = "u64")]
+pub struct DiskSize(u64);
+
+impl DiskSize {
+    pub const MIN: u64 = 64 * MIB;
+    pub const MAX: u64 = 16 << 40;
+
+    #[must_use]
+    pub fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+impl TryFrom<u64> for DiskSize {
+    type Error = SpecError;
+
+    fn try_from(bytes: u64) -> Result<Self, SpecError> {
+        let whole = bytes.div_ceil(MIB).saturating_mul(MIB);
+        if (Self::MIN..=Self::MAX).contains(&whole) {
+            Ok(Self(whole))
+        } else {
+            Err(SpecError::Disk(bytes))
+        }
+    }
+}
+
+impl From<DiskSize> for u64 {
+    fn from(value: DiskSize) -> Self {
+        value.0
+    }
+}
+
+/// Who is the guest's first process once the root is mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Init {
+    /// systemd where the image has it, else the agent.
+    Auto,
+    Agent,
+    Systemd,
+    Path(String),
+}
+
+impl TryFrom<String> for Init {
+    type Error = SpecError;
+
+    fn try_from(text: String) -> Result<Self, SpecError> {
+        match text.as_str() {
+            "auto" => Ok(Self::Auto),
+            "agent" => Ok(Self::Agent),
+            "systemd" => Ok(Self::Systemd),
+            path if path.starts_with('/') && path.len() < 256 && path.is_ascii() => {
+                Ok(Self::Path(text))
+            }
+            _ => Err(SpecError::Init(text.chars().take(80).collect())),
+        }
+    }
+}
+
+impl From<Init> for String {
+    fn from(value: Init) -> Self {
+        match value {
+            Init::Auto => "auto".into(),
+            Init::Agent => "agent".into(),
+            Init::Systemd => "systemd".into(),
+            Init::Path(path) => path,
+        }
+    }
+}
+
+/// How a VM reaches the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// The VMM's own user-mode network: outbound only, no privilege.
+    User,
+    None,
+}
+
+/// Everything that a VM was asked to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmSpec {
+    pub image: ImageName,
+    pub kernel: String,
+    pub vcpus: Vcpus,
+    pub memory: Memory,
+    pub disk: DiskSize,
+    pub init: Init,
+    pub network: Network,
+    /// The VM goes away with the session that it was made for.
+    pub auto_remove: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_hold_at_both_ends() {
+        let cases = [
+            (Vcpus::try_from(0).is_ok(), false),
+            (Vcpus::try_from(1).is_ok(), true),
+            (Vcpus::try_from(33).is_ok(), false),
+            (Memory::from_bytes(1).is_ok(), false),
+            (Memory::from_bytes(64 * MIB).is_ok(), true),
+            (DiskSize::try_from(0).is_ok(), false),
+            (DiskSize::try_from(u64::MAX).is_ok(), false),
+            (DiskSize::try_from(8 << 30).is_ok(), true),
+        ];
+        for (index, (got, wanted)) in cases.into_iter().enumerate() {
+            assert_eq!(got, wanted, "case {index}");
+        }
+    }
+
+    #[test]
+    fn an_init_survives_its_text() {
+        for text in ["auto", "agent", "systemd", "/sbin/openrc-init"] {
+            let init = Init::try_from(text.to_owned()).unwrap();
+            assert_eq!(String::from(init), text);
+        }
+        assert!(Init::try_from("runit".to_owned()).is_err());
+    }
+}

@@ -1,0 +1,95 @@
+//! Owns the lock that tells whether a VM's VMM is alive, and which process it is.
+//!
+//! The VMM itself holds a POSIX record lock from before its exec to its end. The kernel says
+//! who holds it, so no stored process id is ever trusted and none can be mistaken for a
+//! later process. Such a lock is lost when its holder closes any descriptor of the file:
+//! a process must not open this file twice while it starts the VMM.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read, Seek, Write},
+    os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
+    path::Path,
+};
+
+use banger_core::host::{Accelerator, VmmKind};
+use rustix::process::{Flock, FlockType, Pid, fcntl_getlk};
+use serde::{Deserialize, Serialize};
+
+/// What the lock's file says of the VMM that holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Note {
+    pub(crate) vmm: VmmKind,
+    pub(crate) accelerator: Accelerator,
+}
+
+/// The open lock file of one VM.
+#[derive(Debug)]
+pub(crate) struct VmmLock(File);
+
+impl VmmLock {
+    /// Opens the file, and makes it where it is missing.
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        options.open(path).map(Self)
+    }
+
+    /// Opens the file of a VM that may never have run.
+    pub(crate) fn open(path: &Path) -> io::Result<Option<Self>> {
+        match OpenOptions::new().read(true).write(true).open(path) {
+            Ok(file) => Ok(Some(Self(file))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The living process that holds the lock.
+    pub(crate) fn holder(&self) -> io::Result<Option<Pid>> {
+        let Some(held) = fcntl_getlk(&self.0, &Flock::from(FlockType::WriteLock))? else {
+            return Ok(None);
+        };
+        match held.pid {
+            Some(pid) => Ok(Some(pid)),
+            None => Err(io::Error::other("the holder is outside of this PID namespace")),
+        }
+    }
+
+    /// Writes what the VMM about to be started is.
+    pub(crate) fn write_note(&mut self, note: Note) -> io::Result<()> {
+        let text = serde_json::to_vec(&note)?;
+        self.0.set_len(0)?;
+        self.0.rewind()?;
+        self.0.write_all(&text)
+    }
+
+    /// Reads what the VMM is; the file is our own, but may be of another version.
+    pub(crate) fn read_note(&mut self) -> io::Result<Note> {
+        let mut text = Vec::new();
+        self.0.rewind()?;
+        (&self.0).take(4096).read_to_end(&mut text)?;
+        Ok(serde_json::from_slice(&text)?)
+    }
+
+    /// A second name of the same open file, for the process that is to hold the lock.
+    pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
+        Ok(self.0.try_clone()?.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_survives_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("vmm.lock");
+        assert!(VmmLock::open(&path).unwrap().is_none());
+        let note = Note { vmm: VmmKind::Qemu, accelerator: Accelerator::Tcg };
+        VmmLock::create(&path).unwrap().write_note(note).unwrap();
+        let mut again = VmmLock::open(&path).unwrap().unwrap();
+        assert_eq!(again.read_note().unwrap(), note);
+        assert_eq!(again.holder().unwrap(), None);
+    }
+}
