@@ -58,11 +58,9 @@ is_debian_like() (
 as_root() {
     if ((EUID == 0)); then
         "$@"
-    elif have sudo; then
+    else
         say "needs root: sudo $*"
         sudo "$@"
-    else
-        fail "needs root and finds no sudo; run as root: $*"
     fi
 }
 
@@ -75,7 +73,8 @@ missing_packages() {
 }
 
 apt_get() {
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 "$@" >&2
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -q \
+        -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@" >&2
 }
 
 install_packages() {
@@ -83,6 +82,10 @@ install_packages() {
     mapfile -t missing < <(missing_packages "$@")
     ((${#missing[@]})) || return 0
     say "installing ${missing[*]}"
+    if ((EUID != 0)) && ! have sudo; then
+        say "this needs root, and there is no sudo; as root, run:"
+        fail "apt-get install --no-install-recommends ${missing[*]}"
+    fi
     # Lists of packages that are old, or not there at all, lead to files that mirrors no longer have.
     apt_get update || say "cannot refresh the lists of packages; trying with those at hand"
     apt_get install --yes --no-install-recommends "${missing[@]}" ||
@@ -105,28 +108,27 @@ at_least() {
 }
 
 require_rust() {
-    if ! have cargo && ! have rustup; then
-        install_rustup
+    # Debian 12 has neither rustup nor a Rust of this age; Debian 13 and newer do have rustup.
+    if ! have cargo && ! have rustup && have apt-cache &&
+        [[ -n $(apt-cache search --names-only '^rustup$') ]]; then
+        install_packages rustup
     fi
     local version
     version=$(rustc --version 2>/dev/null | cut -d ' ' -f 2) || version=
-    if [[ -z $version ]]; then
-        fail "rustc does not run; with rustup: rustup default stable"
-    fi
-    at_least "$version" "$MIN_RUST" ||
-        fail "rustc $version is too old, $MIN_RUST is needed; with rustup: rustup update stable"
-}
-
-# Debian 12 has neither rustup nor a Rust of this age; Debian 13 and newer do have rustup.
-install_rustup() {
-    if have apt-cache && [[ -n $(apt-cache search --names-only '^rustup$') ]]; then
-        install_packages rustup
-        rustup default stable
+    if [[ -n $version ]] && at_least "$version" "$MIN_RUST"; then
         return
     fi
-    say "Rust $MIN_RUST or newer is needed, and this system's packages have none"
-    say "install it as https://rust-lang.org/tools/install says, which takes a minute and needs no"
-    fail "root, then open a new shell and try again"
+    if have rustup && [[ -z $version ]]; then
+        say "installing Rust"
+        rustup default stable || fail "cannot install Rust: see rustup's messages above"
+        return
+    fi
+    say "Rust $MIN_RUST or newer is needed; found: ${version:-none}"
+    if have rustup; then
+        fail "update it: rustup update stable"
+    fi
+    say "this system's packages have none, so install it as https://rust-lang.org/tools/install says"
+    fail "(a minute's work, without root), then try again"
 }
 
 # The target's standard library is what counts; who installed it does not matter.

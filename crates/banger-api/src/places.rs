@@ -29,7 +29,7 @@ pub struct Places {
 impl Places {
     /// From the process's environment.
     pub fn from_env() -> Result<Self, PlacesError> {
-        Self::resolve(|name| env::var_os(name), rustix::process::getuid().as_raw())
+        Self::resolve(env::var_os, rustix::process::getuid().as_raw())
     }
 
     /// The rules themselves: `BANGER_HOME` moves all four, then the XDG base directory
@@ -101,7 +101,7 @@ fn absolute(name: &'static str, path: PathBuf) -> Result<PathBuf, PlacesError> {
 mod tests {
     use super::*;
 
-    fn check(variables: &[(&str, &str)], state: Result<&str, PlacesError>, runtime: &str) {
+    fn check(variables: &[(&str, &str)], state: &Result<&str, PlacesError>, runtime: &str) {
         let lookup = |name: &'static str| {
             variables
                 .iter()
@@ -123,30 +123,30 @@ mod tests {
             ("HOME", "/h"),
             ("XDG_STATE_HOME", "/s"),
         ];
-        check(&variables, Ok("/b/state"), "/b/run");
+        check(&variables, &Ok("/b/state"), "/b/run");
     }
 
     #[test]
     fn xdg_wins_over_home() {
         check(
             &[("HOME", "/h"), ("XDG_STATE_HOME", "/s")],
-            Ok("/s/banger"),
+            &Ok("/s/banger"),
             "/tmp/banger-runtime-7",
         );
         check(
             &[("HOME", "/h"), ("XDG_RUNTIME_DIR", "/r")],
-            Ok("/h/.local/state/banger"),
+            &Ok("/h/.local/state/banger"),
             "/r/banger",
         );
     }
 
     #[test]
     fn relative_and_missing_homes_are_refused() {
-        check(&[], Err(PlacesError::NoHome), "");
+        check(&[], &Err(PlacesError::NoHome), "");
         let relative = PlacesError::Relative {
             name: "BANGER_HOME",
             path: "b".into(),
         };
-        check(&[("BANGER_HOME", "b")], Err(relative), "");
+        check(&[("BANGER_HOME", "b")], &Err(relative), "");
     }
 }

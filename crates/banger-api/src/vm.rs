@@ -12,6 +12,8 @@ pub enum VmState {
     Starting,
     Running,
     Stopping,
+    /// Being deleted; it cannot come back.
+    Deleting,
     Stopped,
     /// The last act failed; `last_error` says how.
     Error,
@@ -26,6 +28,7 @@ impl VmState {
             Self::Starting => "starting",
             Self::Running => "running",
             Self::Stopping => "stopping",
+            Self::Deleting => "deleting",
             Self::Stopped => "stopped",
             Self::Error => "error",
         }

@@ -6,4 +6,7 @@ pub mod exec;
 pub mod host;
 pub mod host_error;
 pub mod name;
+pub mod policy;
+pub mod record;
 pub mod spec;
+pub mod store;

@@ -71,9 +71,10 @@ impl VmmLock {
         Ok(serde_json::from_slice(&text)?)
     }
 
-    /// A second name of the same open file, for the process that is to hold the lock.
-    pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
-        Ok(self.0.try_clone()?.into())
+    /// The only descriptor of the file, for the process that is to hold the lock: a second
+    /// one would be closed by its exec, and the lock lost with it.
+    pub(crate) fn into_descriptor(self) -> OwnedFd {
+        self.0.into()
     }
 }
 

@@ -78,8 +78,7 @@ impl Process {
             return Err(spawn_error(io::Error::new(io::ErrorKind::AlreadyExists, text)));
         }
         lock.write_note(detached.note).map_err(lock_error("write"))?;
-        let inherited = lock.descriptor().map_err(lock_error("duplicate"))?;
-        let child = spawn_detached(detached, inherited)?;
+        let child = spawn_detached(detached, lock.into_descriptor())?;
         let pid = Pid::from_child(&child);
         let handle = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| spawn_error(e.into()))?;
         Self::watch(pid, handle).map_err(spawn_error)
@@ -175,7 +174,7 @@ fn clean_environment(command: &mut Command) {
         "PATH", "HOME", "USER", "LOGNAME", "http_proxy", "https_proxy", "ftp_proxy", "no_proxy",
         "HTTP_PROXY", "HTTPS_PROXY",
     ];
-    command.env_clear().env("LC_ALL", "C.UTF-8");
+    command.env_clear().env("LC_ALL", "C");
     for name in KEPT {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);

@@ -3,4 +3,5 @@
 //! Knows files and digests; knows no VM, no VMM and no daemon.
 #![forbid(unsafe_code)]
 
+pub mod ext4;
 pub mod progress;

@@ -58,16 +58,17 @@ impl Workspace {
             let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             return Err(TidyError::CargoRefused { stderr });
         }
-        Self::parse(&output.stdout, root).map_err(|source| TidyError::Metadata { source })
+        Self::parse(&output.stdout).map_err(|source| TidyError::Metadata { source })
     }
 
-    fn parse(json: &[u8], root: &Path) -> Result<Self, serde_json::Error> {
+    fn parse(json: &[u8]) -> Result<Self, serde_json::Error> {
         let metadata: Metadata = serde_json::from_slice(json)?;
         let names: BTreeSet<_> = metadata.packages.iter().map(|p| p.name.clone()).collect();
+        let root = metadata.workspace_root;
         let members = metadata
             .packages
             .into_iter()
-            .map(|p| p.into_member(&names, root));
+            .map(|p| p.into_member(&names, &root));
         Ok(Self {
             members: members.collect(),
         })
@@ -89,6 +90,8 @@ impl Workspace {
 
 #[derive(Deserialize)]
 struct Metadata {
+    /// As cargo writes all paths, so that they can be made relative whatever we call the directory.
+    workspace_root: PathBuf,
     packages: Vec<Package>,
 }
 
@@ -153,7 +156,7 @@ impl Package {
 mod tests {
     use super::*;
 
-    const METADATA: &str = r#"{"packages": [
+    const METADATA: &str = r#"{"workspace_root": "/r", "packages": [
         {"name": "banger", "manifest_path": "/r/crates/banger/Cargo.toml",
          "dependencies": [{"name": "serde", "kind": null}, {"name": "banger-host", "kind": "dev"}],
          "targets": [
@@ -165,7 +168,7 @@ mod tests {
     ]}"#;
 
     fn workspace() -> Workspace {
-        Workspace::parse(METADATA.as_bytes(), Path::new("/r")).unwrap()
+        Workspace::parse(METADATA.as_bytes()).unwrap()
     }
 
     #[test]

@@ -1,0 +1,113 @@
+//! Which verb a VM's state allows: pure, without clock, lock or I/O.
+
+use crate::record::VmState;
+
+/// What a client may ask of a VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    Start,
+    Stop,
+    Exec,
+    Delete { force: bool },
+}
+
+/// What follows from asking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// Do it now.
+    Proceed,
+    /// It holds already.
+    Done,
+    /// Another act is in progress; ask again when it has ended.
+    Wait,
+    /// End the act in progress, then do it.
+    Interrupt,
+    /// It makes no sense in this state.
+    Refuse,
+}
+
+/// The whole policy.
+#[must_use]
+pub fn admit(state: VmState, verb: Verb) -> Admission {
+    use Admission::{Done, Interrupt, Proceed, Refuse, Wait};
+    match (verb, state) {
+        (Verb::Start, VmState::Created | VmState::Stopped | VmState::Error) => Proceed,
+        (Verb::Start, VmState::Running) => Done,
+        (Verb::Start, VmState::Starting | VmState::Stopping) => Wait,
+        (Verb::Stop, VmState::Running) => Proceed,
+        (Verb::Stop, VmState::Created | VmState::Stopped | VmState::Error) => Done,
+        (Verb::Stop, VmState::Starting) => Interrupt,
+        (Verb::Stop, VmState::Stopping) => Wait,
+        (Verb::Exec, VmState::Running) => Proceed,
+        (Verb::Exec, VmState::Starting) => Wait,
+        (Verb::Exec, VmState::Created | VmState::Stopped | VmState::Error | VmState::Stopping) => {
+            Refuse
+        }
+        (Verb::Delete { .. }, VmState::Created | VmState::Stopped | VmState::Error) => Proceed,
+        (Verb::Delete { force: true }, VmState::Running) => Proceed,
+        (Verb::Delete { force: true }, VmState::Starting | VmState::Stopping) => Interrupt,
+        (
+            Verb::Delete { force: false },
+            VmState::Running | VmState::Starting | VmState::Stopping,
+        ) => Refuse,
+        (Verb::Delete { .. }, VmState::Deleting) => Wait,
+        (Verb::Start | Verb::Stop | Verb::Exec, VmState::Deleting) => Refuse,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn start_is_idempotent_and_waits_for_acts_in_progress() {
+        let cases = [
+            (VmState::Created, Admission::Proceed),
+            (VmState::Stopped, Admission::Proceed),
+            (VmState::Error, Admission::Proceed),
+            (VmState::Running, Admission::Done),
+            (VmState::Starting, Admission::Wait),
+            (VmState::Deleting, Admission::Refuse),
+        ];
+        check(Verb::Start, &cases);
+    }
+
+    #[test]
+    fn only_force_deletes_what_runs() {
+        check(
+            Verb::Delete { force: false },
+            &[
+                (VmState::Running, Admission::Refuse),
+                (VmState::Starting, Admission::Refuse),
+                (VmState::Stopped, Admission::Proceed),
+            ],
+        );
+        check(
+            Verb::Delete { force: true },
+            &[
+                (VmState::Running, Admission::Proceed),
+                (VmState::Starting, Admission::Interrupt),
+                (VmState::Deleting, Admission::Wait),
+            ],
+        );
+    }
+
+    #[test]
+    fn exec_never_starts_a_vm() {
+        check(
+            Verb::Exec,
+            &[
+                (VmState::Created, Admission::Refuse),
+                (VmState::Stopped, Admission::Refuse),
+                (VmState::Starting, Admission::Wait),
+                (VmState::Running, Admission::Proceed),
+            ],
+        );
+    }
+
+    fn check(verb: Verb, cases: &[(VmState, Admission)]) {
+        for (state, wanted) in cases {
+            assert_eq!(admit(*state, verb), *wanted, "{verb:?} while {}", state.as_str());
+        }
+    }
+}

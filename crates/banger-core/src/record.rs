@@ -1,0 +1,68 @@
+//! What is known of a VM: the durable record, and its states. Knows no task and no table.
+
+use crate::{
+    host::VmmChoice,
+    name::{VmId, VmName},
+    spec::VmSpec,
+};
+
+/// Where a VM is in its life. States with a verb in progress are written down before the
+/// act begins, so that a restart knows what was meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VmState {
+    Created,
+    Starting,
+    Running,
+    Stopping,
+    Deleting,
+    Stopped,
+    Error,
+}
+
+impl VmState {
+    /// The word in rows and messages.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Deleting => "deleting",
+            Self::Stopped => "stopped",
+            Self::Error => "error",
+        }
+    }
+
+    /// The state of a word.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let all = [
+            Self::Created,
+            Self::Starting,
+            Self::Running,
+            Self::Stopping,
+            Self::Deleting,
+            Self::Stopped,
+            Self::Error,
+        ];
+        all.into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+/// Seconds since the epoch.
+pub type Seconds = u64;
+
+/// The durable truth about a VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmRecord {
+    pub id: VmId,
+    pub name: VmName,
+    pub spec: VmSpec,
+    pub state: VmState,
+    /// The VMM of the last start, and why it was chosen.
+    pub choice: Option<VmmChoice>,
+    pub last_error: Option<String>,
+    pub created_at: Seconds,
+    pub updated_at: Seconds,
+}

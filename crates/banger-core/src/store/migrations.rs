@@ -1,0 +1,63 @@
+//! The schema, as ordered steps. Forward only; a step that was released never changes.
+
+use rusqlite::Connection;
+
+use super::StoreError;
+
+/// Step `n` brings `user_version` from `n` to `n + 1`.
+const STEPS: &[&str] = &["
+    CREATE TABLE images (
+        name          TEXT PRIMARY KEY,
+        directory     TEXT NOT NULL UNIQUE,
+        stage         TEXT NOT NULL,
+        source        TEXT NOT NULL,
+        digest        TEXT NOT NULL DEFAULT '',
+        size_bytes    INTEGER NOT NULL DEFAULT 0,
+        content_bytes INTEGER NOT NULL DEFAULT 0,
+        entries       INTEGER NOT NULL DEFAULT 0,
+        os            TEXT,
+        has_systemd   INTEGER NOT NULL DEFAULT 0,
+        has_shell     INTEGER NOT NULL DEFAULT 0,
+        created_at    INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE vms (
+        id          TEXT PRIMARY KEY,
+        name        TEXT NOT NULL UNIQUE,
+        image       TEXT NOT NULL REFERENCES images (name) ON DELETE RESTRICT,
+        kernel      TEXT NOT NULL,
+        vcpus       INTEGER NOT NULL,
+        memory      INTEGER NOT NULL,
+        disk        INTEGER NOT NULL,
+        init        TEXT NOT NULL,
+        network     TEXT NOT NULL,
+        auto_remove INTEGER NOT NULL,
+        state       TEXT NOT NULL,
+        vmm         TEXT,
+        accelerator TEXT,
+        vmm_reason  TEXT,
+        last_error  TEXT,
+        created_at  INTEGER NOT NULL,
+        updated_at  INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX vms_by_image ON vms (image);
+"];
+
+/// Runs the missing steps, each in a transaction with its version number.
+pub(super) fn apply(connection: &mut Connection) -> Result<(), StoreError> {
+    let known = u32::try_from(STEPS.len()).expect("few migrations");
+    let version = |connection: &Connection| -> Result<u32, rusqlite::Error> {
+        connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+    };
+    let found = version(connection).map_err(super::query("read the schema version"))?;
+    if found > known {
+        return Err(StoreError::Newer { found, known });
+    }
+    for (from, step) in (found..known).zip(&STEPS[found as usize..]) {
+        let failed = |source| StoreError::Migrate { version: from + 1, source };
+        let transaction = connection.transaction().map_err(failed)?;
+        transaction.execute_batch(step).map_err(failed)?;
+        transaction.pragma_update(None, "user_version", from + 1).map_err(failed)?;
+        transaction.commit().map_err(failed)?;
+    }
+    Ok(())
+}

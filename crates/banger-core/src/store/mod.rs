@@ -1,0 +1,97 @@
+//! The SQLite store: what was recorded, and nothing else. Knows rows, not tasks or files.
+//!
+//! One connection behind a lock. A call is a fraction of a millisecond, so asynchronous code
+//! calls it directly. What a call has returned survives a SIGKILL of the daemon: the log is
+//! written before it returns (`journal_mode=WAL`, `synchronous=FULL`).
+
+mod images;
+mod migrations;
+mod vms;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard},
+};
+
+use rusqlite::Connection;
+
+pub use images::{ImageRow, ImageStage};
+
+use crate::name::{ImageName, VmId, VmName};
+
+/// Why the store could not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("cannot open the store {path}", path = .path.display())]
+    Open {
+        path: PathBuf,
+        #[source]
+        source: rusqlite::Error,
+    },
+    #[error(
+        "the store has schema version {found}, this banger knows versions up to {known}"
+    )]
+    Newer { found: u32, known: u32 },
+    #[error("cannot bring the store to schema version {version}")]
+    Migrate {
+        version: u32,
+        #[source]
+        source: rusqlite::Error,
+    },
+    #[error("cannot {operation} in the store")]
+    Query {
+        operation: &'static str,
+        #[source]
+        source: rusqlite::Error,
+    },
+    #[error("the store holds an unreadable {what}: \"{value}\"")]
+    Unreadable { what: &'static str, value: String },
+    #[error("a VM named {0} exists already")]
+    VmTaken(VmName),
+    #[error("an image named {0} exists already")]
+    ImageTaken(ImageName),
+    #[error("image {0} is not in the store")]
+    NoImage(ImageName),
+    #[error("VM {0} is not in the store")]
+    NoVm(VmId),
+    #[error("image {0} is used by VMs")]
+    ImageUsed(ImageName),
+}
+
+/// The open store.
+#[derive(Debug)]
+pub struct Store {
+    connection: Mutex<Connection>,
+}
+
+impl Store {
+    /// Opens the store and brings its schema up to date; refuses a newer schema.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let open = |source| StoreError::Open { path: path.to_owned(), source };
+        let mut connection = Connection::open(path).map_err(open)?;
+        connection
+            .execute_batch(
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;
+                 PRAGMA busy_timeout=5000;",
+            )
+            .map_err(open)?;
+        migrations::apply(&mut connection)?;
+        Ok(Self { connection: Mutex::new(connection) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().expect("no holder of the store's lock panics")
+    }
+}
+
+fn query(operation: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
+    move |source| StoreError::Query { operation, source }
+}
+
+/// Whether an error is the breach of a constraint, of the given extended kind.
+fn breaches(error: &rusqlite::Error, extended: i32) -> bool {
+    error.sqlite_error().is_some_and(|inner| inner.extended_code == extended)
+}
+
+#[cfg(test)]
+mod tests;

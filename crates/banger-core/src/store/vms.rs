@@ -1,0 +1,216 @@
+//! Rows of VMs.
+
+use rusqlite::{OptionalExtension, Row, ffi, named_params};
+
+use super::{Store, StoreError, breaches, query};
+use crate::{
+    host::{Accelerator, VmmChoice, VmmKind},
+    name::VmId,
+    record::{Seconds, VmRecord, VmState},
+    spec::{Init, Network, VmSpec},
+};
+
+impl Store {
+    /// Writes a new VM; its name and its image are checked by the same statement.
+    pub fn insert_vm(&self, vm: &VmRecord) -> Result<(), StoreError> {
+        let spec = &vm.spec;
+        let inserted = self.lock().execute(
+            "INSERT INTO vms (id, name, image, kernel, vcpus, memory, disk, init, network,
+                              auto_remove, state, created_at, updated_at)
+             SELECT :id, :name, :image, :kernel, :vcpus, :memory, :disk, :init, :network,
+                    :auto_remove, :state, :created_at, :updated_at
+             WHERE EXISTS (SELECT 1 FROM images WHERE name = :image AND stage = 'ready')",
+            named_params! {
+                ":id": vm.id.to_string(),
+                ":name": vm.name.as_str(),
+                ":image": spec.image.as_str(),
+                ":kernel": spec.kernel,
+                ":vcpus": spec.vcpus.get(),
+                ":memory": signed(spec.memory.bytes()),
+                ":disk": signed(spec.disk.bytes()),
+                ":init": String::from(spec.init.clone()),
+                ":network": network_word(spec.network),
+                ":auto_remove": spec.auto_remove,
+                ":state": vm.state.as_str(),
+                ":created_at": signed(vm.created_at),
+                ":updated_at": signed(vm.updated_at),
+            },
+        );
+        match inserted {
+            Ok(0) => Err(StoreError::NoImage(spec.image.clone())),
+            Ok(_) => Ok(()),
+            Err(error) if breaches(&error, ffi::SQLITE_CONSTRAINT_UNIQUE) => {
+                Err(StoreError::VmTaken(vm.name.clone()))
+            }
+            Err(error) => Err(query("insert a VM")(error)),
+        }
+    }
+
+    /// Records a state, before or after the act that it stands for.
+    pub fn set_vm_state(
+        &self,
+        id: VmId,
+        state: VmState,
+        last_error: Option<&str>,
+        now: Seconds,
+    ) -> Result<(), StoreError> {
+        let changed = self
+            .lock()
+            .execute(
+                "UPDATE vms SET state = ?2, last_error = ?3, updated_at = ?4 WHERE id = ?1",
+                (id.to_string(), state.as_str(), last_error, signed(now)),
+            )
+            .map_err(query("record a VM's state"))?;
+        if changed == 1 { Ok(()) } else { Err(StoreError::NoVm(id)) }
+    }
+
+    /// Records the intention to start with this VMM.
+    pub fn set_vm_starting(
+        &self,
+        id: VmId,
+        choice: &VmmChoice,
+        now: Seconds,
+    ) -> Result<(), StoreError> {
+        let changed = self
+            .lock()
+            .execute(
+                "UPDATE vms SET state = 'starting', last_error = NULL, vmm = ?2,
+                        accelerator = ?3, vmm_reason = ?4, updated_at = ?5 WHERE id = ?1",
+                (
+                    id.to_string(),
+                    vmm_word(choice.vmm),
+                    accelerator_word(choice.accelerator),
+                    &choice.reason,
+                    signed(now),
+                ),
+            )
+            .map_err(query("record a VM's start"))?;
+        if changed == 1 { Ok(()) } else { Err(StoreError::NoVm(id)) }
+    }
+
+    /// Forgets a VM. Forgetting it twice is no error.
+    pub fn delete_vm(&self, id: VmId) -> Result<(), StoreError> {
+        self.lock()
+            .execute("DELETE FROM vms WHERE id = ?1", [id.to_string()])
+            .map(drop)
+            .map_err(query("delete a VM"))
+    }
+
+    /// All VMs, by age.
+    pub fn vms(&self) -> Result<Vec<VmRecord>, StoreError> {
+        let connection = self.lock();
+        let mut statement = connection
+            .prepare("SELECT * FROM vms ORDER BY created_at, name")
+            .map_err(query("list VMs"))?;
+        let mut rows = statement.query([]).map_err(query("list VMs"))?;
+        let mut vms = Vec::new();
+        while let Some(row) = rows.next().map_err(query("list VMs"))? {
+            vms.push(record(row)?);
+        }
+        Ok(vms)
+    }
+
+    /// A VM that uses a kernel, if there is one.
+    pub fn vm_with_kernel(&self, kernel: &str) -> Result<Option<String>, StoreError> {
+        self.lock()
+            .query_row("SELECT name FROM vms WHERE kernel = ?1 LIMIT 1", [kernel], |row| row.get(0))
+            .optional()
+            .map_err(query("look for a kernel's users"))
+    }
+}
+
+/// SQLite's integers are signed; sizes and times of ours are far below the limit.
+pub(super) fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn record(row: &Row<'_>) -> Result<VmRecord, StoreError> {
+    let choice = match column::<Option<String>>(row, "vmm")? {
+        None => None,
+        Some(vmm) => Some(VmmChoice {
+            vmm: parse("VMM", &vmm, vmm_of)?,
+            accelerator: parse("accelerator", &column::<String>(row, "accelerator")?, accelerator_of)?,
+            reason: column(row, "vmm_reason")?,
+        }),
+    };
+    Ok(VmRecord {
+        id: parse("VM id", &column::<String>(row, "id")?, |text| text.parse().ok())?,
+        name: parse("VM name", &column::<String>(row, "name")?, |text| text.parse().ok())?,
+        spec: spec(row)?,
+        state: parse("VM state", &column::<String>(row, "state")?, VmState::parse)?,
+        choice,
+        last_error: column(row, "last_error")?,
+        created_at: unsigned(row, "created_at")?,
+        updated_at: unsigned(row, "updated_at")?,
+    })
+}
+
+fn spec(row: &Row<'_>) -> Result<VmSpec, StoreError> {
+    let (memory, disk) = (unsigned(row, "memory")?, unsigned(row, "disk")?);
+    let vcpus: u32 = column(row, "vcpus")?;
+    let unreadable = |what, value: u64| StoreError::Unreadable { what, value: value.to_string() };
+    Ok(VmSpec {
+        image: parse("image name", &column::<String>(row, "image")?, |text| text.parse().ok())?,
+        kernel: column(row, "kernel")?,
+        vcpus: vcpus.try_into().map_err(|_| unreadable("vCPU count", vcpus.into()))?,
+        memory: memory.try_into().map_err(|_| unreadable("memory size", memory))?,
+        disk: disk.try_into().map_err(|_| unreadable("disk size", disk))?,
+        init: parse("init", &column::<String>(row, "init")?, |text| {
+            Init::try_from(text.to_owned()).ok()
+        })?,
+        network: parse("network", &column::<String>(row, "network")?, network_of)?,
+        auto_remove: column(row, "auto_remove")?,
+    })
+}
+
+pub(super) fn column<T: rusqlite::types::FromSql>(
+    row: &Row<'_>,
+    name: &str,
+) -> Result<T, StoreError> {
+    row.get(name).map_err(query("read a row"))
+}
+
+pub(super) fn unsigned(row: &Row<'_>, name: &str) -> Result<u64, StoreError> {
+    column::<i64>(row, name).map(|value| u64::try_from(value).unwrap_or_default())
+}
+
+pub(super) fn parse<T>(
+    what: &'static str,
+    value: &str,
+    parser: impl FnOnce(&str) -> Option<T>,
+) -> Result<T, StoreError> {
+    parser(value).ok_or_else(|| StoreError::Unreadable { what, value: value.to_owned() })
+}
+
+fn vmm_word(vmm: VmmKind) -> &'static str {
+    match vmm {
+        VmmKind::Qemu => "qemu",
+        VmmKind::Firecracker => "firecracker",
+    }
+}
+
+fn vmm_of(text: &str) -> Option<VmmKind> {
+    [VmmKind::Qemu, VmmKind::Firecracker].into_iter().find(|vmm| vmm_word(*vmm) == text)
+}
+
+fn accelerator_word(accelerator: Accelerator) -> &'static str {
+    match accelerator {
+        Accelerator::Kvm => "kvm",
+        Accelerator::Tcg => "tcg",
+    }
+}
+
+fn accelerator_of(text: &str) -> Option<Accelerator> {
+    [Accelerator::Kvm, Accelerator::Tcg].into_iter().find(|a| accelerator_word(*a) == text)
+}
+
+fn network_word(network: Network) -> &'static str {
+    match network {
+        Network::User => "user",
+        Network::None => "none",
+    }
+}
+
+fn network_of(text: &str) -> Option<Network> {
+    [Network::User, Network::None].into_iter().find(|n| network_word(*n) == text)
+}

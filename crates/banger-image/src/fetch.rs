@@ -1,0 +1,387 @@
+//! Owns HTTP downloads: bounded, hashed while they stream, retried, published by rename.
+//! Knows no archive, no registry and no meaning of what it fetches.
+
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::{Client, Response, StatusCode, Url};
+use tempfile::{NamedTempFile, TempPath};
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::timeout;
+
+use crate::digest::{Hasher, Sha256};
+use crate::progress::{SharedProgress, Step};
+
+/// Progress is told at most once per this many bytes.
+const REPORT_EVERY: u64 = 512 * 1024;
+
+/// How patient a [`Fetcher`] is.
+#[derive(Debug, Clone)]
+pub struct Patience {
+    /// For the connection.
+    pub connect: Duration,
+    /// From the request to the response's headers.
+    pub headers: Duration,
+    /// Between two chunks of the body.
+    pub stall: Duration,
+    /// How often a request is made before it fails for good.
+    pub tries: u32,
+    /// The pause before the second try; doubles with each further one.
+    pub pause: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(15),
+            headers: Duration::from_secs(30),
+            stall: Duration::from_secs(30),
+            tries: 4,
+            pause: Duration::from_millis(500),
+        }
+    }
+}
+
+/// What a download must turn out to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Expect {
+    /// No more bytes than this are ever taken.
+    pub limit: u64,
+    /// The exact size, where it is known.
+    pub size: Option<u64>,
+    /// The digest, where it is known.
+    pub digest: Option<Sha256>,
+}
+
+impl Expect {
+    /// Anything of at most `limit` bytes.
+    #[must_use]
+    pub fn at_most(limit: u64) -> Self {
+        Self { limit, size: None, digest: None }
+    }
+
+    /// Exactly these bytes.
+    #[must_use]
+    pub fn exactly(size: u64, digest: Sha256) -> Self {
+        Self { limit: size, size: Some(size), digest: Some(digest) }
+    }
+}
+
+/// Under which name a download reports its progress.
+#[derive(Clone)]
+pub struct Report {
+    pub progress: SharedProgress,
+    pub stage: &'static str,
+    pub detail: String,
+}
+
+impl Report {
+    fn tell(&self, done: u64, total: Option<u64>) {
+        self.progress.report(Step {
+            stage: self.stage,
+            detail: self.detail.clone(),
+            done,
+            total,
+        });
+    }
+}
+
+impl std::fmt::Debug for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Report").field("stage", &self.stage).field("detail", &self.detail).finish()
+    }
+}
+
+/// What a download was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fetched {
+    pub digest: Sha256,
+    pub size: u64,
+}
+
+/// Why a download failed.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    #[error("cannot set up the HTTP client")]
+    Client { source: reqwest::Error },
+    #[error("cannot get {url}")]
+    Request { url: String, source: reqwest::Error },
+    #[error("{url} did not answer within {after:?}")]
+    Silent { url: String, after: Duration },
+    #[error("{url} answered {status}")]
+    Status { url: String, status: StatusCode },
+    #[error("{url} broke off after {done} bytes")]
+    BrokenOff { url: String, done: u64, source: reqwest::Error },
+    #[error("{url} stalled for {after:?} after {done} bytes")]
+    Stalled { url: String, done: u64, after: Duration },
+    #[error("{url} is larger than the {limit} bytes allowed")]
+    TooLarge { url: String, limit: u64 },
+    #[error("{url} has {found} bytes where {expected} were promised")]
+    Size { url: String, expected: u64, found: u64 },
+    #[error("{url} has the digest {found} where {expected} was promised")]
+    Digest { url: String, expected: Sha256, found: Sha256 },
+    #[error("cannot write {}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+}
+
+impl FetchError {
+    /// Whether the same request may well succeed a moment later.
+    fn is_passing(&self) -> bool {
+        match self {
+            Self::Request { source, .. } => !source.is_builder() && !source.is_redirect(),
+            Self::Status { status, .. } => {
+                status.is_server_error()
+                    || matches!(*status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
+            }
+            Self::Silent { .. } | Self::BrokenOff { .. } | Self::Stalled { .. } => true,
+            Self::Client { .. }
+            | Self::TooLarge { .. }
+            | Self::Size { .. }
+            | Self::Digest { .. }
+            | Self::Write { .. } => false,
+        }
+    }
+
+    /// What to do next.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                "free some space on that file system and try again"
+            }
+            Self::Write { .. } => "check that the directory exists and can be written",
+            Self::Client { .. } => "check the proxy settings of the environment",
+            Self::Request { .. }
+            | Self::Silent { .. }
+            | Self::Status { .. }
+            | Self::BrokenOff { .. }
+            | Self::Stalled { .. } => "check the address, the network and the proxy settings",
+            Self::TooLarge { .. } | Self::Size { .. } | Self::Digest { .. } => {
+                "the server sent something else than what was promised: try again or use another"
+            }
+        }
+    }
+
+    /// Whether the server says that there is no such thing.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Status { status, .. }
+            if matches!(*status, StatusCode::NOT_FOUND | StatusCode::GONE))
+    }
+
+    /// Whether the server sent something other than what was promised.
+    #[must_use]
+    pub fn is_a_lie(&self) -> bool {
+        matches!(self, Self::TooLarge { .. } | Self::Size { .. } | Self::Digest { .. })
+    }
+}
+
+/// An HTTP client with patience. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Fetcher {
+    client: Client,
+    patience: Patience,
+}
+
+impl Fetcher {
+    /// A client that honours the proxies of the environment.
+    pub fn new(patience: Patience) -> Result<Self, FetchError> {
+        // An error only says that the process has a provider already, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let builder = || {
+            Client::builder()
+                .user_agent(concat!("banger/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(patience.connect)
+        };
+        // A host without any CA certificates cannot verify https, but mirrors that are verified
+        // by signature speak plain http, and those must work there.
+        let client = builder()
+            .build()
+            .or_else(|_| builder().tls_certs_only([]).build())
+            .map_err(|source| FetchError::Client { source })?;
+        Ok(Self { client, patience })
+    }
+
+    /// Fetches something small into memory.
+    pub async fn to_memory(&self, url: &Url, limit: u64) -> Result<Vec<u8>, FetchError> {
+        let expect = Expect::at_most(limit);
+        let (sink, _) = self.persist(url, expect, None, || Ok(MemorySink(Vec::new()))).await?;
+        Ok(sink.0)
+    }
+
+    /// Fetches into a file, which appears under its name only when it is whole and as expected.
+    /// Dropping the future leaves nothing behind.
+    pub async fn to_file(
+        &self,
+        url: &Url,
+        destination: &Path,
+        expect: Expect,
+        report: &Report,
+    ) -> Result<Fetched, FetchError> {
+        let write_error = |source| FetchError::Write { path: destination.to_owned(), source };
+        let directory = destination.parent().unwrap_or(Path::new("."));
+        let make = || FileSink::create(directory).map_err(write_error);
+        let (sink, fetched) = self.persist(url, expect, Some(report), make).await?;
+        sink.publish(destination).map_err(write_error)?;
+        Ok(fetched)
+    }
+
+    /// Tries until something final happens; every try starts with an empty sink.
+    async fn persist<S: Sink>(
+        &self,
+        url: &Url,
+        expect: Expect,
+        report: Option<&Report>,
+        make: impl Fn() -> Result<S, FetchError> + Send,
+    ) -> Result<(S, Fetched), FetchError> {
+        let mut pause = self.patience.pause;
+        let mut tries_left = self.patience.tries.max(1);
+        loop {
+            let mut sink = make()?;
+            tries_left -= 1;
+            match self.attempt(url, expect, report, &mut sink).await {
+                Ok(fetched) => return Ok((sink, fetched)),
+                Err(error) if tries_left == 0 || !error.is_passing() => return Err(error),
+                Err(_) => tokio::time::sleep(pause).await,
+            }
+            pause *= 2;
+        }
+    }
+
+    async fn attempt<S: Sink>(
+        &self,
+        url: &Url,
+        expect: Expect,
+        report: Option<&Report>,
+        sink: &mut S,
+    ) -> Result<Fetched, FetchError> {
+        let mut response = self.request(url).await?;
+        let announced = response.content_length();
+        if announced.is_some_and(|length| length > expect.limit) {
+            return Err(FetchError::TooLarge { url: shown(url), limit: expect.limit });
+        }
+        let total = expect.size.or(announced);
+        let mut hasher = Hasher::default();
+        let (mut done, mut reported) = (0, 0);
+        while let Some(chunk) = self.next_chunk(&mut response, url, done).await? {
+            done += chunk.len() as u64;
+            if done > expect.limit {
+                return Err(FetchError::TooLarge { url: shown(url), limit: expect.limit });
+            }
+            hasher.update(&chunk);
+            sink.write(&chunk).await?;
+            if done - reported >= REPORT_EVERY {
+                reported = done;
+                report.inspect(|report| report.tell(done, total));
+            }
+        }
+        sink.flush().await?;
+        report.inspect(|report| report.tell(done, total));
+        let fetched = Fetched { digest: hasher.finish(), size: done };
+        hold_to(expect, fetched, url)?;
+        Ok(fetched)
+    }
+
+    async fn request(&self, url: &Url) -> Result<Response, FetchError> {
+        let after = self.patience.headers + self.patience.connect;
+        let response = timeout(after, self.client.get(url.clone()).send())
+            .await
+            .map_err(|_| FetchError::Silent { url: shown(url), after })?
+            .map_err(|e| FetchError::Request { url: shown(url), source: e.without_url() })?;
+        if response.status() == StatusCode::OK {
+            Ok(response)
+        } else {
+            Err(FetchError::Status { url: shown(url), status: response.status() })
+        }
+    }
+
+    async fn next_chunk(
+        &self,
+        response: &mut Response,
+        url: &Url,
+        done: u64,
+    ) -> Result<Option<Bytes>, FetchError> {
+        let after = self.patience.stall;
+        timeout(after, response.chunk())
+            .await
+            .map_err(|_| FetchError::Stalled { url: shown(url), done, after })?
+            .map_err(|e| FetchError::BrokenOff { url: shown(url), done, source: e.without_url() })
+    }
+}
+
+fn hold_to(expect: Expect, found: Fetched, url: &Url) -> Result<(), FetchError> {
+    if let Some(expected) = expect.size
+        && expected != found.size
+    {
+        return Err(FetchError::Size { url: shown(url), expected, found: found.size });
+    }
+    if let Some(expected) = expect.digest
+        && expected != found.digest
+    {
+        return Err(FetchError::Digest { url: shown(url), expected, found: found.digest });
+    }
+    Ok(())
+}
+
+/// The address as messages and manifests may show it: without a user's password.
+pub(crate) fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    // Both fail only for addresses that have no host, and those have no user either.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.to_string()
+}
+
+/// Where the bytes of one try go.
+trait Sink: Send {
+    fn write(&mut self, chunk: &[u8]) -> impl Future<Output = Result<(), FetchError>> + Send;
+    fn flush(&mut self) -> impl Future<Output = Result<(), FetchError>> + Send;
+}
+
+struct MemorySink(Vec<u8>);
+
+impl Sink for MemorySink {
+    async fn write(&mut self, chunk: &[u8]) -> Result<(), FetchError> {
+        self.0.extend_from_slice(chunk);
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), FetchError> {
+        Ok(())
+    }
+}
+
+/// A temporary file beside the destination; it vanishes with the sink unless published.
+struct FileSink {
+    file: tokio::fs::File,
+    path: TempPath,
+}
+
+impl FileSink {
+    fn create(directory: &Path) -> io::Result<Self> {
+        let (file, path) = NamedTempFile::new_in(directory)?.into_parts();
+        Ok(Self { file: tokio::fs::File::from_std(file), path })
+    }
+
+    /// Does not wait for the disk: what must survive a power cut is synced by its owner.
+    fn publish(self, destination: &Path) -> io::Result<()> {
+        self.path.persist(destination).map_err(|e| e.error)
+    }
+
+    fn failed(&self, source: io::Error) -> FetchError {
+        FetchError::Write { path: self.path.to_path_buf(), source }
+    }
+}
+
+impl Sink for FileSink {
+    async fn write(&mut self, chunk: &[u8]) -> Result<(), FetchError> {
+        self.file.write_all(chunk).await.map_err(|e| self.failed(e))
+    }
+
+    async fn flush(&mut self) -> Result<(), FetchError> {
+        self.file.flush().await.map_err(|e| self.failed(e))
+    }
+}
