@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::{
     exec::{ExecRequest, ExecStream},
@@ -19,19 +19,39 @@ use crate::{
 };
 
 /// Which program runs the machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VmmKind {
     Qemu,
     Firecracker,
 }
 
 /// What executes the guest's instructions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accelerator {
     Kvm,
     Tcg,
+}
+
+impl VmmKind {
+    /// The word in rows, documents and messages.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Qemu => "qemu",
+            Self::Firecracker => "firecracker",
+        }
+    }
+}
+
+impl Accelerator {
+    /// The word in rows, documents and messages.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+        }
+    }
 }
 
 /// What is chosen for a new VM, and why, in words for people.
@@ -112,6 +132,15 @@ pub struct DebianRoot {
 pub trait RootTar: Read + Send {
     /// To be called at the stream's end: whether the program was content with its work.
     fn finish(self: Box<Self>) -> Result<(), HostError>;
+
+    /// What the program said last, as it works; ends with the program. Says nothing unless
+    /// the implementation does.
+    fn progress(&self) -> watch::Receiver<String> {
+        watch::channel(String::new()).1
+    }
+
+    /// Ends the program when called, from any thread; the stream then ends early.
+    fn stopper(&self) -> Box<dyn FnOnce() + Send>;
 }
 
 /// One row of `banger doctor`.

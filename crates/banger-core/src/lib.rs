@@ -2,11 +2,24 @@
 //! the tasks that own VMs. Acts on Linux only through the [`host::Host`] port.
 #![forbid(unsafe_code)]
 
+pub mod assembly;
+pub mod debian_settings;
+pub mod engine;
+pub mod error;
 pub mod exec;
+mod generated_name;
 pub mod host;
 pub mod host_error;
+pub mod image_catalog;
+pub mod images;
+pub mod kernels;
+mod locks;
 pub mod name;
 pub mod policy;
 pub mod record;
 pub mod spec;
 pub mod store;
+mod target;
+pub mod vm;
+
+pub use banger_image::{debian, digest, ext4, fetch, initramfs, kernel, progress, rootfs};

@@ -1,8 +1,8 @@
 //! What a VM is made of, with the limits that hold everywhere. Knows no host.
 
-use serde::{Deserialize, Serialize};
+use banger_image::kernel::KernelName;
 
-use crate::name::ImageName;
+use crate::{host::VmmKind, name::ImageName};
 
 /// Why a specification is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,13 +15,16 @@ pub enum SpecError {
     Disk(u64),
     #[error("an init is auto, agent, systemd or an absolute path, not \"{0}\"")]
     Init(String),
+    #[error("a network is user or none, not \"{0}\"")]
+    Network(String),
+    #[error("a VMM is qemu or firecracker, not \"{0}\"")]
+    Vmm(String),
 }
 
 const MIB: u64 = 1 << 20;
 
 /// How many virtual processors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "u32", into = "u32")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Vcpus(u32);
 
 impl Vcpus {
@@ -53,8 +56,7 @@ impl From<Vcpus> for u32 {
 }
 
 /// Guest memory, a whole number of MiB.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "u64", into = "u64")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory(u64);
 
 impl Memory {
@@ -97,8 +99,7 @@ impl From<Memory> for u64 {
 }
 
 /// The size of a VM's own disk in bytes, a whole number of MiB.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "u64", into = "u64")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiskSize(u64);
 
 impl DiskSize {
@@ -131,8 +132,7 @@ impl From<DiskSize> for u64 {
 }
 
 /// Who is the guest's first process once the root is mounted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Init {
     /// systemd where the image has it, else the agent.
     Auto,
@@ -169,24 +169,36 @@ impl From<Init> for String {
 }
 
 /// How a VM reaches the world.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
     /// The VMM's own user-mode network: outbound only, no privilege.
     User,
     None,
 }
 
+impl Network {
+    /// The word in rows, documents and messages.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::None => "none",
+        }
+    }
+}
+
 /// Everything that a VM was asked to be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VmSpec {
     pub image: ImageName,
-    pub kernel: String,
+    pub kernel: KernelName,
     pub vcpus: Vcpus,
     pub memory: Memory,
     pub disk: DiskSize,
     pub init: Init,
     pub network: Network,
+    /// The VMM that was asked for; the host probe decides where it is absent.
+    pub vmm: Option<VmmKind>,
     /// The VM goes away with the session that it was made for.
     pub auto_remove: bool,
 }

@@ -1,13 +1,18 @@
 //! Reads from a console why a boot failed. Pure: text in, cause out.
 
 use banger_core::host_error::BootFailure;
+use banger_guest_proto::boot::fatal;
 
 /// The cause that the last lines of a console tell. The first rule that fits decides: a
 /// panic is what remains when nobody says more.
 pub(crate) fn classify<S: AsRef<str>>(console: &[S]) -> BootFailure {
     let says = |needle: &str| console.iter().any(|line| line.as_ref().contains(needle));
     let any = |needles: &[&str]| needles.iter().any(|needle| says(needle));
-    if let Some(complaint) = console.iter().rev().find_map(|line| agent_complaint(line.as_ref())) {
+    if let Some(complaint) = console
+        .iter()
+        .rev()
+        .find_map(|line| agent_complaint(line.as_ref()))
+    {
         return classify_complaint(complaint);
     }
     if any(OUT_OF_MEMORY) {
@@ -16,12 +21,19 @@ pub(crate) fn classify<S: AsRef<str>>(console: &[S]) -> BootFailure {
         BootFailure::RootNotFound
     } else if any(NO_INIT) {
         BootFailure::InitFailed
-    } else if any(&["Kernel panic - not syncing"]) {
+    } else if has_panicked(console) {
         BootFailure::KernelPanic
     } else {
         BootFailure::Unknown
     }
 }
+
+/// Whether the guest's kernel gave up, at any time of its life.
+pub(crate) fn has_panicked<S: AsRef<str>>(console: &[S]) -> bool {
+    console.iter().any(|line| line.as_ref().contains(PANIC))
+}
+
+const PANIC: &str = "Kernel panic - not syncing";
 
 const OUT_OF_MEMORY: &[&str] = &[
     "Out of memory",
@@ -30,29 +42,40 @@ const OUT_OF_MEMORY: &[&str] = &[
     "page allocation failure",
 ];
 
-const NO_ROOT: &[&str] = &["VFS: Unable to mount root fs", "VFS: Cannot open root device"];
+const NO_ROOT: &[&str] = &[
+    "VFS: Unable to mount root fs",
+    "VFS: Cannot open root device",
+];
 
-const NO_INIT: &[&str] =
-    &["Attempted to kill init!", "No working init found", "Requested init", "Failed to execute /init"];
+const NO_INIT: &[&str] = &[
+    "Attempted to kill init!",
+    "No working init found",
+    "Requested init",
+    "Failed to execute /init",
+];
 
 /// What the agent wrote before it gave up.
 fn agent_complaint(line: &str) -> Option<&str> {
-    line.split_once("banger-agent: fatal: ").map(|(_, complaint)| complaint)
+    line.split_once(fatal::PREFIX)
+        .map(|(_, complaint)| complaint)
 }
 
 fn classify_complaint(complaint: &str) -> BootFailure {
-    let says = |needle: &str| complaint.contains(needle);
-    if says("ENOMEM") || says("ut of memory") || says("Cannot allocate memory") {
-        BootFailure::OutOfMemory
-    } else if says("disk") {
-        BootFailure::DiskBroken
-    } else if says("base") && (says("find") || says("appear") || says("no device")) {
-        BootFailure::RootNotFound
-    } else if says("base") || says("root") || says("overlay") {
-        BootFailure::RootBroken
-    } else {
-        BootFailure::InitFailed
+    const PHRASES: [(&str, BootFailure); 6] = [
+        (fatal::ROOT_NOT_FOUND, BootFailure::RootNotFound),
+        (fatal::ROOT_NOT_MOUNTED, BootFailure::RootBroken),
+        (fatal::OVERLAY, BootFailure::RootBroken),
+        (fatal::SWITCH_ROOT, BootFailure::RootBroken),
+        (fatal::DISK_NOT_FOUND, BootFailure::DiskBroken),
+        (fatal::DISK_NOT_MOUNTED, BootFailure::DiskBroken),
+    ];
+    if complaint.contains("annot allocate memory") || complaint.contains("ut of memory") {
+        return BootFailure::OutOfMemory;
     }
+    let phrase = PHRASES
+        .iter()
+        .find(|(phrase, _)| complaint.starts_with(phrase));
+    phrase.map_or(BootFailure::InitFailed, |(_, failure)| *failure)
 }
 
 #[cfg(test)]
@@ -86,7 +109,10 @@ mod tests {
              syncing: VFS: Unable to mount root fs",
             BootFailure::OutOfMemory,
         );
-        check("[    9.1] Out of memory: Killed process 88", BootFailure::OutOfMemory);
+        check(
+            "[    9.1] Out of memory: Killed process 88",
+            BootFailure::OutOfMemory,
+        );
         check(
             "[    0.1] Kernel panic - not syncing: stack-protector: Kernel stack is corrupted",
             BootFailure::KernelPanic,
@@ -96,13 +122,44 @@ mod tests {
     #[test]
     fn the_agents_own_words_decide() {
         let panic = "[ 1.0] Kernel panic - not syncing: Attempted to kill init!";
-        let check = |complaint: &str, wanted: BootFailure| {
-            let fatal = format!("[ 0.9] banger-agent: fatal: {complaint}");
-            assert_eq!(classify(&[fatal.as_str(), panic]), wanted, "{complaint}");
+        let check = |phrase: &str, cause: &str, wanted: BootFailure| {
+            let fatal = format!("[ 0.9] {}{phrase}: {cause}", fatal::PREFIX);
+            assert_eq!(
+                classify(&[fatal.as_str(), panic]),
+                wanted,
+                "{phrase}: {cause}"
+            );
         };
-        check("cannot find the base device", BootFailure::RootNotFound);
-        check("cannot mount the base: Structure needs cleaning", BootFailure::RootBroken);
-        check("cannot mount the disk: Structure needs cleaning", BootFailure::DiskBroken);
-        check("cannot execute /sbin/init: No such file", BootFailure::InitFailed);
+        check(
+            fatal::ROOT_NOT_FOUND,
+            "No such device",
+            BootFailure::RootNotFound,
+        );
+        check(
+            fatal::ROOT_NOT_MOUNTED,
+            "Structure needs cleaning",
+            BootFailure::RootBroken,
+        );
+        check(
+            fatal::DISK_NOT_MOUNTED,
+            "Structure needs cleaning",
+            BootFailure::DiskBroken,
+        );
+        check(
+            fatal::DISK_NOT_FOUND,
+            "No such device",
+            BootFailure::DiskBroken,
+        );
+        check(
+            fatal::OVERLAY,
+            "Cannot allocate memory",
+            BootFailure::OutOfMemory,
+        );
+        check(
+            fatal::INIT,
+            "/sbin/init: No such file or directory",
+            BootFailure::InitFailed,
+        );
+        check("a phrase of a later agent", "?", BootFailure::InitFailed);
     }
 }

@@ -1,10 +1,26 @@
 //! The only code that acts on Linux: VMMs, processes, sockets, probes. Implements the port
 //! that `banger-core` declares; decides nothing about VMs and knows neither store nor API.
 
-mod logs;
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+compile_error!("banger-host acts on Linux on x86-64 only");
+
+mod admission;
 mod boot_failure;
+mod choice;
+mod doctor;
+mod guest;
+mod host;
 mod lock;
+mod logs;
+mod machine;
+mod mmdebstrap;
+mod places;
 mod probe;
 mod process;
+mod qemu;
+mod subids;
 mod sys;
 mod tsc;
+
+pub use host::{HostConfig, LinuxHost};
+pub use probe::KvmVerdict;

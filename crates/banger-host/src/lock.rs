@@ -6,6 +6,7 @@
 //! a process must not open this file twice while it starts the VMM.
 
 use std::{
+    fmt,
     fs::{File, OpenOptions},
     io::{self, Read, Seek, Write},
     os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
@@ -14,13 +15,33 @@ use std::{
 
 use banger_core::host::{Accelerator, VmmKind};
 use rustix::process::{Flock, FlockType, Pid, fcntl_getlk};
-use serde::{Deserialize, Serialize};
 
 /// What the lock's file says of the VMM that holds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Note {
     pub(crate) vmm: VmmKind,
     pub(crate) accelerator: Accelerator,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} {}", self.vmm.as_str(), self.accelerator.as_str())
+    }
+}
+
+impl Note {
+    /// The file is our own, but may be of another version.
+    fn parse(text: &str) -> Option<Self> {
+        let (first, second) = text.trim_end().split_once(' ')?;
+        let vmms = [VmmKind::Qemu, VmmKind::Firecracker];
+        let accelerators = [Accelerator::Kvm, Accelerator::Tcg];
+        Some(Self {
+            vmm: vmms.into_iter().find(|vmm| vmm.as_str() == first)?,
+            accelerator: accelerators
+                .into_iter()
+                .find(|kind| kind.as_str() == second)?,
+        })
+    }
 }
 
 /// The open lock file of one VM.
@@ -31,7 +52,12 @@ impl VmmLock {
     /// Opens the file, and makes it where it is missing.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600);
         options.open(path).map(Self)
     }
 
@@ -51,24 +77,25 @@ impl VmmLock {
         };
         match held.pid {
             Some(pid) => Ok(Some(pid)),
-            None => Err(io::Error::other("the holder is outside of this PID namespace")),
+            None => Err(io::Error::other(
+                "the holder is outside of this PID namespace",
+            )),
         }
     }
 
     /// Writes what the VMM about to be started is.
     pub(crate) fn write_note(&mut self, note: Note) -> io::Result<()> {
-        let text = serde_json::to_vec(&note)?;
         self.0.set_len(0)?;
         self.0.rewind()?;
-        self.0.write_all(&text)
+        write!(self.0, "{note}")
     }
 
-    /// Reads what the VMM is; the file is our own, but may be of another version.
+    /// Reads what the VMM is.
     pub(crate) fn read_note(&mut self) -> io::Result<Note> {
-        let mut text = Vec::new();
+        let mut text = String::new();
         self.0.rewind()?;
-        (&self.0).take(4096).read_to_end(&mut text)?;
-        Ok(serde_json::from_slice(&text)?)
+        (&self.0).take(4096).read_to_string(&mut text)?;
+        Note::parse(&text).ok_or_else(|| io::Error::other("its words are unknown"))
     }
 
     /// The only descriptor of the file, for the process that is to hold the lock: a second
@@ -87,7 +114,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("vmm.lock");
         assert!(VmmLock::open(&path).unwrap().is_none());
-        let note = Note { vmm: VmmKind::Qemu, accelerator: Accelerator::Tcg };
+        let note = Note {
+            vmm: VmmKind::Qemu,
+            accelerator: Accelerator::Tcg,
+        };
         VmmLock::create(&path).unwrap().write_note(note).unwrap();
         let mut again = VmmLock::open(&path).unwrap().unwrap();
         assert_eq!(again.read_note().unwrap(), note);

@@ -4,14 +4,21 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Seek, SeekFrom},
-    os::{fd::OwnedFd, unix::fs::FileExt},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{FileExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use banger_core::{host::VmPlaces, host_error::LogTail};
+use banger_core::{
+    host::VmPlaces,
+    host_error::{HostError, LogTail},
+};
 use rustix::fs::inotify;
-use tokio::io::unix::AsyncFd;
+
+use crate::{places::file_error, sys};
 
 const TAIL_BYTES: u64 = 16 << 10;
 const TAIL_LINES: usize = 25;
@@ -24,7 +31,10 @@ const PACE: Duration = Duration::from_secs(1);
 
 /// The ends of a VM's logs, fit to be shown. A log that cannot be read has no lines.
 pub(crate) fn tails(places: &VmPlaces) -> LogTail {
-    LogTail { console: tail(&places.console()), vmm: tail(&places.vmm_log()) }
+    LogTail {
+        console: tail(&places.console()),
+        vmm: tail(&places.vmm_log()),
+    }
 }
 
 fn tail(path: &Path) -> Vec<String> {
@@ -63,6 +73,20 @@ pub(crate) fn printable(line: &str) -> String {
     shown
 }
 
+/// Begins a new console log, which nobody but this user can read: guests print secrets.
+pub(crate) fn start_console(path: &Path) -> Result<(), HostError> {
+    let mut options = OpenOptions::new();
+    let opened = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path);
+    opened
+        .map(drop)
+        .map_err(|source| file_error("create", path, source))
+}
+
 /// At most `limit` bytes from the end of a file.
 pub(crate) fn read_end(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
@@ -85,7 +109,10 @@ fn cut(path: &Path) -> io::Result<()> {
     }
     let mut kept = vec![0; LOG_KEPT as usize];
     file.read_exact_at(&mut kept, length - LOG_KEPT)?;
-    let from_line = kept.iter().position(|&b| b == b'\n').map_or(0, |end| end + 1);
+    let from_line = kept
+        .iter()
+        .position(|&b| b == b'\n')
+        .map_or(0, |end| end + 1);
     file.write_all_at(&kept[from_line..], 0)?;
     file.set_len((kept.len() - from_line) as u64)
 }
@@ -94,7 +121,7 @@ fn cut(path: &Path) -> io::Result<()> {
 /// long as nothing is written.
 pub(crate) async fn keep_short(places: &VmPlaces) -> io::Result<()> {
     let logs = [places.console(), places.vmm_log()];
-    let events = AsyncFd::new(watch(&logs)?)?;
+    let events = sys::readiness(watch(&logs)?.into())?;
     loop {
         for log in &logs {
             cut(log)?;
@@ -127,7 +154,10 @@ mod tests {
         check("plain \"text\" \\ it's", "plain \"text\" \\ it's");
         check("\u{1b}[0;32m  OK  \u{1b}[0m done", "  OK   done");
         check("a\tb\r", "a b");
-        check("\u{7}bell \u{1b}]0;title\u{7}", "\\u{7}bell \\u{1b}]0;title\\u{7}");
+        check(
+            "\u{7}bell \u{1b}]0;title\u{7}",
+            "\\u{7}bell \\u{1b}]0;title\\u{7}",
+        );
         check("\u{202e}right to left", "\\u{202e}right to left");
         check("\u{1b}[", "");
         assert!(printable(&"x".repeat(100_000)).len() <= LINE_CHARS + 3);
@@ -149,7 +179,11 @@ mod tests {
     fn a_long_log_is_cut_and_its_writer_goes_on_behind() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let mut writer = OpenOptions::new().append(true).create(true).open(&path).unwrap();
+        let mut writer = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&path)
+            .unwrap();
         for n in 0..200_000 {
             writeln!(writer, "line {n}").unwrap();
         }

@@ -12,13 +12,11 @@ use std::{
 };
 
 use banger_core::{host::VmmExit, host_error::HostError};
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal,
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal},
 };
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    sync::watch,
-};
+use tokio::{io::unix::AsyncFd, sync::watch};
 
 use crate::{
     lock::{Note, VmmLock},
@@ -48,9 +46,18 @@ pub(crate) enum Ended {
 impl From<Ended> for VmmExit {
     fn from(ended: Ended) -> Self {
         match ended {
-            Ended::Code(code) => Self { status: format!("exit code {code}"), clean: code == 0 },
-            Ended::Signal(number) => Self { status: format!("signal {number}"), clean: false },
-            Ended::Gone => Self { status: "gone".into(), clean: true },
+            Ended::Code(code) => Self {
+                status: format!("exit code {code}"),
+                clean: code == 0,
+            },
+            Ended::Signal(number) => Self {
+                status: format!("signal {number}"),
+                clean: false,
+            },
+            Ended::Gone => Self {
+                status: "gone".into(),
+                clean: true,
+            },
         }
     }
 }
@@ -67,17 +74,28 @@ impl Process {
     /// Starts `program` in a session of its own and returns once its exec has succeeded.
     pub(crate) fn start(detached: &Detached) -> Result<Self, HostError> {
         let name = || detached.program.display().to_string();
-        let spawn_error = |source| HostError::Spawn { program: name(), source };
+        let spawn_error = |source| HostError::Spawn {
+            program: name(),
+            source,
+        };
         let lock_error = |operation| {
             let path = detached.lock.clone();
-            move |source| HostError::File { operation, path, source }
+            move |source| HostError::File {
+                operation,
+                path,
+                source,
+            }
         };
         let mut lock = VmmLock::create(&detached.lock).map_err(lock_error("open"))?;
         if let Some(pid) = lock.holder().map_err(lock_error("query"))? {
             let text = format!("process {} runs this machine already", pid.as_raw_nonzero());
-            return Err(spawn_error(io::Error::new(io::ErrorKind::AlreadyExists, text)));
+            return Err(spawn_error(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                text,
+            )));
         }
-        lock.write_note(detached.note).map_err(lock_error("write"))?;
+        lock.write_note(detached.note)
+            .map_err(lock_error("write"))?;
         let child = spawn_detached(detached, lock.into_descriptor())?;
         let pid = Pid::from_child(&child);
         let handle = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| spawn_error(e.into()))?;
@@ -87,7 +105,11 @@ impl Process {
     /// Takes over the process that holds the lock at `path`, if one does.
     pub(crate) fn adopt(path: &Path) -> Result<Option<(Self, Note)>, HostError> {
         let error = |operation| {
-            move |source| HostError::File { operation, path: path.to_owned(), source }
+            move |source| HostError::File {
+                operation,
+                path: path.to_owned(),
+                source,
+            }
         };
         let Some(mut lock) = VmmLock::open(path).map_err(error("open"))? else {
             return Ok(None);
@@ -112,7 +134,7 @@ impl Process {
 
     fn watch(pid: Pid, handle: OwnedFd) -> io::Result<Self> {
         let handle = Arc::new(handle);
-        let readable = AsyncFd::with_interest(Arc::clone(&handle), Interest::READABLE)?;
+        let readable = sys::readiness(Arc::clone(&handle))?;
         let (tell, ended) = watch::channel(None);
         tokio::spawn(async move {
             let how = wait(&readable).await;
@@ -152,13 +174,21 @@ fn spawn_detached(detached: &Detached, lock: OwnedFd) -> Result<Child, HostError
         path: detached.log.clone(),
         source,
     };
-    let log = OpenOptions::new().append(true).create(true).mode(0o600).open(&detached.log);
+    let log = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(&detached.log);
     let out = log.map_err(log_error)?;
     // Appending keeps both right when the log is cut while the program runs.
     out.set_len(0).map_err(log_error)?;
     let err = out.try_clone().map_err(log_error)?;
     let mut command = Command::new(&detached.program);
-    command.args(&detached.args).stdin(Stdio::null()).stdout(out).stderr(err);
+    command
+        .args(&detached.args)
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(err);
     clean_environment(&mut command);
     sys::detach(&mut command, lock, detached.file_limit);
     command.spawn().map_err(|source| HostError::Spawn {
@@ -171,8 +201,16 @@ fn spawn_detached(detached: &Detached, lock: OwnedFd) -> Result<Child, HostError
 /// behaviour, but the way to the outside.
 fn clean_environment(command: &mut Command) {
     const KEPT: [&str; 10] = [
-        "PATH", "HOME", "USER", "LOGNAME", "http_proxy", "https_proxy", "ftp_proxy", "no_proxy",
-        "HTTP_PROXY", "HTTPS_PROXY",
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "http_proxy",
+        "https_proxy",
+        "ftp_proxy",
+        "no_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
     ];
     command.env_clear().env("LC_ALL", "C");
     for name in KEPT {
@@ -210,8 +248,36 @@ pub(crate) fn start_worker(
 
     let mut command = Command::new(program);
     clean_environment(&mut command);
-    command.args(args).envs(env.iter().copied()).process_group(0);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+    command
+        .args(args)
+        .envs(env.iter().copied())
+        .process_group(0);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+}
+
+/// Runs a program that answers a question about itself, and returns what it prints. It gets
+/// two seconds, and what it prints beyond a pipe's capacity does not matter.
+pub(crate) fn ask(program: &Path, args: &[&str]) -> io::Result<String> {
+    let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+    let mut child = start_worker(program, &args, &[])?;
+    let handle = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
+    let patience = Timespec {
+        tv_sec: 2,
+        tv_nsec: 0,
+    };
+    let ready = poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&patience));
+    if !ready.is_ok_and(|ready| ready > 0) {
+        child.kill()?;
+    }
+    let output = child.wait_with_output()?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(io::Error::other(output.status.to_string()))
 }
 
 /// Finds a program as a shell would, also where administrators' programs are.
@@ -227,4 +293,102 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
 
 fn is_program(path: &Path) -> bool {
     path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use banger_core::host::{Accelerator, VmmKind};
+
+    use super::*;
+
+    const NOTE: Note = Note { vmm: VmmKind::Qemu, accelerator: Accelerator::Tcg };
+
+    /// A VMM that is no VMM: the shell runs `script`.
+    fn stand_in(dir: &Path, script: &str) -> Detached {
+        Detached {
+            program: "/bin/sh".into(),
+            args: vec!["-c".into(), script.into()],
+            log: dir.join("vmm.log"),
+            lock: dir.join("vmm.lock"),
+            note: NOTE,
+            file_limit: 1 << 20,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_forgotten_vmm_is_found_again_by_its_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let detached = stand_in(dir.path(), "exec sleep 1000");
+        let first = Process::start(&detached).unwrap();
+        let pid = first.pid();
+        drop(first);
+        let (again, note) = Process::adopt(&detached.lock).unwrap().unwrap();
+        assert_eq!((again.pid(), note), (pid, NOTE));
+        assert!(!again.has_ended());
+        again.kill().unwrap();
+        again.ended().await;
+        assert!(again.has_ended());
+        assert!(Process::adopt(&detached.lock).unwrap().is_none());
+        again.kill().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_machine_runs_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let detached = stand_in(dir.path(), "exec sleep 1000");
+        let process = Process::start(&detached).unwrap();
+        assert!(matches!(Process::start(&detached), Err(HostError::Spawn { .. })));
+        process.kill().unwrap();
+        assert_eq!(process.ended().await, Ended::Signal(9));
+        let process = Process::start(&detached).unwrap();
+        process.kill().unwrap();
+        process.ended().await;
+    }
+
+    #[tokio::test]
+    async fn an_end_is_told_as_often_as_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let process = Process::start(&stand_in(dir.path(), "echo words >&2; exit 7")).unwrap();
+        for _ in 0..2 {
+            assert_eq!(process.ended().await, Ended::Code(7));
+        }
+        assert_eq!(std::fs::read_to_string(dir.path().join("vmm.log")).unwrap(), "words\n");
+        assert!(!VmmExit::from(Ended::Code(7)).clean);
+    }
+
+    #[tokio::test]
+    async fn a_vmm_leads_a_session_and_inherits_nothing_but_its_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let inherited = std::fs::File::open("/dev/null").unwrap();
+        rustix::io::fcntl_setfd(&inherited, rustix::io::FdFlags::empty()).unwrap();
+        let script = "cut -d' ' -f5,6 /proc/$$/stat; echo $$; umask; ulimit -c; ls -l /proc/$$/fd";
+        let process = Process::start(&stand_in(dir.path(), script)).unwrap();
+        assert_eq!(process.ended().await, Ended::Code(0));
+        let log = std::fs::read_to_string(dir.path().join("vmm.log")).unwrap();
+        let lines: Vec<_> = log.lines().collect();
+        let pid = lines[1];
+        assert_eq!(lines[0], format!("{pid} {pid}"), "group and session");
+        assert_eq!(&lines[2..4], ["0077", "0"]);
+        let targets: Vec<_> = lines.iter().filter_map(|line| line.split(" -> ").nth(1)).collect();
+        let own = |target: &&&str| target.ends_with("vmm.log") || target.ends_with("vmm.lock");
+        assert_eq!(targets.iter().filter(own).count(), 3, "{log}");
+        assert_eq!(targets.len(), 4, "{log}");
+    }
+
+    #[tokio::test]
+    async fn no_file_of_a_vmm_grows_beyond_its_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = "head -c 3000000 /dev/zero; true";
+        let process = Process::start(&stand_in(dir.path(), script)).unwrap();
+        assert_eq!(process.ended().await, Ended::Code(0));
+        assert!(std::fs::metadata(dir.path().join("vmm.log")).unwrap().len() <= 1 << 20);
+    }
+
+    #[test]
+    fn a_program_answers_or_fails() {
+        let sh = Path::new("/bin/sh");
+        assert_eq!(ask(sh, &["-c", "echo yes"]).unwrap(), "yes\n");
+        assert!(ask(sh, &["-c", "exit 1"]).is_err());
+        assert!(find("sh").is_some() && find("no-such-program-anywhere").is_none());
+    }
 }

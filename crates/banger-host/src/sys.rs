@@ -9,6 +9,7 @@ use std::{
         unix::process::CommandExt,
     },
     process::Command,
+    sync::Arc,
 };
 
 use kvm_bindings::kvm_userspace_memory_region;
@@ -18,6 +19,7 @@ use rustix::{
     io::FdFlags,
     process::{Resource, Rlimit},
 };
+use tokio::io::{Interest, unix::AsyncFd};
 
 /// A page of guest memory, aligned as KVM wants it.
 #[derive(Clone)]
@@ -40,10 +42,16 @@ pub(crate) fn detach(command: &mut Command, lock: OwnedFd, file_limit: u64) {
         unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
         let hard = rustix::process::getrlimit(Resource::Fsize).maximum;
         let soft = hard.map_or(file_limit, |hard| hard.min(file_limit));
-        let files = Rlimit { current: Some(soft), maximum: hard };
+        let files = Rlimit {
+            current: Some(soft),
+            maximum: hard,
+        };
         rustix::process::setrlimit(Resource::Fsize, files)?;
         // A core dump would write the guest's memory to the host's disk.
-        let cores = Rlimit { current: Some(0), maximum: Some(0) };
+        let cores = Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        };
         rustix::process::setrlimit(Resource::Core, cores)?;
         Ok(())
     };
@@ -57,8 +65,20 @@ pub(crate) fn detach(command: &mut Command, lock: OwnedFd, file_limit: u64) {
 fn close_on_exec_from(first: libc::c_uint) {
     // SAFETY: the call changes flags of descriptors and touches no memory.
     unsafe {
-        libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
     };
+}
+
+/// Lets a task wait until a descriptor is readable.
+pub(crate) fn readiness(descriptor: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+    // SAFETY: an `OwnedFd` behind an `Arc` gives the same open descriptor for as long as the
+    // registration owns its part of the `Arc`.
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)
 }
 
 /// The processor's time stamp counter.
@@ -107,11 +127,18 @@ pub(crate) fn make_interruptible(vcpu: &VcpuFd) -> io::Result<()> {
         signals: u64,
     }
     const KVM_SET_SIGNAL_MASK: libc::c_ulong = 0x4004_ae8b;
-    let mask = SignalMask { len: 8, signals: !(1 << (interrupt() - 1)) };
+    let mask = SignalMask {
+        len: 8,
+        signals: !(1 << (interrupt() - 1)),
+    };
     // SAFETY: the descriptor is a vCPU's, and the kernel reads the 12 bytes of `mask` only.
     let result =
         unsafe { libc::ioctl(vcpu.as_raw_fd(), KVM_SET_SIGNAL_MASK as _, &raw const mask) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Interrupts the KVM run of one thread of this process, if it is still there.

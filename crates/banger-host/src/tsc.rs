@@ -23,9 +23,11 @@ impl TscRate {
         let rate = Self(Arc::default());
         let cell = Arc::clone(&rate.0);
         // When no thread can be had the first one who asks measures.
-        let _ = std::thread::Builder::new().name("tsc".into()).spawn(move || {
-            cell.get_or_init(measure);
-        });
+        let _ = std::thread::Builder::new()
+            .name("tsc".into())
+            .spawn(move || {
+                cell.get_or_init(measure);
+            });
         rate
     }
 
@@ -72,7 +74,11 @@ mod tests {
     fn a_rate_is_ticks_by_time() {
         let check = |first, last, wanted| assert_eq!(khz(first, last), wanted);
         check((0, 0), (2_596_146, 1_000_000), 2_596_146);
-        check((1 << 60, 77), ((1 << 60) + 60_000_000, 20_000_077), 3_000_000);
+        check(
+            (1 << 60, 77),
+            ((1 << 60) + 60_000_000, 20_000_077),
+            3_000_000,
+        );
         check((5, 5), (5, 5), 0);
     }
 

@@ -3,5 +3,13 @@
 //! Knows files and digests; knows no VM, no VMM and no daemon.
 #![forbid(unsafe_code)]
 
+mod blocking;
+pub mod debian;
+mod decompress;
+pub mod digest;
 pub mod ext4;
+pub mod fetch;
+pub mod initramfs;
+pub mod kernel;
 pub mod progress;
+pub mod rootfs;

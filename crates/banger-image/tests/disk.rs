@@ -101,3 +101,79 @@ fn what_exists_is_not_touched_and_odd_sizes_are_refused() {
     assert!(matches!(check(u64::MAX), Err(DiskError::Size { .. })));
     assert_eq!(fs::read(&path).expect("readable"), b"mine");
 }
+
+/// A loop device with a file system mounted on it; undone when it goes.
+struct Mounted {
+    device: String,
+    at: tempfile::TempDir,
+}
+
+impl Mounted {
+    /// Nothing where this machine or user cannot do it.
+    fn new(path: &Path) -> Option<Self> {
+        let out = Command::new("losetup").args(["--find", "--show"]).arg(path).output().ok()?;
+        if !out.status.success() {
+            return None;
+        }
+        let device = String::from_utf8_lossy(&out.stdout).trim().to_owned();
+        let at = tempfile::tempdir().expect("a directory");
+        let this = Self { device, at };
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "ext4", &this.device]).arg(this.at.path());
+        succeeds(&mut mount).then_some(this)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        succeeds(Command::new("umount").arg(self.at.path()));
+        succeeds(Command::new("losetup").args(["-d", &self.device]));
+    }
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    command.output().is_ok_and(|out| out.status.success())
+}
+
+#[test]
+fn disks_grow_while_mounted_and_keep_what_they_hold() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let sizes = [
+        (16 * MIB, GIB),
+        (200 * MIB, 300 * MIB),
+        (8 * GIB, 100 * GIB),
+        (17 * GIB + 5 * MIB, 40 * GIB),
+        (1024 * GIB, 1100 * GIB),
+    ];
+    for (from, to) in sizes {
+        let path = make(dir.path(), from);
+        let file = fs::OpenOptions::new().write(true).open(&path).expect("open");
+        file.set_len(to).expect("longer");
+        let Some(mounted) = Mounted::new(&path) else {
+            eprintln!("skipped: needs root and loop devices");
+            return;
+        };
+        let data = vec![0x5a; 3 << 20];
+        fs::write(mounted.at.path().join("before"), &data).expect("written");
+        assert!(succeeds(Command::new("resize2fs").arg(&mounted.device)), "{from} to {to}");
+        for i in 0..50 {
+            let dir = mounted.at.path().join(format!("d{i}"));
+            fs::create_dir(&dir).expect("a directory");
+            fs::write(dir.join("after"), &data).ok();
+        }
+        assert!(fs::read(mounted.at.path().join("before")).expect("readable") == data);
+        let stat = Command::new("stat").args(["-f", "-c", "%b"]).arg(mounted.at.path()).output();
+        let blocks: u64 = String::from_utf8_lossy(&stat.expect("stat").stdout)
+            .trim()
+            .parse()
+            .expect("a number");
+        assert!(blocks * 4096 > to / 10 * 9, "{from} to {to}: {blocks} blocks");
+        drop(mounted);
+        fsck(&path);
+        fs::remove_file(&path).expect("removed");
+    }
+}
+#[test]
+fn zz_make() {
+    if let Ok(size) = std::env::var("MK") { let p = make(Path::new("/tmp/hb"), size.parse().unwrap()); println!("{p:?}"); }
+}

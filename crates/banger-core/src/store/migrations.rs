@@ -30,6 +30,7 @@ const STEPS: &[&str] = &["
         disk        INTEGER NOT NULL,
         init        TEXT NOT NULL,
         network     TEXT NOT NULL,
+        wanted_vmm  TEXT,
         auto_remove INTEGER NOT NULL,
         state       TEXT NOT NULL,
         vmm         TEXT,

@@ -16,20 +16,21 @@ impl Store {
         let spec = &vm.spec;
         let inserted = self.lock().execute(
             "INSERT INTO vms (id, name, image, kernel, vcpus, memory, disk, init, network,
-                              auto_remove, state, created_at, updated_at)
+                              wanted_vmm, auto_remove, state, created_at, updated_at)
              SELECT :id, :name, :image, :kernel, :vcpus, :memory, :disk, :init, :network,
-                    :auto_remove, :state, :created_at, :updated_at
+                    :wanted_vmm, :auto_remove, :state, :created_at, :updated_at
              WHERE EXISTS (SELECT 1 FROM images WHERE name = :image AND stage = 'ready')",
             named_params! {
                 ":id": vm.id.to_string(),
                 ":name": vm.name.as_str(),
                 ":image": spec.image.as_str(),
-                ":kernel": spec.kernel,
+                ":kernel": spec.kernel.as_str(),
                 ":vcpus": spec.vcpus.get(),
                 ":memory": signed(spec.memory.bytes()),
                 ":disk": signed(spec.disk.bytes()),
                 ":init": String::from(spec.init.clone()),
-                ":network": network_word(spec.network),
+                ":network": spec.network.as_str(),
+                ":wanted_vmm": spec.vmm.map(VmmKind::as_str),
                 ":auto_remove": spec.auto_remove,
                 ":state": vm.state.as_str(),
                 ":created_at": signed(vm.created_at),
@@ -78,8 +79,8 @@ impl Store {
                         accelerator = ?3, vmm_reason = ?4, updated_at = ?5 WHERE id = ?1",
                 (
                     id.to_string(),
-                    vmm_word(choice.vmm),
-                    accelerator_word(choice.accelerator),
+                    choice.vmm.as_str(),
+                    choice.accelerator.as_str(),
                     &choice.reason,
                     signed(now),
                 ),
@@ -151,7 +152,7 @@ fn spec(row: &Row<'_>) -> Result<VmSpec, StoreError> {
     let unreadable = |what, value: u64| StoreError::Unreadable { what, value: value.to_string() };
     Ok(VmSpec {
         image: parse("image name", &column::<String>(row, "image")?, |text| text.parse().ok())?,
-        kernel: column(row, "kernel")?,
+        kernel: parse("kernel name", &column::<String>(row, "kernel")?, |text| text.parse().ok())?,
         vcpus: vcpus.try_into().map_err(|_| unreadable("vCPU count", vcpus.into()))?,
         memory: memory.try_into().map_err(|_| unreadable("memory size", memory))?,
         disk: disk.try_into().map_err(|_| unreadable("disk size", disk))?,
@@ -159,6 +160,10 @@ fn spec(row: &Row<'_>) -> Result<VmSpec, StoreError> {
             Init::try_from(text.to_owned()).ok()
         })?,
         network: parse("network", &column::<String>(row, "network")?, network_of)?,
+        vmm: match column::<Option<String>>(row, "wanted_vmm")? {
+            None => None,
+            Some(vmm) => Some(parse("VMM", &vmm, vmm_of)?),
+        },
         auto_remove: column(row, "auto_remove")?,
     })
 }
@@ -182,35 +187,14 @@ pub(super) fn parse<T>(
     parser(value).ok_or_else(|| StoreError::Unreadable { what, value: value.to_owned() })
 }
 
-fn vmm_word(vmm: VmmKind) -> &'static str {
-    match vmm {
-        VmmKind::Qemu => "qemu",
-        VmmKind::Firecracker => "firecracker",
-    }
-}
-
 fn vmm_of(text: &str) -> Option<VmmKind> {
-    [VmmKind::Qemu, VmmKind::Firecracker].into_iter().find(|vmm| vmm_word(*vmm) == text)
-}
-
-fn accelerator_word(accelerator: Accelerator) -> &'static str {
-    match accelerator {
-        Accelerator::Kvm => "kvm",
-        Accelerator::Tcg => "tcg",
-    }
+    [VmmKind::Qemu, VmmKind::Firecracker].into_iter().find(|vmm| vmm.as_str() == text)
 }
 
 fn accelerator_of(text: &str) -> Option<Accelerator> {
-    [Accelerator::Kvm, Accelerator::Tcg].into_iter().find(|a| accelerator_word(*a) == text)
-}
-
-fn network_word(network: Network) -> &'static str {
-    match network {
-        Network::User => "user",
-        Network::None => "none",
-    }
+    [Accelerator::Kvm, Accelerator::Tcg].into_iter().find(|a| a.as_str() == text)
 }
 
 fn network_of(text: &str) -> Option<Network> {
-    [Network::User, Network::None].into_iter().find(|n| network_word(*n) == text)
+    [Network::User, Network::None].into_iter().find(|network| network.as_str() == text)
 }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use http::{Method, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use tokio::io::DuplexStream;
 
 use super::client::{Client, ClientError};
-use super::exec::{Exec, ExecEvent, Stdin};
+use super::exec::{Exec, ExecEvent, ExecOutput, Stdin};
 use super::frames::{FrameReceiver, FrameSender};
 use crate::frame::{self, Kind};
 use crate::hello::{self, AgentHello, BootMarks, GENERATION, Generations, HostHello, Pid1};
@@ -82,9 +82,9 @@ fn start(argv: &[&str]) -> ExecStart {
 }
 
 /// Reads an exec to its end: (stdout, how it ended).
-async fn collect(exec: &mut Exec) -> (Vec<u8>, Option<ExecEvent>) {
+async fn collect(output: &mut ExecOutput) -> (Vec<u8>, Option<ExecEvent>) {
     let (mut stdout, mut last) = (Vec::new(), None);
-    while let Some(event) = exec.output.next().await.unwrap() {
+    while let Some(event) = output.next().await.unwrap() {
         match event {
             ExecEvent::Stdout(data) => stdout.extend(data),
             other => last = Some(other),
@@ -101,7 +101,7 @@ fn exited(code: i32) -> Option<ExecEvent> {
 fn an_exec_without_input_ends_with_its_code() {
     run(async |client: Client| {
         let mut exec = client.exec(&start(&["a", "b"]), Stdin::Closed).await.unwrap();
-        assert_eq!(collect(&mut exec).await, (vec![], exited(2)));
+        assert_eq!(collect(&mut exec.output).await, (vec![], exited(2)));
         assert!(exec.input.send(Bytes::from_static(b"x")).await.is_err());
     });
 }
@@ -110,26 +110,16 @@ fn an_exec_without_input_ends_with_its_code() {
 fn input_comes_back_as_output_while_both_flow() {
     run(async |client: Client| {
         let data: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
-        let Exec { mut input, output, control } =
+        let Exec { mut input, mut output, .. } =
             client.exec(&start(&["cat"]), Stdin::Open).await.unwrap();
         let sent = Bytes::from(data.clone());
         tokio::task::spawn_local(async move {
             input.send(sent).await.unwrap();
             input.finish();
         });
-        let (stopped, _) = tokio::io::duplex(1);
-        drop(stopped);
-        let mut output = output;
-        let (mut got, mut last) = (Vec::new(), None);
-        while let Some(event) = output.next().await.unwrap() {
-            match event {
-                ExecEvent::Stdout(piece) => got.extend(piece),
-                other => last = Some(other),
-            }
-        }
+        let (got, last) = collect(&mut output).await;
         assert!(got == data, "the output differs from the input");
         assert_eq!(last, exited(1));
-        drop(control);
     });
 }
 
@@ -138,7 +128,7 @@ fn a_start_longer_than_every_window_arrives() {
     run(async |client: Client| {
         let long = "x".repeat(1_000_000);
         let mut exec = client.exec(&start(&[&long]), Stdin::Closed).await.unwrap();
-        assert_eq!(collect(&mut exec).await.1, exited(1));
+        assert_eq!(collect(&mut exec.output).await.1, exited(1));
         let long = "x".repeat(1 << 20);
         let error = client.exec(&start(&[&long]), Stdin::Closed).await.unwrap_err();
         assert!(matches!(error, ClientError::StartTooLong { .. }));
@@ -153,7 +143,7 @@ fn a_consumer_that_does_not_read_stops_the_sender_but_no_other_stream() {
         let sent = tokio::time::timeout(Duration::from_millis(300), stuck.input.send(flood)).await;
         assert!(sent.is_err(), "8 MiB must not fit into the buffers of one stream");
         let mut other = client.exec(&start(&["true"]), Stdin::Closed).await.unwrap();
-        assert_eq!(collect(&mut other).await.1, exited(1));
+        assert_eq!(collect(&mut other.output).await.1, exited(1));
     });
 }
 
@@ -163,7 +153,7 @@ fn thousands_of_execs_leave_nothing_behind() {
         for _ in 0..3000 {
             let mut exec = client.exec(&start(&["x"]), Stdin::Open).await.unwrap();
             exec.input.finish();
-            assert_eq!(collect(&mut exec).await.1, exited(1));
+            assert_eq!(collect(&mut exec.output).await.1, exited(1));
             drop(client.exec(&start(&["dropped"]), Stdin::Open).await.unwrap());
         }
     });
@@ -176,7 +166,7 @@ fn more_execs_than_streams_take_turns() {
             let client = client.clone();
             tokio::task::spawn_local(async move {
                 let mut exec = client.exec(&start(&["x"]), Stdin::Closed).await.unwrap();
-                collect(&mut exec).await.1
+                collect(&mut exec.output).await.1
             })
         });
         for exec in execs.collect::<Vec<_>>() {
@@ -199,11 +189,28 @@ fn a_refusal_is_an_error_that_is_safe_to_print() {
 }
 
 #[test]
-fn a_lost_agent_ends_every_wait() {
+fn a_round_trip_can_be_measured() {
     run(async |client: Client| {
         assert!(client.ping().await.unwrap() < Duration::from_secs(5));
-        let _ = Method::GET;
+    });
+}
+
+#[test]
+fn a_lost_agent_ends_every_wait() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async {
+        let (host, guest) = tokio::io::duplex(64 << 10);
+        let agent = tokio::task::spawn_local(agent(guest));
+        let hello = HostHello::now().unwrap();
+        let (client, _, connection) = Client::connect(host, hello).await.unwrap();
+        let connection = tokio::task::spawn_local(connection);
         let mut exec = client.exec(&start(&["x"]), Stdin::Open).await.unwrap();
         assert_eq!(exec.output.next().await.unwrap(), Some(ExecEvent::Started { pid: 7 }));
+        agent.abort();
+        assert!(matches!(exec.output.next().await, Err(ClientError::Lost { .. })));
+        assert!(exec.input.send(Bytes::from_static(b"x")).await.is_err());
+        assert!(client.health().await.is_err());
+        assert!(connection.await.unwrap().is_err());
     });
 }

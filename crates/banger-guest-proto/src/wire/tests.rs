@@ -21,6 +21,21 @@ async fn receive(io: &mut (impl AsyncRead + Unpin), len: usize) -> Vec<u8> {
     payload
 }
 
+/// Sends and receives at once: each waits for the other when the channel has little room.
+async fn exchange(
+    io: impl AsyncRead + AsyncWrite,
+    payload: &[u8],
+    expected: usize,
+    chunk: usize,
+) -> Vec<u8> {
+    let (mut reader, mut writer) = tokio::io::split(io);
+    let send = async {
+        writer.flush().await.unwrap();
+        send(&mut writer, payload, chunk).await;
+    };
+    tokio::join!(send, receive(&mut reader, expected)).1
+}
+
 /// Talks in both directions at once and returns what arrived at (host, agent).
 async fn talk(
     host: &mut Wire<DuplexStream>,
@@ -29,17 +44,9 @@ async fn talk(
     to_host: &[u8],
     chunk: usize,
 ) -> (Vec<u8>, Vec<u8>) {
-    let host = async {
-        send(host, to_agent, chunk).await;
-        host.flush().await.unwrap();
-        receive(host, to_host.len()).await
-    };
+    let host = exchange(host, to_agent, to_host.len(), chunk);
     let agent = async {
-        let mut session = agent.accept().await.unwrap();
-        session.flush().await.unwrap();
-        let got = receive(&mut session, to_agent.len()).await;
-        send(&mut session, to_host, chunk).await;
-        got
+        exchange(agent.accept().await.unwrap(), to_host, to_agent.len(), chunk).await
     };
     tokio::join!(host, agent)
 }

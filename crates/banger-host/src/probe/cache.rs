@@ -39,7 +39,10 @@ impl Cache {
         ];
         let numbers = numbers.map(|number| format!("{number:x}")).join("-");
         let version = env!("CARGO_PKG_VERSION");
-        Some(Self { path: cache_file(dir), key: format!("{version} {} {numbers}", boot.trim()) })
+        Some(Self {
+            path: cache_file(dir),
+            key: format!("{version} {} {numbers}", boot.trim()),
+        })
     }
 
     pub(super) fn read(&self) -> Option<KvmVerdict> {
@@ -48,7 +51,10 @@ impl Cache {
     }
 
     pub(super) fn write(&self, verdict: &KvmVerdict) {
-        let entry = Entry { key: self.key.clone(), verdict: verdict.clone() };
+        let entry = Entry {
+            key: self.key.clone(),
+            verdict: verdict.clone(),
+        };
         if let Err(error) = self.publish(&entry) {
             tracing::debug!(path = %self.path.display(), %error, "cannot remember the KVM verdict");
         }
@@ -60,7 +66,9 @@ impl Cache {
         if let Some(dir) = self.path.parent() {
             fs::create_dir_all(dir)?;
         }
-        let draft = self.path.with_extension(format!("{}.draft", std::process::id()));
+        let draft = self
+            .path
+            .with_extension(format!("{}.draft", std::process::id()));
         fs::write(&draft, text)?;
         fs::rename(&draft, &self.path)
     }

@@ -51,16 +51,20 @@ fn decide(observation: Observation) -> KvmVerdict {
     match observation {
         Observation::Finished { took } if took < TOO_SLOW => KvmVerdict::Real,
         Observation::Finished { took } => KvmVerdict::Emulating {
-            because: format!("{} instructions took {} ms", run::INSTRUCTIONS, millis(took)),
+            because: format!(
+                "{} instructions took {} ms",
+                run::INSTRUCTIONS,
+                millis(took)
+            ),
         },
         Observation::Stopped { reason } => KvmVerdict::Emulating { because: reason },
         Observation::Interrupted { took } if took >= TOO_SLOW => KvmVerdict::Emulating {
             because: format!("the test code did not end within {} ms", millis(took)),
         },
         // The host was too busy to run the test at all, which says nothing of KVM.
-        Observation::Interrupted { .. } => {
-            KvmVerdict::Undecided { because: "the host was too busy to try it".into() }
-        }
+        Observation::Interrupted { .. } => KvmVerdict::Undecided {
+            because: "the host was too busy to try it".into(),
+        },
     }
 }
 
@@ -76,7 +80,9 @@ impl KvmVerdict {
         }
         let verdict = match run::run() {
             Ok(observation) => decide(observation),
-            Err(error) => Self::Undecided { because: error.to_string() },
+            Err(error) => Self::Undecided {
+                because: error.to_string(),
+            },
         };
         if let (Some(cache), true) = (&cache, verdict.is_lasting()) {
             cache.write(&verdict);
@@ -91,7 +97,9 @@ impl KvmVerdict {
             // The node is there, but no driver is behind it.
             _ if error.raw_os_error() == Some(libc::ENXIO) => Self::Absent,
             _ if error.raw_os_error() == Some(libc::ENODEV) => Self::Absent,
-            _ => Self::Undecided { because: error.to_string() },
+            _ => Self::Undecided {
+                because: error.to_string(),
+            },
         }
     }
 
@@ -139,9 +147,21 @@ mod tests {
             assert_eq!(verdict.is_usable(), usable, "{observation:?}");
             assert_eq!(verdict.is_lasting(), lasting, "{observation:?}");
         };
-        check(Observation::Finished { took: Duration::from_micros(40) }, true, true);
+        check(
+            Observation::Finished {
+                took: Duration::from_micros(40),
+            },
+            true,
+            true,
+        );
         check(Observation::Finished { took: ms(15) }, false, true);
-        check(Observation::Stopped { reason: "internal error".into() }, false, true);
+        check(
+            Observation::Stopped {
+                reason: "internal error".into(),
+            },
+            false,
+            true,
+        );
         check(Observation::Interrupted { took: ms(39) }, false, true);
         check(Observation::Interrupted { took: ms(1) }, false, false);
     }
@@ -165,7 +185,11 @@ mod tests {
         let start = std::time::Instant::now();
         let first = KvmVerdict::of_this_host(dir.path());
         // Twice what is promised, because tests share their host.
-        assert!(start.elapsed() < Duration::from_millis(100), "{:?}", start.elapsed());
+        assert!(
+            start.elapsed() < Duration::from_millis(100),
+            "{:?}",
+            start.elapsed()
+        );
         assert_eq!(cache_file(dir.path()).exists(), first.is_lasting());
         if first.is_lasting() {
             assert_eq!(KvmVerdict::of_this_host(dir.path()), first);

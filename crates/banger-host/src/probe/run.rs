@@ -3,9 +3,7 @@
 
 use std::{io, sync::mpsc, thread, time::Duration};
 
-use kvm_bindings::{
-    KVM_MAX_CPUID_ENTRIES, kvm_regs, kvm_segment, kvm_sregs,
-};
+use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_regs, kvm_segment, kvm_sregs};
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd};
 use rustix::{
     thread::gettid,
@@ -53,12 +51,16 @@ enum Report {
 
 pub(super) fn run() -> io::Result<Observation> {
     let (tell, hear) = mpsc::sync_channel(2);
-    let prober = thread::Builder::new().name("kvm-probe".into()).spawn(move || {
-        let done = try_kvm(|thread| drop(tell.send(Report::Ready(thread))));
-        drop(tell.send(Report::Done(done)));
-    })?;
+    let prober = thread::Builder::new()
+        .name("kvm-probe".into())
+        .spawn(move || {
+            let done = try_kvm(|thread| drop(tell.send(Report::Ready(thread))));
+            drop(tell.send(Report::Done(done)));
+        })?;
     let observation = watch(&hear);
-    prober.join().map_err(|_| io::Error::other("the probing thread panicked"))?;
+    prober
+        .join()
+        .map_err(|_| io::Error::other("the probing thread panicked"))?;
     observation
 }
 
@@ -100,7 +102,9 @@ fn try_kvm(ready: impl FnOnce(rustix::thread::Pid)) -> io::Result<Observation> {
     let took = processor_time().saturating_sub(before);
     let end = match end {
         Ok(None) => Ok(Observation::Finished { took }),
-        Ok(Some(reason)) => Ok(Observation::Stopped { reason: at(&vcpu, reason) }),
+        Ok(Some(reason)) => Ok(Observation::Stopped {
+            reason: at(&vcpu, reason),
+        }),
         Err(error) if error.errno() == libc::EINTR => Ok(Observation::Interrupted { took }),
         Err(error) => Err(error.into()),
     };
@@ -112,7 +116,9 @@ fn try_kvm(ready: impl FnOnce(rustix::thread::Pid)) -> io::Result<Observation> {
 
 /// Adds the instruction at which the code stopped, if it is one of the first ones.
 fn at(vcpu: &VcpuFd, reason: String) -> String {
-    let offset = vcpu.get_regs().map(|regs| regs.rip.wrapping_sub(CODE as u64 * PAGE));
+    let offset = vcpu
+        .get_regs()
+        .map(|regs| regs.rip.wrapping_sub(CODE as u64 * PAGE));
     let name = match offset {
         Ok(0) => "cmpxchg16b",
         Ok(5) => "popcnt",
@@ -129,7 +135,10 @@ fn memory() -> Vec<Page> {
     let mut pages = vec![Page([0; PAGE as usize]); PAGES];
     let mut put = |page: usize, bytes: &[u8]| pages[page].0[..bytes.len()].copy_from_slice(bytes);
     put(PML4, &(PDPT as u64 * PAGE | PRESENT_WRITABLE).to_le_bytes());
-    put(PDPT, &(DIRECTORY as u64 * PAGE | PRESENT_WRITABLE).to_le_bytes());
+    put(
+        PDPT,
+        &(DIRECTORY as u64 * PAGE | PRESENT_WRITABLE).to_le_bytes(),
+    );
     put(DIRECTORY, &(LARGE | PRESENT_WRITABLE).to_le_bytes());
     let mut program = PROGRAM;
     program[ROUNDS_AT..ROUNDS_AT + 4].copy_from_slice(&ROUNDS.to_le_bytes());
@@ -182,5 +191,8 @@ fn set_long_mode(sregs: &mut kvm_sregs) {
 /// grow while the host is busy with others.
 fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
 }

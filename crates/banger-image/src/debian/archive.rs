@@ -10,6 +10,7 @@ use super::index::{self, IndexError, Package};
 use super::keyring::{Keyring, SignatureError};
 use super::release::{IndexChoice, Release, ReleaseError};
 use super::{ArchivePath, Mirror, Suite};
+use crate::blocking;
 use crate::decompress::{self, Bounded};
 use crate::digest::Sha256;
 use crate::fetch::{Expect, FetchError, Fetched, Fetcher, Report};
@@ -110,10 +111,7 @@ impl Archive<'_> {
             .into_temp_path();
         self.fetch_index(&choice, &file, progress).await?;
         let read = move || read_index(&file, choice.unpacked_size, wanted);
-        let found = tokio::task::spawn_blocking(read).await.unwrap_or_else(|e| {
-            std::panic::resume_unwind(e.into_panic());
-        });
-        found.map_err(|source| ArchiveError::Index {
+        blocking::run(read).await.map_err(|source| ArchiveError::Index {
             mirror: self.mirror.clone(),
             suite: self.suite.clone(),
             source,

@@ -320,7 +320,3 @@ fn fit_subkey(
 fn newest<'a>(signatures: impl Iterator<Item = &'a Signature>) -> Option<&'a Signature> {
     signatures.filter(|s| is_strong(s)).max_by_key(|s| s.created())
 }
-
-#[cfg(test)]
-#[path = "keyring_tests.rs"]
-mod tests;

@@ -189,7 +189,3 @@ fn copy(from: &mut impl Read, to: &mut File, target: &Path) -> Result<u64, DebEr
         total += n as u64;
     }
 }
-
-#[cfg(test)]
-#[path = "package_tests.rs"]
-mod tests;

@@ -122,12 +122,6 @@ pub fn check_fits(xattrs: &[Xattr]) -> Result<(), XattrError> {
     Ok(())
 }
 
-/// How many blocks a set that fits takes beside its inode.
-pub(crate) fn block_count(xattrs: &[Xattr]) -> u64 {
-    let bytes: usize = xattrs.iter().map(|x| 24 + x.name.len() + x.value.len()).sum();
-    u64::from(bytes > INODE_ROOM / 2)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

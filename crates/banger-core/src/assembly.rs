@@ -1,0 +1,67 @@
+//! What a VM boots from: its kernel, the initramfs for it and the agent, its image, its
+//! disk. Knows where files are, not how a VMM is started.
+
+use std::{path::PathBuf, sync::Arc};
+
+use banger_image::{digest::Sha256, initramfs};
+
+use crate::{
+    error::Error,
+    host::{LaunchPlan, VmPlaces, VmmChoice},
+    images::Images,
+    kernels::Kernels,
+    record::VmRecord,
+    vm::Assemble,
+};
+
+/// The guest's agent, as it travels in every initramfs.
+#[derive(Debug, Clone, Copy)]
+pub struct AgentBinary {
+    pub bytes: &'static [u8],
+    pub digest: Sha256,
+}
+
+/// The stores that plans are made from.
+#[derive(Debug)]
+pub struct Assembly {
+    pub kernels: Arc<Kernels>,
+    pub images: Arc<Images>,
+    pub agent: AgentBinary,
+    /// Where initramfs archives are cached.
+    pub initramfs_cache: PathBuf,
+    /// Holds a directory per VM, durable.
+    pub vms: PathBuf,
+    /// Holds a directory per VM, gone after a reboot.
+    pub runtime: PathBuf,
+}
+
+impl Assemble for Assembly {
+    fn plan(&self, vm: &VmRecord, choice: &VmmChoice) -> Result<LaunchPlan, Error> {
+        let kernel = self.kernels.get(&vm.spec.kernel)?;
+        let AgentBinary { bytes, digest } = self.agent;
+        let initramfs = initramfs::ensure(&kernel, bytes, digest, &self.initramfs_cache)?;
+        Ok(LaunchPlan {
+            places: self.places(vm),
+            name: vm.name.clone(),
+            vmm: choice.vmm,
+            accelerator: choice.accelerator,
+            kernel: kernel.vmlinux,
+            initramfs,
+            kernel_args: Vec::new(),
+            base: self.images.rootfs(&vm.spec.image)?,
+            vcpus: vm.spec.vcpus,
+            memory: vm.spec.memory,
+            network: vm.spec.network,
+            init: vm.spec.init.clone(),
+        })
+    }
+
+    fn places(&self, vm: &VmRecord) -> VmPlaces {
+        VmPlaces {
+            id: vm.id,
+            state: self.vms.join(vm.id.to_string()),
+            // Socket paths are short of room: sun_path has 108 bytes (unix(7)).
+            runtime: self.runtime.join(vm.id.short()),
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! The whole of banger behind one value: makes VMs, finds them, and takes them up again
+//! after a restart. Knows tasks and stores; knows no HTTP.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use banger_image::{
+    kernel::KernelName,
+    progress::{SharedProgress, Step},
+};
+
+use crate::{
+    assembly::Assembly,
+    error::{Error, Kind},
+    exec::{ExecRequest, ExecStream},
+    generated_name::generated_name,
+    host::{Check, Host, VmmKind},
+    images::Images,
+    kernels::Kernels,
+    name::{ImageName, VmId, VmName},
+    record::{VmRecord, VmState},
+    spec::{DiskSize, Init, Memory, Network, Vcpus, VmSpec},
+    store::{Store, StoreError},
+    target,
+    vm::{self, Patience, Surroundings, View, VmHandle},
+};
+
+/// How often a name is drawn before numbers are added to it.
+const NAME_DRAWS: usize = 8;
+
+/// What a new VM gets where the request is silent.
+#[derive(Debug, Clone)]
+pub struct Defaults {
+    pub image: ImageName,
+    pub kernel: KernelName,
+    pub vcpus: Vcpus,
+    pub memory: Memory,
+    pub disk: DiskSize,
+}
+
+/// A request for a VM, parsed.
+#[derive(Debug, Clone, Default)]
+pub struct CreateRequest {
+    pub name: Option<VmName>,
+    pub image: Option<ImageName>,
+    pub kernel: Option<KernelName>,
+    pub vcpus: Option<Vcpus>,
+    pub memory: Option<Memory>,
+    pub disk: Option<DiskSize>,
+    pub init: Option<Init>,
+    pub network: Option<Network>,
+    pub vmm: Option<VmmKind>,
+    pub start: bool,
+    pub auto_remove: bool,
+}
+
+/// Where the engine keeps things.
+#[derive(Debug, Clone)]
+pub struct Directories {
+    pub state: PathBuf,
+    pub cache: PathBuf,
+    pub runtime: PathBuf,
+}
+
+/// Everything that banger can do.
+#[derive(Debug)]
+pub struct Engine {
+    surroundings: Surroundings,
+    vms: Arc<Mutex<BTreeMap<VmId, VmHandle>>>,
+    images: Arc<Images>,
+    kernels: Arc<Kernels>,
+    defaults: Defaults,
+    directories: Directories,
+}
+
+/// The parts that an engine is made of.
+#[derive(Debug)]
+pub struct Parts {
+    pub store: Arc<Store>,
+    pub images: Arc<Images>,
+    pub kernels: Arc<Kernels>,
+    pub assembly: Assembly,
+    pub defaults: Defaults,
+    pub directories: Directories,
+    pub patience: Patience,
+}
+
+impl Engine {
+    /// Takes up all VMs of the store: live ones are adopted, half-done acts are finished or
+    /// undone.
+    pub fn start(
+        parts: Parts,
+        host: Arc<dyn Host>,
+        clock: fn() -> u64,
+    ) -> Result<Self, Error> {
+        let Parts { store, images, kernels, assembly, defaults, directories, patience } = parts;
+        images.sweep()?;
+        kernels.sweep();
+        let assembly = Arc::new(assembly);
+        let surroundings = Surroundings { store, host, assembly, patience, clock };
+        let engine = Self {
+            surroundings,
+            vms: Arc::default(),
+            images,
+            kernels,
+            defaults,
+            directories,
+        };
+        for record in engine.surroundings.store.vms()? {
+            engine.spawn(record);
+        }
+        Ok(engine)
+    }
+
+    #[must_use]
+    pub fn images(&self) -> &Arc<Images> {
+        &self.images
+    }
+
+    #[must_use]
+    pub fn kernels(&self) -> &Arc<Kernels> {
+        &self.kernels
+    }
+
+    /// Makes a VM. Dropping the future before its end leaves nothing behind.
+    pub async fn create(
+        &self,
+        request: CreateRequest,
+        progress: SharedProgress,
+    ) -> Result<View, Error> {
+        if let Some(name) = &request.name {
+            self.refuse_taken(name)?;
+        }
+        // Refuses a VMM that this host cannot run before anything is fetched or made.
+        self.surroundings.host.choose_vmm(request.vmm).await?;
+        let spec = self.spec(&request, &progress).await?;
+        let handle = self.make(request.name, spec, &progress).await?;
+        if !request.start {
+            return Ok(handle.view());
+        }
+        let unfinished = DeleteUnfinished(Some(handle.clone()));
+        let started = handle.start(progress).await;
+        unfinished.disarm();
+        match started {
+            Err(Error::Start { vm, source, .. }) if request.auto_remove => {
+                handle.delete(true).await?;
+                Err(Error::Start { vm, kept: false, source })
+            }
+            started => started,
+        }
+    }
+
+    /// Finds a VM by name, id or unique prefix of either.
+    pub fn find(&self, target: &str) -> Result<VmHandle, Error> {
+        let vms = self.vms();
+        let known = vms.iter().map(|(id, handle)| (*id, handle.name()));
+        match target::resolve(target, known) {
+            Ok(id) => Ok(vms[&id].clone()),
+            Err(target::Unresolved::Unknown) => {
+                Err(Error::NotFound { kind: Kind::Vm, target: target.chars().take(80).collect() })
+            }
+            Err(target::Unresolved::Ambiguous(candidates)) => {
+                let target = target.chars().take(80).collect();
+                Err(Error::Ambiguous { target, candidates })
+            }
+        }
+    }
+
+    /// All VMs, by age.
+    #[must_use]
+    pub fn views(&self) -> Vec<View> {
+        let mut views: Vec<View> = self.vms().values().map(VmHandle::view).collect();
+        views.sort_by(|a, b| {
+            let key = |view: &View| (view.record.created_at, view.record.name.clone());
+            key(a).cmp(&key(b))
+        });
+        views
+    }
+
+    /// Runs a command in a VM.
+    pub async fn exec(&self, vm: &VmHandle, request: ExecRequest) -> Result<ExecStream, Error> {
+        Ok(vm.guest().await?.exec(request).await?)
+    }
+
+    /// Deletes an image that no VM uses.
+    pub fn delete_image(&self, name: &ImageName) -> Result<(), Error> {
+        match self.images.delete(name) {
+            Err(Error::Store(StoreError::ImageUsed(image))) => {
+                let user = self.views().into_iter().find(|view| view.record.spec.image == image);
+                let vm = user.map_or_else(|| "?".into(), |view| view.record.name.to_string());
+                Err(Error::ImageUsed { image, vm })
+            }
+            other => other,
+        }
+    }
+
+    /// Deletes a kernel that no VM uses.
+    pub async fn delete_kernel(&self, name: &KernelName) -> Result<(), Error> {
+        if let Some(vm) = self.surroundings.store.vm_with_kernel(name.as_str())? {
+            return Err(Error::KernelUsed { kernel: name.to_string(), vm });
+        }
+        self.kernels.delete(name).await
+    }
+
+    /// The host's fitness; changes nothing.
+    pub async fn checks(&self) -> Vec<Check> {
+        self.surroundings.host.checks(&self.directories.state).await
+    }
+
+    #[must_use]
+    pub fn defaults(&self) -> &Defaults {
+        &self.defaults
+    }
+
+    async fn spec(
+        &self,
+        request: &CreateRequest,
+        progress: &SharedProgress,
+    ) -> Result<VmSpec, Error> {
+        let defaults = &self.defaults;
+        let kernel = request.kernel.clone().unwrap_or_else(|| defaults.kernel.clone());
+        let image = request.image.clone().unwrap_or_else(|| defaults.image.clone());
+        self.kernels.ensure(&kernel, progress.clone()).await?;
+        self.images.ensure(&image, progress.clone()).await?;
+        Ok(VmSpec {
+            image,
+            kernel,
+            vcpus: request.vcpus.unwrap_or(defaults.vcpus),
+            memory: request.memory.unwrap_or(defaults.memory),
+            disk: request.disk.unwrap_or(defaults.disk),
+            init: request.init.clone().unwrap_or(Init::Auto),
+            network: request.network.unwrap_or(Network::User),
+            vmm: request.vmm,
+            auto_remove: request.auto_remove,
+        })
+    }
+
+    /// Record, act, confirm: the row first, then the disk, then the task.
+    async fn make(
+        &self,
+        name: Option<VmName>,
+        spec: VmSpec,
+        progress: &SharedProgress,
+    ) -> Result<VmHandle, Error> {
+        let record = self.insert(name, spec)?;
+        progress.report(Step {
+            stage: "create",
+            detail: format!("VM {}", record.name),
+            done: 0,
+            total: None,
+        });
+        // The task owns the row from here on: if this future is dropped, it removes both.
+        let handle = self.spawn(record.clone());
+        let unfinished = DeleteUnfinished(Some(handle.clone()));
+        let places = handle.view().places;
+        let made = tokio::task::spawn_blocking(move || vm::make_disk(&places, record.spec.disk))
+            .await
+            .map_err(|_| Error::Ending)?;
+        unfinished.disarm();
+        if let Err(error) = made {
+            handle.delete(true).await?;
+            return Err(error);
+        }
+        Ok(handle)
+    }
+
+    fn insert(&self, name: Option<VmName>, spec: VmSpec) -> Result<VmRecord, Error> {
+        let now = (self.surroundings.clock)();
+        let mut record = VmRecord {
+            id: VmId::random(),
+            name: name.clone().unwrap_or_else(|| self.free_name()),
+            spec,
+            state: VmState::Created,
+            choice: None,
+            last_error: None,
+            created_at: now,
+            updated_at: now,
+        };
+        loop {
+            match self.surroundings.store.insert_vm(&record) {
+                Ok(()) => return Ok(record),
+                // Somebody took the drawn name in between: draw again.
+                Err(StoreError::VmTaken(_)) if name.is_none() => record.name = self.free_name(),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn free_name(&self) -> VmName {
+        let draw = |crowded| generated_name(random_bits(), crowded);
+        let mut draws = (0..NAME_DRAWS).map(|_| draw(false));
+        let free = draws.find(|name| self.refuse_taken(name).is_ok());
+        free.unwrap_or_else(|| draw(true))
+    }
+
+    fn refuse_taken(&self, name: &VmName) -> Result<(), Error> {
+        if self.vms().values().any(|handle| handle.name() == *name) {
+            return Err(StoreError::VmTaken(name.clone()).into());
+        }
+        Ok(())
+    }
+
+    fn spawn(&self, record: VmRecord) -> VmHandle {
+        let id = record.id;
+        let vms = self.vms.clone();
+        let forget = move || {
+            vms.lock().expect("no holder of the VM map's lock panics").remove(&id);
+        };
+        let handle = vm::spawn(record, self.surroundings.clone(), forget);
+        self.vms().insert(id, handle.clone());
+        handle
+    }
+
+    fn vms(&self) -> MutexGuard<'_, BTreeMap<VmId, VmHandle>> {
+        self.vms.lock().expect("no holder of the VM map's lock panics")
+    }
+}
+
+/// Deletes a VM whose making was cut short.
+struct DeleteUnfinished(Option<VmHandle>);
+
+impl DeleteUnfinished {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for DeleteUnfinished {
+    fn drop(&mut self) {
+        if let Some(handle) = &self.0 {
+            handle.delete_behind();
+        }
+    }
+}
+
+fn random_bits() -> u32 {
+    getrandom::u32().expect("the kernel's random source does not fail after boot")
+}

@@ -1,0 +1,112 @@
+//! What the domain says when it cannot. Each variant names the operation and its operand;
+//! codes, statuses and hints are decided at the outermost edge.
+
+use std::{io, path::PathBuf};
+
+use crate::{
+    host_error::{GuestError, HostError},
+    name::{ImageName, NameError, VmName},
+    record::VmState,
+    spec::SpecError,
+    store::StoreError,
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    #[error("there is no {kind} \"{target}\"")]
+    NotFound { kind: Kind, target: String },
+    #[error("\"{target}\" fits several VMs: {}", .candidates.join(", "))]
+    Ambiguous { target: String, candidates: Vec<String> },
+    #[error("VM {vm} is {}, so it cannot {verb}", .state.as_str())]
+    State { vm: VmName, state: VmState, verb: &'static str },
+    #[error("image {image} is used by VM {vm}")]
+    ImageUsed { image: ImageName, vm: String },
+    #[error("kernel {kernel} is used by VM {vm}")]
+    KernelUsed { kernel: String, vm: String },
+    #[error("the start of VM {vm} was interrupted by {by}")]
+    Interrupted { vm: VmName, by: &'static str },
+    #[error("cannot start VM {vm}")]
+    Start {
+        vm: VmName,
+        /// Whether the VM is still there, in state `error`.
+        kept: bool,
+        #[source]
+        source: Box<Error>,
+    },
+    #[error("cannot {operation} {path}", path = .path.display())]
+    File {
+        operation: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Host(#[from] HostError),
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+    #[error(transparent)]
+    Disk(#[from] banger_image::ext4::DiskError),
+    #[error(transparent)]
+    Kernel(#[from] banger_image::kernel::KernelError),
+    #[error(transparent)]
+    KernelName(#[from] banger_image::kernel::NameError),
+    #[error(transparent)]
+    Initramfs(#[from] banger_image::initramfs::InitramfsError),
+    #[error(transparent)]
+    Sources(#[from] banger_image::debian::SourcesError),
+    #[error(transparent)]
+    Fetch(#[from] banger_image::fetch::FetchError),
+    #[error("cannot make image {image}")]
+    Import {
+        image: ImageName,
+        #[source]
+        source: banger_image::rootfs::ImportError,
+    },
+    #[error("the catalog has no image \"{name}\"; it has {}", .available.join(", "))]
+    NotInCatalog { name: ImageName, available: Vec<String> },
+    /// The daemon is going down.
+    #[error("the daemon is ending")]
+    Ending,
+}
+
+/// What a name may stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Vm,
+    Image,
+    Kernel,
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Vm => "VM",
+            Self::Image => "image",
+            Self::Kernel => "kernel",
+        })
+    }
+}
+
+impl Error {
+    /// The whole chain on one line, for a row of the store.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            let cause_text = cause.to_string();
+            if !text.ends_with(&cause_text) {
+                text.push_str(": ");
+                text.push_str(&cause_text);
+            }
+            source = cause.source();
+        }
+        text
+    }
+}

@@ -1,0 +1,34 @@
+//! A VM's own directory and disk. Knows paths and ext4, not states.
+
+use std::{fs, io, os::unix::fs::DirBuilderExt, path::Path};
+
+use banger_image::ext4::{self, FsUuid};
+
+use crate::{error::Error, host::VmPlaces, spec::DiskSize};
+
+/// Makes the VM's directory and its empty disk.
+pub(crate) fn make_disk(places: &VmPlaces, size: DiskSize) -> Result<(), Error> {
+    private_directory(&places.state)?;
+    let label = "banger".parse().expect("a short ASCII word is a label");
+    let uuid = FsUuid::from_bytes(places.id.bytes());
+    ext4::create_empty(&places.disk(), size.bytes(), &label, uuid)?;
+    Ok(())
+}
+
+/// Removes everything of a VM. What is gone already is no error.
+pub(super) fn remove(places: &VmPlaces) -> Result<(), Error> {
+    for directory in [&places.runtime, &places.state] {
+        match fs::remove_dir_all(directory) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::File { operation: "remove", path: directory.clone(), source });
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn private_directory(path: &Path) -> Result<(), Error> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| Error::File { operation: "make", path: path.to_owned(), source })
+}

@@ -1,0 +1,185 @@
+//! One VM's handle: how the rest of the daemon speaks to the task that owns the VM.
+//!
+//! A task owns a VM's record, machine and connection to the guest. Others read its [`View`]
+//! and send it commands that carry their reply channel. No lock is held over I/O, so no VM
+//! waits for another.
+
+mod boot;
+mod disks;
+mod task;
+
+use std::{sync::Arc, time::Duration};
+
+use banger_image::progress::SharedProgress;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    error::Error,
+    host::{AgentInfo, Guest, Host, LaunchPlan, VmPlaces, VmmChoice, VmmProcess},
+    name::VmName,
+    policy::{Admission, Verb, admit},
+    record::VmRecord,
+    store::Store,
+};
+
+pub(crate) use disks::make_disk;
+pub(crate) use task::spawn;
+
+/// Puts together what a VM boots from. May read and write files, so it is called where
+/// blocking is allowed.
+pub trait Assemble: Send + Sync {
+    fn plan(&self, vm: &VmRecord, choice: &VmmChoice) -> Result<LaunchPlan, Error>;
+
+    fn places(&self, vm: &VmRecord) -> VmPlaces;
+}
+
+/// How long a VM's acts may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// From the VMM's start to the agent's answer.
+    pub boot: Duration,
+    /// For the guest's services, once a stop is asked for.
+    pub stop: Duration,
+    /// For the first exec of a VM that lives only for it.
+    pub owner: Duration,
+}
+
+/// What every VM's task needs.
+#[derive(Clone)]
+pub struct Surroundings {
+    pub store: Arc<Store>,
+    pub host: Arc<dyn Host>,
+    pub assembly: Arc<dyn Assemble>,
+    pub patience: Patience,
+    /// Seconds since the epoch.
+    pub clock: fn() -> u64,
+}
+
+impl std::fmt::Debug for Surroundings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Surroundings").field("patience", &self.patience).finish_non_exhaustive()
+    }
+}
+
+/// What is currently true of a VM.
+#[derive(Clone)]
+pub struct View {
+    pub record: VmRecord,
+    pub places: VmPlaces,
+    pub process: Option<VmmProcess>,
+    /// The live connection to the agent, where there is one.
+    pub guest: Option<Arc<dyn Guest>>,
+    /// What the agent said of itself at the last connection.
+    pub agent: Option<AgentInfo>,
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View").field("record", &self.record).finish_non_exhaustive()
+    }
+}
+
+type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+enum Command {
+    Start { progress: SharedProgress, reply: Reply<View> },
+    Stop { patience: Option<Duration>, reply: Reply<View> },
+    Delete { force: bool, reply: Reply<()> },
+    OwnerCame,
+    OwnerWent,
+}
+
+/// Speaks to the task of one VM.
+#[derive(Debug, Clone)]
+pub struct VmHandle {
+    commands: mpsc::Sender<Command>,
+    view: watch::Receiver<View>,
+}
+
+impl VmHandle {
+    #[must_use]
+    pub fn name(&self) -> VmName {
+        self.view.borrow().record.name.clone()
+    }
+
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.view.borrow().clone()
+    }
+
+    /// Starts the VM and waits until its agent answers. Dropping the future ends the start.
+    pub async fn start(&self, progress: SharedProgress) -> Result<View, Error> {
+        self.ask(|reply| Command::Start { progress, reply }).await
+    }
+
+    /// Stops the VM. Once accepted it is carried through, whoever goes away.
+    pub async fn stop(&self, patience: Option<Duration>) -> Result<View, Error> {
+        self.ask(|reply| Command::Stop { patience, reply }).await
+    }
+
+    /// Deletes the VM with everything that is only its own. Carried through like a stop.
+    pub async fn delete(&self, force: bool) -> Result<(), Error> {
+        self.ask(|reply| Command::Delete { force, reply }).await
+    }
+
+    /// Deletes the VM without waiting: for those who are going away themselves.
+    pub fn delete_behind(&self) {
+        let (reply, _) = oneshot::channel();
+        let commands = self.commands.clone();
+        let command = Command::Delete { force: true, reply };
+        if let Err(mpsc::error::TrySendError::Full(command)) = commands.try_send(command) {
+            tokio::spawn(async move { commands.send(command).await });
+        }
+    }
+
+    /// The session that an auto-removed VM was made for has begun.
+    pub async fn owner_came(&self) {
+        // A VM that is gone needs no owner.
+        let _ = self.commands.send(Command::OwnerCame).await;
+    }
+
+    /// The session that an auto-removed VM was made for is over.
+    pub async fn owner_went(&self) {
+        let _ = self.commands.send(Command::OwnerWent).await;
+    }
+
+    /// The connection to the agent: at once where there is one, else as soon as a start or a
+    /// reconnection in progress has brought it.
+    pub async fn guest(&self) -> Result<Arc<dyn Guest>, Error> {
+        let mut views = self.view.clone();
+        loop {
+            {
+                let view = views.borrow_and_update();
+                let record = &view.record;
+                match admit(record.state, Verb::Exec) {
+                    Admission::Proceed => {
+                        if let Some(guest) = &view.guest {
+                            return Ok(guest.clone());
+                        }
+                    }
+                    Admission::Wait => {}
+                    Admission::Done | Admission::Interrupt | Admission::Refuse => {
+                        return Err(Error::State {
+                            vm: record.name.clone(),
+                            state: record.state,
+                            verb: "run a command",
+                        });
+                    }
+                }
+            }
+            views.changed().await.map_err(|_| Error::Ending)?;
+        }
+    }
+
+    /// Waits for the VM's next change, for those who follow its logs.
+    pub async fn changed(&mut self) -> bool {
+        self.view.changed().await.is_ok()
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| Error::Ending)?;
+        answer.await.map_err(|_| Error::Ending)?
+    }
+}
+

@@ -1,0 +1,533 @@
+//! The task that owns a VM: takes commands in order, watches the VMM and the connection to
+//! the guest, and writes every change down before it is shown.
+
+use std::{collections::VecDeque, ops::ControlFlow, pin::Pin, sync::Arc, time::Duration};
+
+use banger_image::progress::SharedProgress;
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+use tracing::{info, warn};
+
+use super::{Command, Reply, Surroundings, View, VmHandle, boot, disks};
+use crate::{
+    error::Error,
+    host::{Guest, Machine, VmmExit},
+    host_error::GuestError,
+    policy::{Admission, Verb, admit},
+    record::{VmRecord, VmState},
+};
+
+/// Commands that may wait for a VM's task.
+const QUEUE: usize = 16;
+/// What a killed connection to a live VMM gets before the next try.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
+/// How long one try to reconnect may take.
+const RECONNECT_PATIENCE: Duration = Duration::from_secs(30);
+/// How much longer than the guest's services the VMM may take to end.
+const EXIT_GRACE: Duration = Duration::from_secs(5);
+
+type Connecting = Pin<Box<dyn Future<Output = Result<Arc<dyn Guest>, GuestError>> + Send>>;
+
+/// Starts the task of a VM. A VM whose row says that it runs is looked for first.
+pub(crate) fn spawn(
+    record: VmRecord,
+    surroundings: Surroundings,
+    on_deleted: impl FnOnce() + Send + 'static,
+) -> VmHandle {
+    let (commands, queue) = mpsc::channel(QUEUE);
+    let places = surroundings.assembly.places(&record);
+    let first = View { record, places, process: None, guest: None, agent: None };
+    let (views, view) = watch::channel(first);
+    let task = Task {
+        surroundings,
+        views,
+        queue,
+        postponed: VecDeque::new(),
+        machine: None,
+        connecting: None,
+        owner_deadline: None,
+    };
+    tokio::spawn(async move {
+        if task.run().await.is_break() {
+            on_deleted();
+        }
+    });
+    VmHandle { commands, view }
+}
+
+struct Task {
+    surroundings: Surroundings,
+    views: watch::Sender<View>,
+    queue: mpsc::Receiver<Command>,
+    /// Commands that came while a longer act could not serve them.
+    postponed: VecDeque<Command>,
+    machine: Option<Arc<dyn Machine>>,
+    connecting: Option<Connecting>,
+    /// When an auto-removed VM without an owner goes away.
+    owner_deadline: Option<Instant>,
+}
+
+/// Why an act ended before its time.
+enum Interruption {
+    /// A stop or a forced deletion, which is still to be served.
+    Command(Command),
+    /// Whoever asked has gone away.
+    Abandoned,
+}
+
+enum Event {
+    Command(Command),
+    Exited(VmmExit),
+    Connected(Result<Arc<dyn Guest>, GuestError>),
+    Disconnected,
+    OwnerMissing,
+    HandlesGone,
+}
+
+impl Task {
+    /// Breaks when the VM is deleted, continues when the daemon lets go of it.
+    async fn run(mut self) -> ControlFlow<()> {
+        self.adopt().await?;
+        loop {
+            match self.next_event().await {
+                Event::Command(command) => self.serve(command).await?,
+                Event::Exited(exit) => self.on_exit(&exit),
+                Event::Connected(result) => self.on_connected(result),
+                Event::Disconnected => self.reconnect(RECONNECT_PAUSE),
+                Event::OwnerMissing => {
+                    info!(vm = %self.record().name, "no session came for this VM: removing it");
+                    self.delete_quietly().await?;
+                }
+                Event::HandlesGone => return ControlFlow::Continue(()),
+            }
+        }
+    }
+
+    async fn next_event(&mut self) -> Event {
+        if let Some(command) = self.postponed.pop_front() {
+            return Event::Command(command);
+        }
+        let machine = self.machine.clone();
+        let guest = self.views.borrow().guest.clone();
+        let deadline = self.owner_deadline;
+        tokio::select! {
+            command = self.queue.recv() => command.map_or(Event::HandlesGone, Event::Command),
+            exit = maybe(machine.as_ref().map(|machine| machine.exited())) => Event::Exited(exit),
+            result = maybe(self.connecting.as_mut()) => Event::Connected(result),
+            () = maybe(guest.as_ref().map(|guest| guest.closed())) => Event::Disconnected,
+            () = maybe(deadline.map(tokio::time::sleep_until)) => Event::OwnerMissing,
+        }
+    }
+
+    async fn serve(&mut self, command: Command) -> ControlFlow<()> {
+        match command {
+            Command::Start { progress, reply } => self.start(&progress, reply).await,
+            Command::Stop { patience, reply } => self.stop(patience, reply).await,
+            Command::Delete { force, reply } => return self.delete(force, reply).await,
+            Command::OwnerCame => self.owner_deadline = None,
+            Command::OwnerWent => {
+                if self.record().spec.auto_remove {
+                    return self.delete_quietly().await;
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn record(&self) -> VmRecord {
+        self.views.borrow().record.clone()
+    }
+
+    // Start
+
+    async fn start(&mut self, progress: &SharedProgress, mut reply: Reply<View>) {
+        let record = self.record();
+        match admit(record.state, Verb::Start) {
+            Admission::Done => return answer(reply, Ok(self.view())),
+            Admission::Refuse => {
+                let VmRecord { name: vm, state, .. } = record;
+                return answer(reply, Err(Error::State { vm, state, verb: "start" }));
+            }
+            Admission::Proceed | Admission::Wait | Admission::Interrupt => {}
+        }
+        let result = self.boot(&record, progress, &mut reply).await;
+        let result = result.map(|()| self.view()).map_err(|source| Error::Start {
+            vm: record.name.clone(),
+            kept: true,
+            source: Box::new(source),
+        });
+        if let Err(error) = &result {
+            warn!(vm = %record.name, error = error.chain(), "start failed");
+        }
+        answer(reply, result);
+    }
+
+    async fn boot(
+        &mut self,
+        record: &VmRecord,
+        progress: &SharedProgress,
+        reply: &mut Reply<View>,
+    ) -> Result<(), Error> {
+        self.show_state(VmState::Starting, None);
+        let launched = match boot::launch(&self.surroundings, record, progress).await {
+            Ok(launched) => launched,
+            Err(error) => return Err(self.boot_failed(error).await),
+        };
+        let machine = launched.machine;
+        self.machine = Some(machine.clone());
+        self.views.send_modify(|view| {
+            view.process = Some(machine.process());
+            view.record.choice = Some(launched.choice);
+        });
+        let patience = self.surroundings.patience.boot;
+        let connected = tokio::select! {
+            connected = machine.connect(patience) => connected,
+            interruption = self.interruption(Some(reply)) => {
+                return Err(self.boot_interrupted(interruption, record).await);
+            }
+        };
+        match connected {
+            Ok(guest) => {
+                self.set_guest(guest);
+                self.write_state(VmState::Running, None)?;
+                if record.spec.auto_remove {
+                    let patience = self.surroundings.patience.owner;
+                    self.owner_deadline = Some(Instant::now() + patience);
+                }
+                Ok(())
+            }
+            Err(error) => Err(self.boot_failed(error.into()).await),
+        }
+    }
+
+    async fn boot_failed(&mut self, error: Error) -> Error {
+        self.end_machine().await;
+        if let Err(store) = self.write_state(VmState::Error, Some(error.chain())) {
+            warn!(error = store.chain(), "cannot record a failed start");
+        }
+        error
+    }
+
+    async fn boot_interrupted(&mut self, interruption: Interruption, vm: &VmRecord) -> Error {
+        self.end_machine().await;
+        let by = match interruption {
+            Interruption::Abandoned => "its client, which went away",
+            Interruption::Command(command) => {
+                self.postponed.push_front(command);
+                "a stop or a deletion"
+            }
+        };
+        if let Err(store) = self.write_state(VmState::Stopped, None) {
+            warn!(error = store.chain(), "cannot record an interrupted start");
+        }
+        Error::Interrupted { vm: vm.name.clone(), by }
+    }
+
+    /// Waits for what may end the act in progress; keeps every other command for later.
+    async fn interruption(&mut self, mut reply: Option<&mut Reply<View>>) -> Interruption {
+        loop {
+            let command = tokio::select! {
+                command = self.queue.recv() => command,
+                () = maybe(reply.as_mut().map(|reply| reply.closed())) => {
+                    return Interruption::Abandoned;
+                }
+            };
+            let Some(command) = command else { std::future::pending().await };
+            let verb = match &command {
+                Command::Start { .. } => Some(Verb::Start),
+                Command::Stop { .. } => Some(Verb::Stop),
+                Command::Delete { force, .. } => Some(Verb::Delete { force: *force }),
+                Command::OwnerCame | Command::OwnerWent => None,
+            };
+            let state = self.views.borrow().record.state;
+            match verb.map(|verb| admit(state, verb)) {
+                Some(Admission::Interrupt) => return Interruption::Command(command),
+                Some(Admission::Refuse) => self.refuse(command),
+                Some(Admission::Proceed | Admission::Done | Admission::Wait) | None => {
+                    self.postponed.push_back(command);
+                }
+            }
+        }
+    }
+
+    fn refuse(&self, command: Command) {
+        let VmRecord { name: vm, state, .. } = self.record();
+        match command {
+            Command::Start { reply, .. } => {
+                answer(reply, Err(Error::State { vm, state, verb: "start" }));
+            }
+            Command::Stop { reply, .. } => {
+                answer(reply, Err(Error::State { vm, state, verb: "stop" }));
+            }
+            Command::Delete { reply, .. } => {
+                answer(reply, Err(Error::State { vm, state, verb: "be deleted" }));
+            }
+            Command::OwnerCame | Command::OwnerWent => {}
+        }
+    }
+
+    // Stop and delete
+
+    async fn stop(&mut self, patience: Option<Duration>, reply: Reply<View>) {
+        let result = match admit(self.record().state, Verb::Stop) {
+            Admission::Done => Ok(self.view()),
+            Admission::Refuse => {
+                let VmRecord { name: vm, state, .. } = self.record();
+                Err(Error::State { vm, state, verb: "stop" })
+            }
+            Admission::Proceed | Admission::Wait | Admission::Interrupt => {
+                let patience = patience.unwrap_or(self.surroundings.patience.stop);
+                self.stop_running(patience).await.map(|()| self.view())
+            }
+        };
+        answer(reply, result);
+    }
+
+    async fn stop_running(&mut self, patience: Duration) -> Result<(), Error> {
+        self.write_state(VmState::Stopping, None)?;
+        let Some(machine) = self.machine.clone() else {
+            return self.write_state(VmState::Stopped, None);
+        };
+        let guest = self.views.borrow().guest.clone();
+        let ended = tokio::select! {
+            ended = end_gracefully(machine, guest, patience) => Some(ended),
+            Interruption::Command(command) = self.interruption(None) => {
+                self.postponed.push_front(command);
+                None
+            }
+        };
+        let lost = match ended {
+            Some(Ok(())) => None,
+            Some(Err(error)) => Some(format!(
+                "the guest did not end by itself and was cut off; what it had not written to its \
+                 disk is lost: {}",
+                error.chain()
+            )),
+            None => Some("the stop was cut short by a deletion".to_owned()),
+        };
+        self.end_machine().await;
+        self.write_state(VmState::Stopped, lost)
+    }
+
+    async fn delete(&mut self, force: bool, reply: Reply<()>) -> ControlFlow<()> {
+        let VmRecord { name: vm, state, .. } = self.record();
+        if admit(state, Verb::Delete { force }) == Admission::Refuse {
+            answer(reply, Err(Error::State { vm, state, verb: "be deleted" }));
+            return ControlFlow::Continue(());
+        }
+        match self.remove().await {
+            Ok(()) => {
+                answer(reply, Ok(()));
+                ControlFlow::Break(())
+            }
+            Err(error) => {
+                answer(reply, Err(error));
+                ControlFlow::Continue(())
+            }
+        }
+    }
+
+    async fn delete_quietly(&mut self) -> ControlFlow<()> {
+        self.owner_deadline = None;
+        match self.remove().await {
+            Ok(()) => ControlFlow::Break(()),
+            Err(error) => {
+                warn!(vm = %self.record().name, error = error.chain(), "cannot delete a VM");
+                ControlFlow::Continue(())
+            }
+        }
+    }
+
+    async fn remove(&mut self) -> Result<(), Error> {
+        self.write_state(VmState::Deleting, None)?;
+        self.end_machine().await;
+        let places = self.views.borrow().places.clone();
+        tokio::task::spawn_blocking(move || disks::remove(&places))
+            .await
+            .map_err(|_| Error::Ending)??;
+        self.surroundings.store.delete_vm(self.record().id)?;
+        Ok(())
+    }
+
+    /// Ends the VMM, if there is one, and clears what only a live machine has.
+    async fn end_machine(&mut self) {
+        self.connecting = None;
+        self.views.send_modify(|view| {
+            view.guest = None;
+            view.process = None;
+        });
+        if let Some(machine) = self.machine.take()
+            && let Err(error) = machine.kill().await
+        {
+            warn!(vm = %self.record().name, %error, "cannot end the VMM");
+        }
+        let places = self.views.borrow().places.clone();
+        if let Err(error) = self.surroundings.host.sweep(&places).await {
+            warn!(vm = %self.record().name, %error, "cannot sweep after the VMM");
+        }
+    }
+
+    // What happens by itself
+
+    /// Takes up what an earlier daemon left: a live VMM, or an act in progress.
+    async fn adopt(&mut self) -> ControlFlow<()> {
+        let record = self.record();
+        match record.state {
+            VmState::Created | VmState::Stopped | VmState::Error => {
+                return ControlFlow::Continue(());
+            }
+            VmState::Starting | VmState::Running | VmState::Stopping | VmState::Deleting => {}
+        }
+        let places = self.views.borrow().places.clone();
+        match self.surroundings.host.adopt(&places).await {
+            Ok(Some(machine)) => {
+                info!(vm = %record.name, pid = machine.process().pid, "adopted a running VM");
+                self.views.send_modify(|view| view.process = Some(machine.process()));
+                self.machine = Some(machine);
+            }
+            Ok(None) => {}
+            Err(error) => warn!(vm = %record.name, %error, "cannot look for a running VMM"),
+        }
+        match (record.state, self.machine.is_some()) {
+            (VmState::Deleting, _) => return self.delete_quietly().await,
+            (VmState::Stopping, true) => {
+                let patience = self.surroundings.patience.stop;
+                if let Err(error) = self.stop_running(patience).await {
+                    warn!(vm = %record.name, error = error.chain(), "cannot go on with a stop");
+                }
+            }
+            (_, true) => self.resume(&record),
+            (_, false) => {
+                self.end_machine().await;
+                let gone = "its VMM was gone when the daemon came back".to_owned();
+                self.note_state(VmState::Stopped, Some(gone));
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn resume(&mut self, record: &VmRecord) {
+        self.note_state(VmState::Running, None);
+        self.reconnect(Duration::ZERO);
+        if record.spec.auto_remove {
+            self.owner_deadline = Some(Instant::now() + self.surroundings.patience.owner);
+        }
+    }
+
+    fn reconnect(&mut self, pause: Duration) {
+        self.views.send_modify(|view| view.guest = None);
+        self.connecting = self.machine.clone().map(|machine| -> Connecting {
+            Box::pin(async move {
+                tokio::time::sleep(pause).await;
+                machine.connect(RECONNECT_PATIENCE).await
+            })
+        });
+    }
+
+    fn on_connected(&mut self, result: Result<Arc<dyn Guest>, GuestError>) {
+        self.connecting = None;
+        match result {
+            Ok(guest) => self.set_guest(guest),
+            Err(error) => {
+                warn!(vm = %self.record().name, %error, "cannot reach the agent; trying again");
+                self.reconnect(RECONNECT_PAUSE);
+            }
+        }
+    }
+
+    /// The guest powered itself off, or its VMM died.
+    fn on_exit(&mut self, exit: &VmmExit) {
+        self.machine = None;
+        self.connecting = None;
+        self.views.send_modify(|view| {
+            view.guest = None;
+            view.process = None;
+        });
+        info!(vm = %self.record().name, status = exit.status, "the VMM ended by itself");
+        if exit.clean {
+            self.note_state(VmState::Stopped, None);
+        } else {
+            let why = format!("the VMM ended unexpectedly: {}", exit.status);
+            self.note_state(VmState::Error, Some(why));
+        }
+        if self.record().spec.auto_remove {
+            self.owner_deadline = Some(Instant::now() + self.surroundings.patience.owner);
+        }
+    }
+
+    fn set_guest(&self, guest: Arc<dyn Guest>) {
+        self.views.send_modify(|view| {
+            view.agent = Some(guest.info());
+            view.guest = Some(guest);
+        });
+    }
+
+    // States
+
+    fn view(&self) -> View {
+        self.views.borrow().clone()
+    }
+
+    /// Writes a state down, then shows it.
+    fn write_state(&self, state: VmState, last_error: Option<String>) -> Result<(), Error> {
+        let now = (self.surroundings.clock)();
+        let id = self.record().id;
+        self.surroundings.store.set_vm_state(id, state, last_error.as_deref(), now)?;
+        self.show_state(state, last_error);
+        Ok(())
+    }
+
+    /// As [`Self::write_state`], where nobody waits for the answer.
+    fn note_state(&self, state: VmState, last_error: Option<String>) {
+        if let Err(error) = self.write_state(state, last_error.clone()) {
+            warn!(vm = %self.record().name, error = error.chain(), "cannot record a state");
+            self.show_state(state, last_error);
+        }
+    }
+
+    fn show_state(&self, state: VmState, last_error: Option<String>) {
+        let now = (self.surroundings.clock)();
+        self.views.send_modify(|view| {
+            view.record.state = state;
+            view.record.last_error = last_error;
+            view.record.updated_at = now;
+        });
+    }
+}
+
+/// Asks the guest to end, and waits for its VMM to be gone.
+async fn end_gracefully(
+    machine: Arc<dyn Machine>,
+    guest: Option<Arc<dyn Guest>>,
+    patience: Duration,
+) -> Result<(), Error> {
+    let guest = match guest {
+        Some(guest) => guest,
+        None => machine.connect(patience).await?,
+    };
+    let limit = patience + EXIT_GRACE;
+    let ended = tokio::time::timeout(limit, async {
+        guest.shutdown(patience).await?;
+        machine.exited().await;
+        Ok::<(), GuestError>(())
+    });
+    match ended.await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(GuestError::Silent { after: limit, tail: Default::default() }.into()),
+    }
+}
+
+/// A future that is not there is never ready.
+async fn maybe<T>(future: Option<impl Future<Output = T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+fn answer<T>(reply: Reply<T>, result: Result<T, Error>) {
+    // Whoever asked may have gone away; the act is done all the same.
+    let _ = reply.send(result);
+}

@@ -1,0 +1,177 @@
+//! Builds the guest kernel's command line. Pure; knows the kernel's words and the agent's.
+
+use std::time::SystemTime;
+
+use banger_core::{
+    host::{Accelerator, LaunchPlan},
+    host_error::HostError,
+    spec::{Init, Network},
+};
+use banger_guest_proto::boot::{self, BootConfig, Channel, DeviceRef, MAX_COMMAND_LINE, Name, Net};
+
+pub(crate) const BASE_SERIAL: &str = "base";
+pub(crate) const DISK_SERIAL: &str = "disk";
+pub(crate) const AGENT_PORT: &str = "banger.agent";
+
+/// What every guest kernel is told:
+/// a console that costs little, an end of QEMU after a panic or a reset instead of a hang,
+/// no waiting for terminals, the first interface's name without udev's renaming.
+const WORDS: &[&str] = &[
+    "console=ttyS0",
+    "quiet",
+    "loglevel=4",
+    "reboot=t",
+    "panic=-1",
+    "net.ifnames=0",
+    "systemd.getty_auto=no",
+];
+
+/// What the host measured at this moment for this boot.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Measured {
+    pub(crate) tsc_khz: u64,
+    pub(crate) now: SystemTime,
+}
+
+/// The whole command line, or why there can be none.
+pub(crate) fn command_line(plan: &LaunchPlan, measured: Measured) -> Result<String, HostError> {
+    let mut words: Vec<String> = WORDS.iter().map(|word| (*word).to_owned()).collect();
+    words.extend(clock_words(plan.accelerator, measured.tsc_khz));
+    for word in &plan.kernel_args {
+        check_word(word)?;
+        words.push(word.clone());
+    }
+    words.push(boot_config(plan, measured.now)?.render());
+    let line = words.join(" ");
+    if line.len() < MAX_COMMAND_LINE {
+        return Ok(line);
+    }
+    let feature = format!("a kernel command line of {} bytes", line.len());
+    let reason = format!("Linux reads less than {MAX_COMMAND_LINE} bytes of it");
+    Err(HostError::Unsupported { feature, reason })
+}
+
+/// An emulated kernel that measures its time stamp counter itself hangs in a boot out of
+/// four, and one that distrusts it falls back to a clock of 4 ms. Under KVM the kernel is
+/// told by KVM.
+fn clock_words(accelerator: Accelerator, tsc_khz: u64) -> Vec<String> {
+    match accelerator {
+        Accelerator::Tcg => vec![format!("tsc_early_khz={tsc_khz}"), "tsc=reliable".into()],
+        Accelerator::Kvm => Vec::new(),
+    }
+}
+
+/// A manifest's word must stay one word, and cannot speak to the agent.
+fn check_word(word: &str) -> Result<(), HostError> {
+    let plain = !word.is_empty() && word.bytes().all(|b| b.is_ascii_graphic() && b != b'"');
+    if plain && !word.starts_with("banger.") {
+        return Ok(());
+    }
+    let shown: String = word.chars().take(80).flat_map(char::escape_debug).collect();
+    let feature = format!("the kernel argument \"{shown}\"");
+    let reason = "an argument has printable ASCII without blanks and quotes, and does not begin \
+                  with banger.";
+    Err(HostError::Unsupported {
+        feature,
+        reason: reason.into(),
+    })
+}
+
+fn boot_config(plan: &LaunchPlan, now: SystemTime) -> Result<BootConfig, HostError> {
+    let name = |text: &str| {
+        text.parse::<Name>()
+            .expect("our device names are proper names")
+    };
+    let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).ok();
+    Ok(BootConfig {
+        hostname: plan
+            .name
+            .as_str()
+            .parse()
+            .expect("a VM's name is a host name"),
+        root: DeviceRef::Serial(name(BASE_SERIAL)),
+        root_fs: name("ext4"),
+        disk: Some(DeviceRef::Serial(name(DISK_SERIAL))),
+        channel: Channel::VirtioSerial(name(AGENT_PORT)),
+        net: match plan.network {
+            Network::User => Some(Net::qemu_user()),
+            Network::None => None,
+        },
+        init: match &plan.init {
+            Init::Auto => boot::Init::Auto,
+            Init::Agent => boot::Init::Agent,
+            Init::Systemd => boot::Init::Systemd,
+            Init::Path(path) => boot::Init::Path(path.clone()),
+        },
+        time_ns: since_1970.and_then(|since| u64::try_from(since.as_nanos()).ok()),
+        debug: false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::qemu::args::tests::plan;
+
+    fn measured() -> Measured {
+        Measured {
+            tsc_khz: 2_596_146,
+            now: SystemTime::UNIX_EPOCH + Duration::from_secs(9),
+        }
+    }
+
+    #[test]
+    fn the_agent_understands_what_the_host_renders() {
+        let line = command_line(&plan(), measured()).unwrap();
+        let config = BootConfig::parse(&line).unwrap();
+        assert_eq!(config.hostname.as_str(), "calm-otter");
+        assert_eq!(config.time_ns, Some(9_000_000_000));
+        assert_eq!(config.net, Some(Net::qemu_user()));
+        assert_eq!(config.init, boot::Init::Auto);
+    }
+
+    #[test]
+    fn the_clock_is_told_only_where_it_is_emulated() {
+        let check = |accelerator, told: bool| {
+            let line = command_line(
+                &LaunchPlan {
+                    accelerator,
+                    ..plan()
+                },
+                measured(),
+            )
+            .unwrap();
+            let words: Vec<_> = line.split(' ').collect();
+            assert_eq!(words.contains(&"tsc_early_khz=2596146"), told);
+            assert_eq!(words.contains(&"tsc=reliable"), told);
+            assert!(words.contains(&"panic=-1") && words.contains(&"reboot=t"));
+        };
+        check(Accelerator::Tcg, true);
+        check(Accelerator::Kvm, false);
+    }
+
+    #[test]
+    fn a_manifests_words_are_taken_or_refused_whole() {
+        let check = |word: String, taken: bool| {
+            let kernel_args = vec![word.clone()];
+            let line = command_line(
+                &LaunchPlan {
+                    kernel_args,
+                    ..plan()
+                },
+                measured(),
+            );
+            assert_eq!(line.is_ok(), taken, "{word:?}");
+        };
+        check("no_timer_check".into(), true);
+        check("a=b,c".into(), true);
+        check("two words".into(), false);
+        check("quote\"".into(), false);
+        check(String::new(), false);
+        check("line\nbreak".into(), false);
+        check("banger.hostname=other".into(), false);
+        check("x".repeat(MAX_COMMAND_LINE), false);
+    }
+}

@@ -1,0 +1,9 @@
+//! QEMU as a VMM: its command line and its control socket. Starts nothing itself.
+
+pub(crate) mod args;
+pub(crate) mod command_line;
+pub(crate) mod qmp;
+
+/// The program, and the package that brings it.
+pub(crate) const PROGRAM: &str = "qemu-system-x86_64";
+pub(crate) const PACKAGE: &str = "qemu-system-x86";

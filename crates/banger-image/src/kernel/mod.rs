@@ -1,0 +1,19 @@
+//! Owns kernels on disk: their names and manifests, where they come from, the store that holds
+//! them. Knows no VM that boots them.
+
+mod assemble;
+pub mod boot_modules;
+pub mod bzimage;
+pub mod catalog;
+pub mod elf;
+mod error;
+pub mod manifest;
+mod pull;
+mod staging;
+pub mod store;
+
+pub use catalog::{Catalog, CatalogEntry, KernelSource, UnknownKernel};
+pub use error::KernelError;
+pub use manifest::{Arch, BootModule, KernelName, Manifest, NameError, Origin};
+pub use pull::Upstream;
+pub use store::{IfTaken, Kernel, KernelStore};

@@ -1,0 +1,216 @@
+//! The command line as types: every command, flag and help text.
+//! Parses and refuses; acts on nothing.
+
+pub(crate) mod store;
+pub(crate) mod values;
+pub(crate) mod vm;
+
+use std::sync::LazyLock;
+
+use banger_api::build::BuildInfo;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use self::{
+    store::{ImageCommand, KernelCommand},
+    vm::{DeleteArgs, ExecArgs, ListArgs, RunArgs, VmCommand},
+};
+
+static VERSION: LazyLock<String> = LazyLock::new(|| BuildInfo::current().to_string());
+
+/// A real Linux machine with one command.
+#[derive(Debug, Parser)]
+#[command(
+    name = "banger",
+    version = VERSION.as_str(),
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  banger run                          a shell in a fresh machine
+  banger run --rm -- uname -a         one command in a machine that goes away afterwards
+  banger ps                           the machines that run
+  banger doctor                       is this host ready?
+
+`run`, `exec`, `ps` and `rm` are short for the commands of `banger vm`."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a VM and open a shell in it, or run a command
+    Run(RunArgs),
+    /// Run a command in a running VM
+    Exec(ExecArgs),
+    /// List the VMs that run
+    Ps(PsArgs),
+    /// Delete VMs
+    Rm(DeleteArgs),
+    /// Virtual machines
+    #[command(subcommand)]
+    Vm(VmCommand),
+    /// Images: the root file systems that VMs are made from
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Kernels that VMs boot
+    #[command(subcommand)]
+    Kernel(KernelCommand),
+    /// The daemon that keeps the VMs
+    #[command(subcommand)]
+    Daemon(DaemonCommand),
+    /// Check whether this host can run VMs
+    Doctor(DoctorArgs),
+    /// Print version, commit and build time
+    #[command(after_help = "Example:\n  banger version --json")]
+    Version(JsonArgs),
+    /// Print a completion script for a shell
+    Completion(CompletionArgs),
+}
+
+/// `--json`, for commands that list or show.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct JsonArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `--quiet`, for commands that report progress.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct QuietArgs {
+    /// Report no progress
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  banger ps              the VMs that run
+  banger ps -a           all VMs, like `banger vm list`")]
+pub(crate) struct PsArgs {
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DaemonCommand {
+    /// Show the daemon's process, build and places
+    #[command(after_help = "Example:\n  banger daemon status --json | jq .pid")]
+    Status(JsonArgs),
+    /// Stop the daemon; VMs go on
+    #[command(after_help = "Example:\n  banger daemon stop")]
+    Stop,
+    /// Start the daemon; commands that need it do so by themselves
+    #[command(after_help = "Example:\n  banger daemon start")]
+    Start,
+    /// Print the OpenAPI document of the daemon's interface
+    #[command(after_help = "Example:\n  banger daemon openapi > openapi.json")]
+    Openapi,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  banger doctor
+  banger doctor --json | jq '.[] | select(.verdict == \"fail\")'
+
+Exits with 1 if a check fails; a warning is no failure.")]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  banger completion bash > ~/.local/share/bash-completion/completions/banger
+  banger completion zsh > \"${fpath[1]}/_banger\"
+  banger completion fish > ~/.config/fish/completions/banger.fish
+
+Names of VMs, images and kernels are asked of the daemon; it is not started for that.")]
+pub(crate) struct CompletionArgs {
+    pub(crate) shell: Shell,
+}
+
+/// The shells that completion knows.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+    Elvish,
+    Powershell,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    #[test]
+    fn definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    fn check(line: &str, accepted: bool) {
+        let parsed = Cli::try_parse_from(line.split(' '));
+        match parsed {
+            Ok(_) => assert!(accepted, "{line} must be refused"),
+            Err(error) => {
+                assert!(!accepted, "{line} must be accepted: {error}");
+                assert_eq!(error.exit_code(), 2, "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn commands_of_the_guest_come_behind_two_dashes() {
+        check("banger run", true);
+        check("banger run --rm -- uname -a", true);
+        check("banger run --rm uname", false);
+        check("banger run ./repo -- make", false);
+        check("banger exec calm-otter -- ls --all", true);
+        check("banger exec calm-otter ls", false);
+        check("banger exec -- ls", false);
+    }
+
+    #[test]
+    fn contradictions_are_refused_before_anything_happens() {
+        check("banger run -d", true);
+        check("banger run -d --rm", false);
+        check("banger run -d -- true", false);
+        check("banger run -t -T", false);
+        check("banger run -d -t", false);
+        check("banger vm logs a --console --vmm", false);
+    }
+
+    #[test]
+    fn values_that_are_wrong_are_refused() {
+        check("banger run --name Calm", false);
+        check("banger run --memory lots", false);
+        check("banger run --vcpu 0", false);
+        check("banger run --network bridge", false);
+        check("banger run --vmm bochs", false);
+        check("banger run --init bin/init", false);
+        check("banger run -e =x", false);
+        check("banger image import ../x tar:-", false);
+        check("banger image import x x.tar", false);
+        check("banger vm stop", false);
+        check("banger completion tcsh", false);
+    }
+
+    #[test]
+    fn short_forms_are_the_long_ones() {
+        check("banger ps -a -q", true);
+        check("banger vm list -a --json", true);
+        check("banger vm ls", true);
+        check("banger rm -f a b", true);
+        check("banger vm rm a", true);
+        check("banger image rm a", true);
+        check("banger kernel delete a", true);
+    }
+}

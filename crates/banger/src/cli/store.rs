@@ -1,0 +1,160 @@
+//! The commands and flags that concern images and kernels.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueHint};
+use clap_complete::engine::ArgValueCandidates;
+
+use super::{
+    JsonArgs, QuietArgs,
+    values::{Source, StoreName},
+};
+use crate::complete;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// List images
+    #[command(visible_alias = "ls")]
+    #[command(after_help = "Example:\n  banger image list --json")]
+    List(JsonArgs),
+    /// Show an image
+    Show(ImageShowArgs),
+    /// Delete images that no VM uses
+    #[command(visible_alias = "rm")]
+    Delete(ImageDeleteArgs),
+    /// Make an image of a tar of a root file system
+    Import(ImageImportArgs),
+    /// Make an image of the catalog
+    Pull(ImagePullArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  banger image show debian-bookworm
+  banger image show debian-bookworm --json | jq -r .rootfs_path")]
+pub(crate) struct ImageShowArgs {
+    #[arg(add = ArgValueCandidates::new(complete::images))]
+    pub(crate) name: StoreName,
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  banger image delete alpine busybox")]
+pub(crate) struct ImageDeleteArgs {
+    #[arg(required = true, value_name = "NAME", add = ArgValueCandidates::new(complete::images))]
+    pub(crate) names: Vec<StoreName>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  banger image import alpine tar:alpine-minirootfs.tar.gz
+  docker export web | banger image import web tar:-
+
+The tar may be compressed with gzip, xz or zstd.")]
+pub(crate) struct ImageImportArgs {
+    /// Name of the new image
+    pub(crate) name: StoreName,
+    /// tar:FILE, or tar:- for standard input
+    pub(crate) source: Source,
+    #[command(flatten)]
+    pub(crate) quiet: QuietArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  banger image pull debian-bookworm")]
+pub(crate) struct ImagePullArgs {
+    /// Name in the catalog
+    pub(crate) name: StoreName,
+    #[command(flatten)]
+    pub(crate) quiet: QuietArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KernelCommand {
+    /// List kernels
+    #[command(visible_alias = "ls")]
+    List(KernelListArgs),
+    /// Show a kernel
+    Show(KernelShowArgs),
+    /// Delete kernels that no VM uses
+    #[command(visible_alias = "delete")]
+    Rm(KernelRmArgs),
+    /// Make a kernel of a directory's vmlinux and modules
+    Import(KernelImportArgs),
+    /// Get a kernel of the catalog
+    Pull(KernelPullArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  banger kernel list
+  banger kernel list --available")]
+pub(crate) struct KernelListArgs {
+    /// What the catalog offers
+    #[arg(long)]
+    pub(crate) available: bool,
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  banger kernel show debian-6.1")]
+pub(crate) struct KernelShowArgs {
+    #[arg(add = ArgValueCandidates::new(complete::kernels))]
+    pub(crate) name: StoreName,
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  banger kernel rm debian-6.1")]
+pub(crate) struct KernelRmArgs {
+    #[arg(required = true, value_name = "NAME", add = ArgValueCandidates::new(complete::kernels))]
+    pub(crate) names: Vec<StoreName>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  banger kernel import mine --from ~/linux/out
+
+The directory holds `vmlinux` or a bzImage and, where the kernel has modules, their tree.")]
+pub(crate) struct KernelImportArgs {
+    /// Name of the new kernel
+    pub(crate) name: StoreName,
+    /// Directory to take it from
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) from: PathBuf,
+    /// Replace a kernel of this name
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) quiet: QuietArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  banger kernel pull debian-6.1")]
+pub(crate) struct KernelPullArgs {
+    /// Name in the catalog
+    #[arg(add = ArgValueCandidates::new(complete::available_kernels))]
+    pub(crate) name: StoreName,
+    /// Replace a kernel of this name
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) quiet: QuietArgs,
+}

@@ -1,0 +1,265 @@
+//! What people type, parsed once: names, targets, variables, import sources.
+//! Knows the forms; whether a name exists is the daemon's business.
+
+use std::{ffi::OsString, path::PathBuf, str::FromStr};
+
+use banger_api::size::{SizeError, parse_size};
+
+/// Why a text cannot be what it was given for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ValueError {
+    #[error("a VM name has 1 to 63 of a-z, 0-9 and -, with no - at either end")]
+    VmName,
+    #[error("a name has 1 to 128 of a-z, 0-9 and . _ -, and begins with a letter or digit")]
+    StoreName,
+    #[error("a VM is given by its name, its id or a unique prefix of them: a-z, 0-9 and -")]
+    Target,
+    #[error("write KEY=VALUE, or KEY to pass on this environment's value")]
+    Variable,
+    #[error("write tar:FILE, or tar:- for standard input")]
+    Source,
+    #[error("write auto, agent, systemd or an absolute path")]
+    Init,
+    #[error("a working directory is an absolute path")]
+    Directory,
+}
+
+/// The name of a VM that is to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct VmName(String);
+
+impl FromStr for VmName {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+        let fits = (1..=63).contains(&text.len()) && text.bytes().all(allowed);
+        if fits && !text.starts_with('-') && !text.ends_with('-') {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(ValueError::VmName)
+        }
+    }
+}
+
+impl From<VmName> for String {
+    fn from(name: VmName) -> Self {
+        name.0
+    }
+}
+
+/// The name of an image or a kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StoreName(String);
+
+impl StoreName {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for StoreName {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let alphanumeric = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let allowed = |c: u8| alphanumeric(c) || matches!(c, b'.' | b'_' | b'-');
+        let begins_well = text.bytes().next().is_some_and(alphanumeric);
+        if begins_well && text.len() <= 128 && text.bytes().all(allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(ValueError::StoreName)
+        }
+    }
+}
+
+impl From<StoreName> for String {
+    fn from(name: StoreName) -> Self {
+        name.0
+    }
+}
+
+/// What somebody calls an existing VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target(String);
+
+impl Target {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Target {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+        if (1..=63).contains(&text.len()) && text.bytes().all(allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(ValueError::Target)
+        }
+    }
+}
+
+/// A size in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size(pub(crate) u64);
+
+impl FromStr for Size {
+    type Err = SizeError;
+
+    fn from_str(text: &str) -> Result<Self, SizeError> {
+        parse_size(text).map(Self)
+    }
+}
+
+/// A variable for the command's environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Variable {
+    Set(String, String),
+    Inherit(String),
+}
+
+impl Variable {
+    /// The pair to send; an inherited variable that is not set is left out.
+    pub(crate) fn resolve(
+        self,
+        lookup: impl FnOnce(&str) -> Option<OsString>,
+    ) -> Option<(String, String)> {
+        match self {
+            Self::Set(key, value) => Some((key, value)),
+            Self::Inherit(key) => {
+                let value = lookup(&key)?.into_string().ok()?;
+                Some((key, value))
+            }
+        }
+    }
+}
+
+impl FromStr for Variable {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let variable = match text.split_once('=') {
+            Some((key, value)) => Self::Set(key.to_owned(), value.to_owned()),
+            None => Self::Inherit(text.to_owned()),
+        };
+        match &variable {
+            Self::Set(key, _) | Self::Inherit(key) if key.is_empty() => Err(ValueError::Variable),
+            Self::Set(..) | Self::Inherit(_) => Ok(variable),
+        }
+    }
+}
+
+/// Where an image's content comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    TarFile(PathBuf),
+    TarStdin,
+}
+
+impl FromStr for Source {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text.strip_prefix("tar:") {
+            Some("-") => Ok(Self::TarStdin),
+            Some(file) if !file.is_empty() => Ok(Self::TarFile(file.into())),
+            Some(_) | None => Err(ValueError::Source),
+        }
+    }
+}
+
+/// Which program becomes the guest's first process.
+pub(crate) fn init(text: &str) -> Result<String, ValueError> {
+    let known = matches!(text, "auto" | "agent" | "systemd");
+    let accepted = known || text.starts_with('/');
+    accepted.then(|| text.to_owned()).ok_or(ValueError::Init)
+}
+
+/// A directory of the guest.
+pub(crate) fn directory(text: &str) -> Result<String, ValueError> {
+    let absolute = text.starts_with('/');
+    absolute
+        .then(|| text.to_owned())
+        .ok_or(ValueError::Directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use super::*;
+
+    fn check<T: FromStr<Err = ValueError> + Debug>(good: &[&str], bad: &[&str], why: &ValueError) {
+        for text in good {
+            text.parse::<T>().unwrap();
+        }
+        for text in bad {
+            assert_eq!(&text.parse::<T>().unwrap_err(), why, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn names_that_a_hostname_cannot_be_are_refused() {
+        let long = "a".repeat(64);
+        check::<VmName>(
+            &["a", "calm-otter", "7", &long[1..]],
+            &["", "-a", "a-", "A", "a_b", "a.b", "ä", "a b", &long],
+            &ValueError::VmName,
+        );
+    }
+
+    #[test]
+    fn store_names_cannot_leave_their_directory() {
+        check::<StoreName>(
+            &["debian-bookworm", "6.12_x", "a"],
+            &["", "..", ".a", "a/b", "-a", "A", "a b"],
+            &ValueError::StoreName,
+        );
+    }
+
+    #[test]
+    fn targets_may_be_prefixes() {
+        check::<Target>(
+            &["calm-", "0af3", "a"],
+            &["", "../x", "A", "a%"],
+            &ValueError::Target,
+        );
+    }
+
+    #[test]
+    fn sources_name_their_kind() {
+        check::<Source>(
+            &["tar:-", "tar:a.tar", "tar:/x y"],
+            &["", "a.tar", "tar:", "oci:x"],
+            &ValueError::Source,
+        );
+    }
+
+    #[test]
+    fn variables_are_set_or_inherited() {
+        let lookup = |key: &str| (key == "HERE").then(|| OsString::from("yes"));
+        let cases = [
+            ("A=b=c", Some(("A", "b=c"))),
+            ("A=", Some(("A", ""))),
+            ("HERE", Some(("HERE", "yes"))),
+            ("GONE", None),
+        ];
+        for (text, expected) in cases {
+            let got = text.parse::<Variable>().unwrap().resolve(lookup);
+            let expected = expected.map(|(k, v)| (k.to_owned(), v.to_owned()));
+            assert_eq!(got, expected, "{text:?}");
+        }
+        check::<Variable>(&[], &["", "=x"], &ValueError::Variable);
+    }
+
+    #[test]
+    fn guest_paths_are_absolute() {
+        assert_eq!(init("/sbin/init").as_deref(), Ok("/sbin/init"));
+        assert_eq!(init("sbin/init"), Err(ValueError::Init));
+        assert_eq!(directory("work"), Err(ValueError::Directory));
+        assert_eq!(directory("/work").as_deref(), Ok("/work"));
+    }
+}

@@ -1,0 +1,283 @@
+//! The commands and flags that concern VMs.
+
+use clap::{Args, Subcommand, ValueEnum};
+use clap_complete::engine::ArgValueCandidates;
+
+use super::{
+    JsonArgs, QuietArgs,
+    values::{Size, StoreName, Target, Variable, VmName, directory, init},
+};
+use crate::complete;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum VmCommand {
+    /// Make a VM and open a shell in it, or run a command
+    Run(RunArgs),
+    /// Make a VM, start it and print its name
+    Create(CreateArgs),
+    /// Start VMs and wait until they answer
+    Start(StartArgs),
+    /// Stop VMs gracefully
+    Stop(StopArgs),
+    /// Delete VMs and their disks
+    #[command(visible_alias = "rm")]
+    Delete(DeleteArgs),
+    /// List VMs
+    #[command(visible_alias = "ls")]
+    List(ListArgs),
+    /// Show a VM
+    Show(ShowArgs),
+    /// Run a command in a running VM
+    Exec(ExecArgs),
+    /// Print what a VM's console or its VMM said
+    Logs(LogsArgs),
+}
+
+/// What a new VM is made of. What is not given, the daemon decides.
+#[derive(Debug, Args)]
+pub(crate) struct SpecArgs {
+    /// The VM's name: 1 to 63 of a-z, 0-9 and - [default: one is made up]
+    #[arg(long)]
+    pub(crate) name: Option<VmName>,
+    /// Image to make it from [default: debian-bookworm]
+    #[arg(long, add = ArgValueCandidates::new(complete::images))]
+    pub(crate) image: Option<StoreName>,
+    /// Kernel to boot [default: the newest that fits]
+    #[arg(long, add = ArgValueCandidates::new(complete::kernels))]
+    pub(crate) kernel: Option<StoreName>,
+    /// Virtual processors
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) vcpu: Option<u32>,
+    /// Memory, as in 512M or 2G
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<Size>,
+    /// Size of the VM's own disk; it costs only what is written
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) disk_size: Option<Size>,
+    /// First process: auto, agent, systemd or an absolute path
+    #[arg(long, value_parser = init)]
+    pub(crate) init: Option<String>,
+    /// Network: user (outbound) or none
+    #[arg(long, value_enum, hide_possible_values = true)]
+    pub(crate) network: Option<Network>,
+    /// VMM to use: qemu or firecracker [default: what this host can run]
+    #[arg(long, value_enum, hide_possible_values = true)]
+    pub(crate) vmm: Option<Vmm>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Network {
+    User,
+    None,
+}
+
+impl Network {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::None => "none",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Vmm {
+    Qemu,
+    Firecracker,
+}
+
+impl Vmm {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Qemu => "qemu",
+            Self::Firecracker => "firecracker",
+        }
+    }
+}
+
+/// How a command runs in a guest.
+#[derive(Debug, Args)]
+pub(crate) struct ProcessArgs {
+    /// Set a variable, or pass on this environment's value
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    pub(crate) env: Vec<Variable>,
+    /// Directory to run it in
+    #[arg(short, long, value_name = "DIR", value_parser = directory)]
+    pub(crate) workdir: Option<String>,
+    /// User to run it as: NAME, UID, NAME:GROUP or UID:GID [default: root]
+    #[arg(short, long)]
+    pub(crate) user: Option<String>,
+    /// Give it a terminal even if standard input or output is none
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// Give it no terminal
+    #[arg(short = 'T', long, conflicts_with = "tty")]
+    pub(crate) no_tty: bool,
+    /// Accepted as docker has it: standard input is always passed on
+    #[arg(short, long, hide = true)]
+    pub(crate) interactive: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  banger run                               a shell in a fresh machine, which stays
+  banger run --rm -- uname -a              one command; the machine goes away afterwards
+  banger run --name web --memory 2G -d     start it and come back
+  tar c . | banger run --rm -- tar tv      standard input reaches the command
+
+Exits with the command's own code; 128 and the signal's number if a signal ended it; 125 if
+banger failed before or around it, 126 if it is not executable, 127 if it is not there.
+Ctrl-C reaches the command; the third within three seconds stops waiting for it.")]
+pub(crate) struct RunArgs {
+    /// Delete the VM when the command or shell has ended
+    #[arg(long)]
+    pub(crate) rm: bool,
+    /// Start the VM, print its name and leave it running
+    #[arg(short, long, conflicts_with_all = ["rm", "command", "tty", "no_tty"])]
+    pub(crate) detach: bool,
+    #[command(flatten)]
+    pub(crate) spec: SpecArgs,
+    #[command(flatten)]
+    pub(crate) process: ProcessArgs,
+    #[command(flatten)]
+    pub(crate) quiet: QuietArgs,
+    /// Command to run [default: the login shell]
+    #[arg(last = true)]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  banger vm create --name web --memory 2G
+  vm=$(banger vm create --no-start)")]
+pub(crate) struct CreateArgs {
+    #[command(flatten)]
+    pub(crate) spec: SpecArgs,
+    /// Do not start it
+    #[arg(long)]
+    pub(crate) no_start: bool,
+    #[command(flatten)]
+    pub(crate) quiet: QuietArgs,
+}
+
+/// One VM or several.
+#[derive(Debug, Args)]
+pub(crate) struct TargetsArgs {
+    /// Name, id or unique prefix
+    #[arg(required = true, value_name = "VM", add = ArgValueCandidates::new(complete::vms))]
+    pub(crate) targets: Vec<Target>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  banger vm start web
+  banger vm start $(banger vm list -q)")]
+pub(crate) struct StartArgs {
+    #[command(flatten)]
+    pub(crate) vms: TargetsArgs,
+    #[command(flatten)]
+    pub(crate) quiet: QuietArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  banger vm stop web
+  banger vm stop --timeout 5 web db
+
+A stop that has begun is carried through, also when this command is interrupted.")]
+pub(crate) struct StopArgs {
+    #[command(flatten)]
+    pub(crate) vms: TargetsArgs,
+    /// How long the guest's services get to end
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  banger vm delete web
+  banger rm -f $(banger ps -q)")]
+pub(crate) struct DeleteArgs {
+    #[command(flatten)]
+    pub(crate) vms: TargetsArgs,
+    /// Also those that run; they are killed
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  banger vm list
+  banger vm list --json | jq -r '.[] | select(.state == \"stopped\").name'")]
+pub(crate) struct ListArgs {
+    /// All VMs, not only those that run; `vm list` does so anyway
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Print names only
+    #[arg(short, long, conflicts_with = "json")]
+    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  banger vm show web
+  banger vm show web --json | jq -r .console_path")]
+pub(crate) struct ShowArgs {
+    /// Name, id or unique prefix
+    #[arg(value_name = "VM", add = ArgValueCandidates::new(complete::vms))]
+    pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  banger exec web                          the login shell
+  banger exec web -- systemctl status
+  banger exec -u nobody -w /tmp web -- id
+  banger exec web -- tar c /etc > etc.tar
+
+Exits as `banger run` does.")]
+pub(crate) struct ExecArgs {
+    /// Name, id or unique prefix
+    #[arg(value_name = "VM", add = ArgValueCandidates::new(complete::running_vms))]
+    pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) process: ProcessArgs,
+    /// Command to run [default: the login shell]
+    #[arg(last = true)]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  banger vm logs web
+  banger vm logs -f web
+  banger vm logs --vmm web
+
+On a terminal, control characters of the guest are shown instead of obeyed.")]
+pub(crate) struct LogsArgs {
+    /// Name, id or unique prefix
+    #[arg(value_name = "VM", add = ArgValueCandidates::new(complete::vms))]
+    pub(crate) target: Target,
+    /// Go on until the VM ends
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// The guest's serial console (default)
+    #[arg(long, conflicts_with = "vmm")]
+    pub(crate) console: bool,
+    /// What the VMM itself printed
+    #[arg(long)]
+    pub(crate) vmm: bool,
+}

@@ -1,0 +1,30 @@
+//! Data for standard output and remarks for standard error, and nothing that panics when
+//! a reader has gone.
+
+use std::{fmt::Display, io};
+
+use serde::Serialize;
+
+use crate::{fdio, report::Failure};
+
+/// Writes to standard output.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    print_bytes(text.as_bytes())
+}
+
+/// Writes to standard output.
+pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
+    fdio::write_all(io::stdout(), bytes).map_err(Failure::output)
+}
+
+/// Writes a document to standard output as people and programs read it.
+pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    let mut text = serde_json::to_string_pretty(value).expect("wire types serialise");
+    text.push('\n');
+    print(&text)
+}
+
+/// A line on standard error. Nobody is left to be told when that fails.
+pub(crate) fn remark(line: impl Display) {
+    let _ = fdio::write_all(io::stderr(), format!("{line}\n").as_bytes());
+}

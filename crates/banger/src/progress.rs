@@ -1,0 +1,152 @@
+//! Shows the steps of long work on standard error: live on a terminal, plain lines elsewhere.
+//! Knows steps as they come; nothing of what they are for.
+
+use std::{io, io::IsTerminal, time::Duration};
+
+use banger_api::progress::Step;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::{output, text::escape};
+
+const SPINNER: &str = "{spinner} {msg} ({elapsed})";
+const BAR: &str = "{spinner} {msg} [{bar:24}] {binary_bytes}/{binary_total_bytes} ({elapsed})";
+const COUNTER: &str = "{spinner} {msg} {binary_bytes} ({elapsed})";
+
+/// Where steps are shown; makes one [`Progress`] for each piece of work.
+#[derive(Debug)]
+pub(crate) enum Display {
+    Quiet,
+    Plain,
+    Live(MultiProgress),
+}
+
+impl Display {
+    pub(crate) fn new(quiet: bool) -> Self {
+        if quiet {
+            Self::Quiet
+        } else if io::stderr().is_terminal() {
+            Self::Live(MultiProgress::new())
+        } else {
+            Self::Plain
+        }
+    }
+
+    /// For work that needs no name, as there is no other beside it.
+    pub(crate) fn single(&self) -> Progress {
+        self.labelled(String::new())
+    }
+
+    /// For one of several pieces of work.
+    pub(crate) fn named(&self, name: &str) -> Progress {
+        self.labelled(format!("{}: ", escape(name)))
+    }
+
+    fn labelled(&self, label: String) -> Progress {
+        let show = match self {
+            Self::Quiet => Show::Nothing,
+            Self::Plain => Show::Lines,
+            // The bar draws nothing before the first step.
+            Self::Live(group) => Show::Bar { bar: group.add(ProgressBar::no_length()), shape: None },
+        };
+        Progress { label, last: String::new(), show }
+    }
+}
+
+/// The steps of one piece of work. What is live vanishes when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    label: String,
+    last: String,
+    show: Show,
+}
+
+#[derive(Debug)]
+enum Show {
+    Nothing,
+    Lines,
+    Bar { bar: ProgressBar, shape: Option<&'static str> },
+}
+
+impl Progress {
+    pub(crate) fn step(&mut self, step: &Step) {
+        let line = format!("{}{}", self.label, describe(step));
+        let changed = line != self.last;
+        match &mut self.show {
+            Show::Nothing => {}
+            Show::Lines if changed => output::remark(&line),
+            Show::Lines => {}
+            Show::Bar { bar, shape } => {
+                let wanted = shape_of(step);
+                if *shape != Some(wanted) {
+                    bar.set_style(style(wanted));
+                    bar.enable_steady_tick(Duration::from_millis(120));
+                    *shape = Some(wanted);
+                }
+                if changed {
+                    bar.reset_elapsed();
+                    bar.set_message(line.clone());
+                }
+                bar.set_length(step.total.unwrap_or(0));
+                bar.set_position(step.done);
+            }
+        }
+        self.last = line;
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        match &self.show {
+            Show::Nothing | Show::Lines => {}
+            Show::Bar { bar, .. } => bar.finish_and_clear(),
+        }
+    }
+}
+
+fn describe(step: &Step) -> String {
+    if step.detail.is_empty() {
+        escape(&step.stage).into_owned()
+    } else {
+        format!("{}: {}", escape(&step.stage), escape(&step.detail))
+    }
+}
+
+fn shape_of(step: &Step) -> &'static str {
+    match (step.total, step.done) {
+        (Some(1..), _) => BAR,
+        (Some(0) | None, 1..) => COUNTER,
+        (Some(0) | None, 0) => SPINNER,
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template)
+        .expect("the templates above are well-formed")
+        .progress_chars("=> ")
+        .tick_chars("|/-\\ ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(detail: &str, done: u64, total: Option<u64>) -> Step {
+        Step { stage: "image".into(), detail: detail.into(), done, total }
+    }
+
+    #[test]
+    fn a_step_is_stage_and_detail_without_control_characters() {
+        assert_eq!(describe(&step("", 0, None)), "image");
+        assert_eq!(describe(&step("build\x1b", 0, None)), "image: build\\u{1b}");
+    }
+
+    #[test]
+    fn bytes_are_shown_where_they_are_known() {
+        assert_eq!(shape_of(&step("", 0, None)), SPINNER);
+        assert_eq!(shape_of(&step("", 7, None)), COUNTER);
+        assert_eq!(shape_of(&step("", 0, Some(7))), BAR);
+        for template in [SPINNER, BAR, COUNTER] {
+            let _ = style(template);
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! The one place where failures get their code, their hint, and what is left behind.
+
+use banger_api::error::{ApiError, ErrorCode};
+use banger_core::{
+    error::{Error, Kind},
+    host_error::{BootFailure, GuestError, HostError, LogTail},
+    kernel::KernelError,
+    rootfs::ImportError,
+    store::StoreError,
+};
+
+/// A failure as clients see it.
+pub(crate) fn classify(error: &Error) -> ApiError {
+    let judged = judge(error);
+    let mut api = ApiError::new(judged.code, error.to_string()).with_causes_of(error);
+    api.hint = judged.hint;
+    api.left = left(error);
+    if let Some(tail) = tail(error) {
+        api.console = tail.console.clone();
+        api.log = tail.vmm.clone();
+    }
+    if let Some(lines) = program_tail(error) {
+        api.log = lines.to_vec();
+    }
+    api
+}
+
+struct Judged {
+    code: ErrorCode,
+    hint: Option<String>,
+}
+
+fn judged(code: ErrorCode, hint: impl Into<String>) -> Judged {
+    Judged { code, hint: Some(hint.into()) }
+}
+
+fn plain(code: ErrorCode) -> Judged {
+    Judged { code, hint: None }
+}
+
+fn judge(error: &Error) -> Judged {
+    match error {
+        Error::Name(_) | Error::Spec(_) | Error::KernelName(_) => plain(ErrorCode::InvalidArgument),
+        Error::NotFound { kind, .. } => judged(ErrorCode::NotFound, match kind {
+            Kind::Vm => "see the VMs with `banger vm list`",
+            Kind::Image => {
+                "see the images with `banger image list`; make one with `banger image pull` or \
+                 `banger image import`"
+            }
+            Kind::Kernel => "see the kernels with `banger kernel list`",
+        }),
+        Error::NotInCatalog { .. } => judged(
+            ErrorCode::NotFound,
+            "see the images that are here with `banger image list`, or make one of a tar with \
+             `banger image import NAME tar:FILE`",
+        ),
+        Error::Ambiguous { .. } => {
+            judged(ErrorCode::Ambiguous, "give more of the name, or the whole id")
+        }
+        Error::State { verb, .. } => judged(ErrorCode::Conflict, match *verb {
+            "run a command" => "start it with `banger vm start`",
+            "be deleted" => "stop it first, or delete it with --force",
+            _ => "see its state with `banger vm show`",
+        }),
+        Error::ImageUsed { vm, .. } | Error::KernelUsed { vm, .. } => {
+            judged(ErrorCode::Conflict, format!("delete the VM first: `banger vm delete {vm}`"))
+        }
+        Error::Interrupted { .. } => plain(ErrorCode::Cancelled),
+        Error::Start { source, .. } => judge(source),
+        Error::File { source, .. } => io(source),
+        Error::Store(error) => store(error),
+        Error::Host(error) => host(error),
+        Error::Guest(error) => guest(error),
+        Error::Disk(_) => judged(
+            ErrorCode::HostFailed,
+            "check the space and the permissions of banger's state directory",
+        ),
+        Error::Kernel(error) => kernel(error),
+        Error::Initramfs(error) => Judged {
+            code: ErrorCode::HostFailed,
+            hint: error.hint().map(ToOwned::to_owned),
+        },
+        Error::Sources(error) => judged(ErrorCode::HostUnfit, error.hint()),
+        Error::Fetch(error) => judged(ErrorCode::SourceFailed, error.hint()),
+        Error::Import { source, .. } => import(source),
+        Error::Ending => {
+            judged(ErrorCode::Cancelled, "try again: the next command starts a new daemon")
+        }
+    }
+}
+
+fn io(error: &std::io::Error) -> Judged {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull => {
+            judged(ErrorCode::HostUnfit, "free some space on that file system and try again")
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            judged(ErrorCode::HostUnfit, "check the permissions of that path")
+        }
+        _ => plain(ErrorCode::HostFailed),
+    }
+}
+
+fn store(error: &StoreError) -> Judged {
+    match error {
+        StoreError::VmTaken(name) => judged(
+            ErrorCode::AlreadyExists,
+            format!("choose another name, or delete the VM: `banger vm delete {name}`"),
+        ),
+        StoreError::ImageTaken(name) => judged(
+            ErrorCode::AlreadyExists,
+            format!("choose another name, or delete the image: `banger image delete {name}`"),
+        ),
+        StoreError::NoImage(_) | StoreError::NoVm(_) => plain(ErrorCode::NotFound),
+        StoreError::ImageUsed(_) => plain(ErrorCode::Conflict),
+        StoreError::Newer { .. } => {
+            judged(ErrorCode::HostUnfit, "use the banger that wrote it, or a newer one")
+        }
+        StoreError::Open { .. }
+        | StoreError::Migrate { .. }
+        | StoreError::Query { .. }
+        | StoreError::Unreadable { .. } => judged(
+            ErrorCode::HostFailed,
+            "check the space and the permissions of banger's state directory",
+        ),
+    }
+}
+
+fn host(error: &HostError) -> Judged {
+    match error {
+        HostError::ProgramMissing { package, .. } => judged(
+            ErrorCode::HostUnfit,
+            format!("install it: apt-get install {package} (see `banger doctor`)"),
+        ),
+        HostError::Memory { .. } => {
+            judged(ErrorCode::HostUnfit, "ask for less with --memory, or stop other VMs")
+        }
+        HostError::Space { .. } => {
+            judged(ErrorCode::HostUnfit, "free some space, or delete VMs and images")
+        }
+        HostError::SocketPath { .. } => {
+            judged(ErrorCode::HostUnfit, "choose a shorter BANGER_HOME or XDG_RUNTIME_DIR")
+        }
+        HostError::Unsupported { .. } => judged(ErrorCode::HostUnfit, "see `banger doctor`"),
+        HostError::File { source, .. } | HostError::Spawn { source, .. } => io(source),
+        HostError::VmmExited { cause, .. } => judged(ErrorCode::GuestFailed, boot_hint(*cause)),
+        HostError::VmmRefused { .. } => plain(ErrorCode::HostFailed),
+        HostError::ProgramFailed { .. } => {
+            judged(ErrorCode::HostFailed, "what it printed last says why")
+        }
+    }
+}
+
+fn boot_hint(cause: BootFailure) -> &'static str {
+    match cause {
+        BootFailure::KernelPanic => {
+            "the guest's kernel panicked: its console says where; try another --kernel"
+        }
+        BootFailure::RootNotFound => {
+            "the kernel found no root device: it may lack virtio drivers; try another --kernel"
+        }
+        BootFailure::RootBroken => {
+            "the image's file system cannot be mounted: delete the image and make it again"
+        }
+        BootFailure::DiskBroken => {
+            "the VM's own disk cannot be mounted: its console says why; a new VM gets a new disk"
+        }
+        BootFailure::InitFailed => {
+            "the image's init ended: try --init agent, which needs nothing of the image"
+        }
+        BootFailure::OutOfMemory => "give the VM more with --memory",
+        BootFailure::Unknown => "the console and the VMM's log say more: `banger vm logs`",
+    }
+}
+
+fn guest(error: &GuestError) -> Judged {
+    match error {
+        GuestError::Silent { .. } => judged(
+            ErrorCode::GuestFailed,
+            "the guest may be overloaded or stuck: see `banger vm logs`",
+        ),
+        GuestError::Generation { .. } => judged(
+            ErrorCode::GuestFailed,
+            "stop and start the VM: it then boots with this banger's agent",
+        ),
+        GuestError::Broken { .. } => {
+            judged(ErrorCode::GuestFailed, "see whether the VM still runs: `banger vm list`")
+        }
+        GuestError::Refused { .. } => plain(ErrorCode::GuestFailed),
+        GuestError::Host(error) => host(error),
+    }
+}
+
+fn kernel(error: &KernelError) -> Judged {
+    let code = match error {
+        KernelError::Unknown(_) | KernelError::NotFound { .. } => ErrorCode::NotFound,
+        KernelError::Taken { .. } => ErrorCode::AlreadyExists,
+        KernelError::Archive(_)
+        | KernelError::NoPackage { .. }
+        | KernelError::NoDependency { .. }
+        | KernelError::Unpack { .. } => ErrorCode::SourceFailed,
+        KernelError::NoKernel { .. }
+        | KernelError::ManyKernels { .. }
+        | KernelError::ForeignModules { .. }
+        | KernelError::Extract { .. }
+        | KernelError::NotBootable { .. }
+        | KernelError::TooLarge { .. }
+        | KernelError::Modules { .. } => ErrorCode::InvalidArgument,
+        KernelError::Io { .. }
+        | KernelError::Manifest { .. }
+        | KernelError::ManifestFormat { .. }
+        | KernelError::Damaged { .. } => ErrorCode::HostFailed,
+        KernelError::GivenUp { .. } => ErrorCode::Cancelled,
+    };
+    Judged { code, hint: error.hint().map(ToOwned::to_owned) }
+}
+
+fn import(error: &ImportError) -> Judged {
+    match error {
+        ImportError::Open { .. } => {
+            judged(ErrorCode::InvalidArgument, "name a tar file that this user can read")
+        }
+        ImportError::Truncated { .. }
+        | ImportError::Header { .. }
+        | ImportError::Entry { .. }
+        | ImportError::Place { .. }
+        | ImportError::Changed { .. }
+        | ImportError::Read(_) => judged(
+            ErrorCode::SourceFailed,
+            "make the archive again; it must be a tar, plain or packed with gzip, xz or zstd",
+        ),
+        ImportError::NoSpace { .. } => {
+            judged(ErrorCode::HostUnfit, "free some space, or delete VMs and images")
+        }
+        ImportError::Cancelled => plain(ErrorCode::Cancelled),
+        _ => plain(ErrorCode::HostFailed),
+    }
+}
+
+/// What stays behind after a failure, where something does.
+fn left(error: &Error) -> Option<String> {
+    match error {
+        Error::Start { vm, kept: true, .. } => {
+            Some(format!("VM {vm}, in state error; delete it with `banger vm delete {vm}`"))
+        }
+        _ => None,
+    }
+}
+
+fn tail(error: &Error) -> Option<&LogTail> {
+    match error {
+        Error::Start { source, .. } => tail(source),
+        Error::Host(HostError::VmmExited { tail, .. })
+        | Error::Guest(
+            GuestError::Silent { tail, .. } | GuestError::Host(HostError::VmmExited { tail, .. }),
+        ) => Some(tail),
+        _ => None,
+    }
+}
+
+/// The last lines of a program, wherever in the chain it failed.
+fn program_tail(error: &Error) -> Option<&[String]> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(HostError::ProgramFailed { tail, .. }) = error.downcast_ref::<HostError>() {
+            return Some(tail);
+        }
+        // An I/O error hides what it wraps from `source`, but not from `get_ref`.
+        next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
+}

@@ -1,0 +1,103 @@
+//! `config.toml`: parsed once, unknown keys refused. Knows what may be set, not what it does.
+
+use std::{fs, io, path::{Path, PathBuf}};
+
+use banger_api::size::{SizeError, parse_size};
+use serde::Deserialize;
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("cannot read {path}", path = .path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{path} is not valid", path = .path.display())]
+    Parse { path: PathBuf, source: Box<toml::de::Error> },
+}
+
+/// The whole file; every key is optional.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    log_level: Option<String>,
+    /// The image of a VM that asks for none.
+    pub(crate) default_image: Option<String>,
+    /// The kernel of a VM that asks for none.
+    pub(crate) default_kernel: Option<String>,
+    /// QEMU's program, where it is not on the PATH.
+    pub(crate) qemu_bin: Option<PathBuf>,
+    #[serde(default)]
+    pub(crate) vm_defaults: VmDefaults,
+    #[serde(default)]
+    pub(crate) debian: Debian,
+}
+
+/// Sizes of a VM that asks for none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VmDefaults {
+    pub(crate) vcpus: Option<u32>,
+    pub(crate) memory: Option<Size>,
+    pub(crate) disk_size: Option<Size>,
+}
+
+/// Debian's archive; what is absent is taken from this host's own apt.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Debian {
+    pub(crate) mirror: Option<String>,
+    pub(crate) security_mirror: Option<String>,
+    pub(crate) suite: Option<String>,
+    /// Off for archives that are frozen on purpose.
+    pub(crate) check_valid_until: Option<bool>,
+}
+
+/// A size in bytes, written as people write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Size(pub(crate) u64);
+
+impl TryFrom<String> for Size {
+    type Error = SizeError;
+
+    fn try_from(text: String) -> Result<Self, SizeError> {
+        parse_size(&text).map(Self)
+    }
+}
+
+impl Config {
+    /// A file that is not there is an empty one.
+    pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
+        match fs::read_to_string(path) {
+            Ok(text) => toml::from_str(&text).map_err(|source| {
+                let source = Box::new(source);
+                ConfigError::Parse { path: path.to_owned(), source }
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(source) => Err(ConfigError::Read { path: path.to_owned(), source }),
+        }
+    }
+
+    pub(crate) fn log_level(&self) -> &str {
+        self.log_level.as_deref().unwrap_or("info")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_optional_and_unknown_ones_are_refused() {
+        let cases = [
+            ("", true),
+            ("default_image = \"alpine\"\n[vm_defaults]\nmemory = \"1G\"\nvcpus = 3", true),
+            ("[debian]\nmirror = \"http://mirror.example/debian\"", true),
+            ("defualt_image = \"alpine\"", false),
+            ("[vm_defaults]\nmemory = \"much\"", false),
+        ];
+        for (text, valid) in cases {
+            assert_eq!(toml::from_str::<Config>(text).is_ok(), valid, "{text:?}");
+        }
+    }
+}

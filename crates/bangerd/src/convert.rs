@@ -1,0 +1,214 @@
+//! Between the wire's types and the domain's, in both directions.
+
+use banger_api::{
+    doctor, exec as wire_exec,
+    image::Image as WireImage,
+    kernel::{AvailableKernel, Kernel as WireKernel, KernelSource as WireSource},
+    progress::rfc3339,
+    vm::{Agent, CreateVm, Vm, VmState as WireState},
+};
+use banger_core::{
+    engine::CreateRequest,
+    error::Error,
+    exec::{ExecFailure, ExecRequest, ExecStatus, WindowSize},
+    host::{Check, Verdict, VmmKind},
+    kernel::{Arch, CatalogEntry, Kernel, KernelName, KernelSource, Origin},
+    record::VmState,
+    spec::{Init, Network, SpecError},
+    store::ImageRow,
+    vm::View,
+};
+
+/// Parses a request for a VM: whatever is wrong with it is found here.
+pub(crate) fn create_request(request: CreateVm) -> Result<CreateRequest, Error> {
+    Ok(CreateRequest {
+        name: request.name.map(|name| name.parse()).transpose()?,
+        image: request.image.map(|image| image.parse()).transpose()?,
+        kernel: request.kernel.map(|kernel| kernel.parse()).transpose()?,
+        vcpus: request.vcpus.map(TryInto::try_into).transpose()?,
+        memory: request.memory_bytes.map(TryInto::try_into).transpose()?,
+        disk: request.disk_bytes.map(TryInto::try_into).transpose()?,
+        init: request.init.map(Init::try_from).transpose()?,
+        network: request.network.map(|word| network(&word)).transpose()?,
+        vmm: request.vmm.map(|word| vmm(&word)).transpose()?,
+        start: request.start,
+        auto_remove: request.auto_remove,
+    })
+}
+
+fn network(word: &str) -> Result<Network, SpecError> {
+    let all = [Network::User, Network::None];
+    let found = all.into_iter().find(|network| network.as_str() == word);
+    found.ok_or_else(|| SpecError::Network(bounded(word)))
+}
+
+fn vmm(word: &str) -> Result<VmmKind, SpecError> {
+    let all = [VmmKind::Qemu, VmmKind::Firecracker];
+    let found = all.into_iter().find(|vmm| vmm.as_str() == word);
+    found.ok_or_else(|| SpecError::Vmm(bounded(word)))
+}
+
+fn bounded(word: &str) -> String {
+    word.chars().take(40).collect()
+}
+
+/// A VM as clients see it.
+pub(crate) fn vm(view: View) -> Vm {
+    let View { record, places, process, guest: _, agent } = view;
+    let spec = record.spec;
+    let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
+    let (vmm, accelerator, vmm_reason) = match record.choice {
+        None => (None, None, None),
+        Some(choice) => {
+            let accelerator = choice.accelerator.as_str().to_owned();
+            (Some(choice.vmm.as_str().to_owned()), Some(accelerator), Some(choice.reason))
+        }
+    };
+    Vm {
+        id: record.id.to_string(),
+        name: record.name.to_string(),
+        state: state(record.state),
+        image: spec.image.to_string(),
+        kernel: spec.kernel.to_string(),
+        vcpus: spec.vcpus.get(),
+        memory_bytes: spec.memory.bytes(),
+        disk_bytes: spec.disk.bytes(),
+        init: spec.init.into(),
+        network: spec.network.as_str().to_owned(),
+        vmm,
+        accelerator,
+        vmm_reason,
+        pid: process.map(|process| process.pid),
+        disk_path: path(places.disk()),
+        console_path: path(places.console()),
+        vmm_log_path: path(places.vmm_log()),
+        agent: agent.map(|agent| Agent {
+            version: agent.version,
+            generation: agent.generation,
+            boot_id: agent.boot_id,
+            init: agent.init,
+        }),
+        last_error: record.last_error,
+        auto_remove: spec.auto_remove,
+        created_at: rfc3339(record.created_at),
+        updated_at: rfc3339(record.updated_at),
+    }
+}
+
+fn state(state: VmState) -> WireState {
+    match state {
+        VmState::Created => WireState::Created,
+        VmState::Starting => WireState::Starting,
+        VmState::Running => WireState::Running,
+        VmState::Stopping => WireState::Stopping,
+        VmState::Deleting => WireState::Deleting,
+        VmState::Stopped => WireState::Stopped,
+        VmState::Error => WireState::Error,
+    }
+}
+
+/// An image as clients see it.
+pub(crate) fn image(row: ImageRow, rootfs: &std::path::Path, vms: Vec<String>) -> WireImage {
+    WireImage {
+        name: row.name.to_string(),
+        rootfs_path: rootfs.to_string_lossy().into_owned(),
+        size_bytes: row.size_bytes,
+        content_bytes: row.content_bytes,
+        entries: row.entries,
+        digest: row.digest,
+        source: row.source,
+        os: row.os,
+        has_systemd: row.has_systemd,
+        has_shell: row.has_shell,
+        created_at: rfc3339(row.created_at),
+        vms,
+    }
+}
+
+/// A kernel as clients see it.
+pub(crate) fn kernel(kernel: Kernel) -> WireKernel {
+    let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
+    let manifest = kernel.manifest;
+    WireKernel {
+        name: manifest.name.to_string(),
+        version: manifest.version,
+        arch: arch(manifest.arch),
+        source: match manifest.source {
+            Origin::Debian { url, package, package_version, sha256 } => {
+                let digest = sha256.to_string();
+                WireSource::Debian { package, package_version, url, digest }
+            }
+            Origin::Import { directory } => WireSource::Directory { path: path(directory) },
+        },
+        vmlinux_digest: manifest.sha256.to_string(),
+        vmlinux_path: path(kernel.vmlinux),
+        modules_path: kernel.modules.map(path),
+        size_bytes: manifest.size_bytes,
+        imported_at: manifest.imported_at,
+    }
+}
+
+pub(crate) fn available_kernel(entry: &CatalogEntry, present: &[KernelName]) -> AvailableKernel {
+    let source = match &entry.source {
+        KernelSource::Debian { package, suite, .. } => format!("Debian {suite}, {package}"),
+    };
+    AvailableKernel {
+        name: entry.name.to_string(),
+        arch: arch(entry.arch),
+        description: entry.description.clone(),
+        source,
+        present: present.contains(&entry.name),
+    }
+}
+
+fn arch(arch: Arch) -> String {
+    match arch {
+        Arch::X86_64 => "x86_64".to_owned(),
+    }
+}
+
+pub(crate) fn check(check: Check) -> doctor::Check {
+    doctor::Check {
+        name: check.name.to_owned(),
+        verdict: match check.verdict {
+            Verdict::Pass => doctor::Verdict::Pass,
+            Verdict::Warn => doctor::Verdict::Warn,
+            Verdict::Fail => doctor::Verdict::Fail,
+        },
+        detail: check.detail,
+        hint: check.hint,
+    }
+}
+
+pub(crate) fn exec_request(start: wire_exec::ExecStart) -> ExecRequest {
+    ExecRequest {
+        argv: start.argv,
+        env: start.env,
+        cwd: start.cwd,
+        user: start.user,
+        tty: start.tty.map(window),
+    }
+}
+
+pub(crate) fn window(window: wire_exec::Window) -> WindowSize {
+    WindowSize { cols: window.cols, rows: window.rows }
+}
+
+pub(crate) fn exec_end(status: ExecStatus) -> wire_exec::ExecEvent {
+    match status {
+        ExecStatus::Code(code) => wire_exec::ExecEvent::Exited { code },
+        ExecStatus::Signal(signal) => wire_exec::ExecEvent::Signaled { signal },
+    }
+}
+
+pub(crate) fn not_started(kind: ExecFailure, message: String) -> wire_exec::ExecEvent {
+    let reason = match kind {
+        ExecFailure::NotFound => wire_exec::NotStarted::NotFound,
+        ExecFailure::NotExecutable => wire_exec::NotStarted::NotExecutable,
+        ExecFailure::NoSuchUser => wire_exec::NotStarted::NoSuchUser,
+        ExecFailure::NoSuchDirectory => wire_exec::NotStarted::NoSuchDirectory,
+        ExecFailure::NoShell => wire_exec::NotStarted::NoShell,
+        ExecFailure::Other => wire_exec::NotStarted::Other,
+    };
+    wire_exec::ExecEvent::NotStarted { reason, message }
+}

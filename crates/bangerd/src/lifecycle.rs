@@ -1,0 +1,188 @@
+//! One daemon per user: directories, lock, socket, log, the word `ready`, and the way down.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use banger_api::places::Places;
+use rustix::fs::{FlockOperation, Mode, flock};
+use tokio::{net::UnixListener, signal::unix::SignalKind};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::{config::Config, server, wiring};
+
+/// What ends `main`.
+pub(crate) type Fatal = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why the daemon does not serve.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("cannot {operation} {path}", path = .path.display())]
+    File { operation: &'static str, path: PathBuf, source: io::Error },
+    #[error("{path} must be a directory of user {uid} that nobody else can enter", path = .path.display())]
+    Exposed { path: PathBuf, uid: u32 },
+}
+
+fn file(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::File { operation, path: path.to_owned(), source }
+}
+
+/// Serves until somebody asks it to end. VMs go on.
+pub(crate) fn run(places: &Places) -> Result<(), Fatal> {
+    // All files and sockets are private from birth.
+    rustix::process::umask(Mode::from_raw_mode(0o077));
+    for directory in [&places.config, &places.state, &places.cache, &places.runtime] {
+        private_directory(directory)?;
+    }
+    let config = Config::read(&places.config_file())?;
+    let Some(lock) = take_lock(&places.runtime.join("bangerd.lock"))? else {
+        // Another daemon serves already, or is about to: whoever started us is content.
+        wait_for_other(&places.runtime.join("bangerd.lock"), &places.socket())?;
+        return announce();
+    };
+    start_log(&places.log(), config.log_level())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(64)
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(serve(places, config));
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    drop(lock);
+    result
+}
+
+async fn serve(places: &Places, config: Config) -> Result<(), Fatal> {
+    let socket = places.socket();
+    match fs::remove_file(&socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(file("remove the stale socket", &socket)(error).into());
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(&socket).map_err(file("listen on", &socket))?;
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o600))
+        .map_err(file("protect", &socket))?;
+    let ending = CancellationToken::new();
+    let app = Arc::new(wiring::app(places, config, ending.clone())?);
+    detach(&places.log())?;
+    info!(pid = std::process::id(), socket = %socket.display(), "serving");
+    tokio::spawn(end_on_signals(ending.clone())?);
+    server::serve(listener, app, ending).await?;
+    // The socket's name goes first, so that nobody connects to a daemon that ends.
+    let _ = fs::remove_file(&socket);
+    info!("ended");
+    Ok(())
+}
+
+/// Ends the daemon on SIGTERM and SIGINT; a closed terminal is none of its business.
+fn end_on_signals(ending: CancellationToken) -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
+    let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
+    let mut hangup = tokio::signal::unix::signal(SignalKind::hangup())?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => {}
+            }
+        }
+        ending.cancel();
+    })
+}
+
+/// Leaves the starter's session, tells it `ready`, and lets go of its streams.
+fn detach(log: &Path) -> Result<(), Fatal> {
+    // Fails where we lead a process group already, that is, where a shell started us.
+    let _ = rustix::process::setsid();
+    announce()?;
+    let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(open_log(log)?)?;
+    Ok(())
+}
+
+fn announce() -> Result<(), Fatal> {
+    let mut stdout = io::stdout();
+    // A starter that does not listen is none of our failures.
+    let _ = stdout.write_all(b"ready\n").and_then(|()| stdout.flush());
+    Ok(())
+}
+
+/// The lock of this user's daemon, or `None` when another holds it.
+fn take_lock(path: &Path) -> Result<Option<File>, StartError> {
+    let lock = open_lock(path)?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(lock)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(file("lock", path)(error.into())),
+    }
+}
+
+/// Waits until the other daemon listens, or is gone.
+fn wait_for_other(lock: &Path, socket: &Path) -> Result<(), Fatal> {
+    let deadline = std::time::Instant::now() + Duration::from_secs(15);
+    loop {
+        if std::os::unix::net::UnixStream::connect(socket).is_ok() {
+            return Ok(());
+        }
+        if take_lock(lock)?.is_some() {
+            return Err("another daemon was starting, and failed; its log says why".into());
+        }
+        if std::time::Instant::now() > deadline {
+            return Err("another daemon holds the lock, but does not listen".into());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn open_lock(path: &Path) -> Result<File, StartError> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    options.open(path).map_err(file("open the lock", path))
+}
+
+fn start_log(path: &Path, level: &str) -> Result<(), Fatal> {
+    // One old log is kept; a daemon that lives for months starts a new one when it restarts.
+    const ROTATE_ABOVE: u64 = 8 << 20;
+    if fs::metadata(path).is_ok_and(|meta| meta.len() > ROTATE_ABOVE) {
+        fs::rename(path, path.with_extension("log.1")).map_err(file("rotate", path))?;
+    }
+    let level = std::env::var("BANGER_LOG_LEVEL").unwrap_or_else(|_| level.to_owned());
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::try_new(&level)?)
+        .with_ansi(false)
+        .with_writer(open_log(path)?)
+        .init();
+    Ok(())
+}
+
+fn open_log(path: &Path) -> Result<File, StartError> {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).mode(0o600);
+    options.open(path).map_err(file("open the log", path))
+}
+
+/// Makes a directory for us alone, or makes sure that an existing one is.
+fn private_directory(path: &Path) -> Result<(), StartError> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(file("make", path))?;
+    let meta = fs::symlink_metadata(path).map_err(file("look at", path))?;
+    let uid = rustix::process::getuid().as_raw();
+    if !meta.is_dir() || meta.uid() != uid {
+        return Err(StartError::Exposed { path: path.to_owned(), uid });
+    }
+    if meta.mode() & 0o077 != 0 {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+            .map_err(file("protect", path))?;
+    }
+    Ok(())
+}

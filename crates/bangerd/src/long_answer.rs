@@ -1,0 +1,82 @@
+//! Answers to long requests: a line for each step, then the result, as NDJSON.
+//! The work lives in the answer's body: a client that goes away drops it, and so cancels it.
+
+use std::{convert::Infallible, pin::Pin, sync::Arc};
+
+use axum::{
+    body::Body,
+    http::header,
+    response::{IntoResponse, Response},
+};
+use banger_api::progress::{Line, NDJSON, Step as WireStep};
+use banger_core::{
+    error::Error,
+    progress::{Progress, SharedProgress, Step},
+};
+use bytes::Bytes;
+use futures_util::stream;
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use crate::classify::classify;
+
+/// Steps that may wait for a slow client; more are dropped, as each replaces the one before.
+const STEPS: usize = 64;
+
+/// Runs `work` and tells its progress.
+pub(crate) fn long_answer<T, F>(work: impl FnOnce(SharedProgress) -> F) -> Response
+where
+    T: Serialize + Send + 'static,
+    F: Future<Output = Result<T, Error>> + Send + 'static,
+{
+    let (steps, queue) = mpsc::channel(STEPS);
+    let answer = Answer::Working { work: Box::pin(work(Arc::new(Sender(steps)))), queue };
+    let lines = stream::unfold(answer, next_line);
+    ([(header::CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response()
+}
+
+type Work<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
+
+enum Answer<T> {
+    Working { work: Work<T>, queue: mpsc::Receiver<Step> },
+    Over,
+}
+
+async fn next_line<T: Serialize>(
+    answer: Answer<T>,
+) -> Option<(Result<Bytes, Infallible>, Answer<T>)> {
+    let Answer::Working { mut work, mut queue } = answer else { return None };
+    let (line, rest) = tokio::select! {
+        biased;
+        Some(step) = queue.recv() => (step_line(step), Answer::Working { work, queue }),
+        result = &mut work => (last_line(result), Answer::Over),
+    };
+    Some((Ok(line), rest))
+}
+
+fn step_line(step: Step) -> Bytes {
+    let Step { stage, detail, done, total } = step;
+    line::<()>(&Line::Step(WireStep { stage: stage.to_owned(), detail, done, total }))
+}
+
+fn last_line<T: Serialize>(result: Result<T, Error>) -> Bytes {
+    match result {
+        Ok(result) => line(&Line::Done(result)),
+        Err(error) => line::<()>(&Line::Failed(classify(&error))),
+    }
+}
+
+fn line<T: Serialize>(line: &Line<T>) -> Bytes {
+    let mut text = serde_json::to_vec(line).expect("wire types serialise");
+    text.push(b'\n');
+    text.into()
+}
+
+struct Sender(mpsc::Sender<Step>);
+
+impl Progress for Sender {
+    fn report(&self, step: Step) {
+        // A step that finds no room is followed by a newer one.
+        let _ = self.0.try_send(step);
+    }
+}

@@ -1,0 +1,46 @@
+//! Routes about the daemon and its host.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State, http::StatusCode};
+use banger_api::{build::BuildInfo, daemon::DaemonStatus, doctor::Check};
+use banger_core::record::VmState;
+
+use crate::{convert, wiring::App};
+
+/// The running daemon.
+#[utoipa::path(get, path = "/v1/daemon", responses((status = 200, body = DaemonStatus)))]
+pub(crate) async fn status(State(app): State<Arc<App>>) -> Json<DaemonStatus> {
+    let views = app.engine.views();
+    let running = views.iter().filter(|view| view.record.state == VmState::Running).count();
+    let text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
+    Json(DaemonStatus {
+        pid: std::process::id(),
+        build: BuildInfo::current(),
+        uptime_seconds: app.started.elapsed().as_secs(),
+        socket: text(app.places.socket()),
+        log_path: text(app.places.log()),
+        state_dir: text(app.places.state.clone()),
+        running_vms: running as u64,
+        replaced: is_replaced(),
+    })
+}
+
+/// Linux marks the link to a program whose file was removed or replaced.
+fn is_replaced() -> bool {
+    std::fs::read_link("/proc/self/exe")
+        .is_ok_and(|path| path.to_string_lossy().ends_with(" (deleted)"))
+}
+
+/// Ends the daemon. VMs go on, and the next daemon finds them.
+#[utoipa::path(post, path = "/v1/daemon/shutdown", responses((status = 202)))]
+pub(crate) async fn shutdown(State(app): State<Arc<App>>) -> StatusCode {
+    app.ending.cancel();
+    StatusCode::ACCEPTED
+}
+
+/// Whether this host can run VMs; changes nothing.
+#[utoipa::path(get, path = "/v1/doctor", responses((status = 200, body = Vec<Check>)))]
+pub(crate) async fn doctor(State(app): State<Arc<App>>) -> Json<Vec<Check>> {
+    Json(app.engine.checks().await.into_iter().map(convert::check).collect())
+}

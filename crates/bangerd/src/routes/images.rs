@@ -1,0 +1,120 @@
+//! Routes of images.
+
+use std::{path::PathBuf, sync::Arc};
+
+use axum::{
+    Json,
+    body::Body as RawBody,
+    extract::{Path, State},
+    http::StatusCode,
+    response::Response,
+};
+use banger_api::{
+    error::{ApiError, ErrorCode},
+    image::{Image, ImportImage, PullImage},
+    progress::Line,
+};
+use banger_core::{error::Error, name::ImageName, rootfs::Source, store::ImageRow};
+use futures_util::TryStreamExt;
+use tokio_util::io::{StreamReader, SyncIoBridge};
+
+use super::{Body, Failure};
+use crate::{convert, long_answer::long_answer, wiring::App};
+
+/// All images, by name.
+#[utoipa::path(get, path = "/v1/images", responses((status = 200, body = Vec<Image>)))]
+pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<Json<Vec<Image>>, Failure> {
+    let rows = app.engine.images().list()?;
+    Ok(Json(rows.into_iter().map(|row| image(&app, row)).collect()))
+}
+
+/// One image.
+#[utoipa::path(get, path = "/v1/images/{image}", params(("image" = String, Path)),
+    responses((status = 200, body = Image), (status = "4XX", body = ApiError)))]
+pub(crate) async fn show(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<Json<Image>, Failure> {
+    let row = app.engine.images().get(&parse(&name)?)?;
+    Ok(Json(image(&app, row)))
+}
+
+/// Deletes an image that no VM uses.
+#[utoipa::path(delete, path = "/v1/images/{image}", params(("image" = String, Path)),
+    responses((status = 204), (status = "4XX", body = ApiError)))]
+pub(crate) async fn delete(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Failure> {
+    app.engine.delete_image(&parse(&name)?)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Makes an image of a tar file of this host. Going away gives it up.
+#[utoipa::path(post, path = "/v1/images/import", request_body = ImportImage,
+    responses((status = 200, body = Line<Image>, content_type = "application/x-ndjson"),
+              (status = "4XX", body = ApiError)))]
+pub(crate) async fn import(
+    State(app): State<Arc<App>>,
+    Body(request): Body<ImportImage>,
+) -> Result<Response, Failure> {
+    let name = parse(&request.name)?;
+    let path = PathBuf::from(&request.path);
+    if !path.is_absolute() {
+        let message = format!("an image is imported from an absolute path, not {:?}", request.path);
+        return Err(Failure(ApiError::new(ErrorCode::InvalidArgument, message)));
+    }
+    Ok(long_answer(move |progress| async move {
+        let origin = format!("tar:{}", request.path);
+        let row = app.engine.images().import(&name, Source::File(path), origin, progress).await?;
+        Ok(image(&app, row))
+    }))
+}
+
+/// Makes an image of the catalog. Going away gives it up.
+#[utoipa::path(post, path = "/v1/images/pull", request_body = PullImage,
+    responses((status = 200, body = Line<Image>, content_type = "application/x-ndjson"),
+              (status = "4XX", body = ApiError)))]
+pub(crate) async fn pull(
+    State(app): State<Arc<App>>,
+    Body(request): Body<PullImage>,
+) -> Result<Response, Failure> {
+    let entry = parse(&request.reference)?;
+    let name = request.name.as_deref().map(parse).transpose()?.unwrap_or_else(|| entry.clone());
+    Ok(long_answer(move |progress| async move {
+        let row = app.engine.images().pull(&entry, &name, progress).await?;
+        Ok(image(&app, row))
+    }))
+}
+
+/// Makes an image of a tar that is the request's body. Going away gives it up.
+#[utoipa::path(put, path = "/v1/images/{image}/tar", params(("image" = String, Path)),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 200, body = Line<Image>, content_type = "application/x-ndjson"),
+              (status = "4XX", body = ApiError)))]
+pub(crate) async fn upload(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    body: RawBody,
+) -> Result<Response, Failure> {
+    let name = parse(&name)?;
+    let stream = body.into_data_stream().map_err(std::io::Error::other);
+    let reader = SyncIoBridge::new(Box::pin(StreamReader::new(stream)));
+    Ok(long_answer(move |progress| async move {
+        let source = Source::Stream(Box::new(reader));
+        let row = app.engine.images().import(&name, source, "tar:-".into(), progress).await?;
+        Ok(image(&app, row))
+    }))
+}
+
+fn parse(name: &str) -> Result<ImageName, Error> {
+    Ok(name.parse()?)
+}
+
+fn image(app: &App, row: ImageRow) -> Image {
+    let views = app.engine.views().into_iter();
+    let users = views.filter(|view| view.record.spec.image == row.name);
+    let vms = users.map(|view| view.record.name.to_string()).collect();
+    let rootfs = app.engine.images().rootfs_of(&row);
+    convert::image(row, &rootfs, vms)
+}

@@ -1,0 +1,105 @@
+//! Routes of kernels.
+
+use std::{path::PathBuf, sync::Arc};
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+    response::Response,
+};
+use banger_api::{
+    error::{ApiError, ErrorCode},
+    kernel::{AvailableKernel, ImportKernel, Kernel, PullKernel},
+    progress::Line,
+};
+use banger_core::{
+    error::Error,
+    kernel::{KernelName, Manifest},
+};
+
+use super::{Body, Failure};
+use crate::{convert, long_answer::long_answer, wiring::App};
+
+/// All kernels of the local store, by name.
+#[utoipa::path(get, path = "/v1/kernels", responses((status = 200, body = Vec<Kernel>)))]
+pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<Json<Vec<Kernel>>, Failure> {
+    let kernels = app.engine.kernels();
+    let show = |manifest: Manifest| kernels.get(&manifest.name).map(convert::kernel);
+    let all: Result<Vec<_>, Error> = kernels.list()?.into_iter().map(show).collect();
+    Ok(Json(all?))
+}
+
+/// What the catalog offers.
+#[utoipa::path(get, path = "/v1/kernels/available",
+    responses((status = 200, body = Vec<AvailableKernel>)))]
+pub(crate) async fn available(
+    State(app): State<Arc<App>>,
+) -> Result<Json<Vec<AvailableKernel>>, Failure> {
+    let kernels = app.engine.kernels();
+    let present: Vec<KernelName> = kernels.list()?.into_iter().map(|kernel| kernel.name).collect();
+    let entries = kernels.catalog().entries().iter();
+    let show = |entry| convert::available_kernel(entry, &present);
+    Ok(Json(entries.map(show).collect()))
+}
+
+/// One kernel.
+#[utoipa::path(get, path = "/v1/kernels/{kernel}", params(("kernel" = String, Path)),
+    responses((status = 200, body = Kernel), (status = "4XX", body = ApiError)))]
+pub(crate) async fn show(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<Json<Kernel>, Failure> {
+    Ok(Json(convert::kernel(app.engine.kernels().get(&parse(&name)?)?)))
+}
+
+/// Deletes a kernel that no VM uses.
+#[utoipa::path(delete, path = "/v1/kernels/{kernel}", params(("kernel" = String, Path)),
+    responses((status = 204), (status = "4XX", body = ApiError)))]
+pub(crate) async fn delete(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Failure> {
+    app.engine.delete_kernel(&parse(&name)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Pulls a kernel of the catalog. Going away gives it up.
+#[utoipa::path(post, path = "/v1/kernels/pull", request_body = PullKernel,
+    responses((status = 200, body = Line<Kernel>, content_type = "application/x-ndjson"),
+              (status = "4XX", body = ApiError)))]
+pub(crate) async fn pull(
+    State(app): State<Arc<App>>,
+    Body(request): Body<PullKernel>,
+) -> Result<Response, Failure> {
+    let name = parse(&request.name)?;
+    Ok(long_answer(move |progress| async move {
+        let kernel = app.engine.kernels().pull(&name, request.force, progress).await?;
+        Ok(convert::kernel(kernel))
+    }))
+}
+
+/// Copies a kernel out of a directory of this host.
+#[utoipa::path(post, path = "/v1/kernels/import", request_body = ImportKernel,
+    responses((status = 200, body = Line<Kernel>, content_type = "application/x-ndjson"),
+              (status = "4XX", body = ApiError)))]
+pub(crate) async fn import(
+    State(app): State<Arc<App>>,
+    Body(request): Body<ImportKernel>,
+) -> Result<Response, Failure> {
+    let name = parse(&request.name)?;
+    let from = PathBuf::from(&request.directory);
+    if !from.is_absolute() {
+        let message =
+            format!("a kernel is imported from an absolute path, not {:?}", request.directory);
+        return Err(Failure(ApiError::new(ErrorCode::InvalidArgument, message)));
+    }
+    Ok(long_answer(move |_progress| async move {
+        let kernel = app.engine.kernels().import(&name, &from, request.force).await?;
+        Ok(convert::kernel(kernel))
+    }))
+}
+
+fn parse(name: &str) -> Result<KernelName, Error> {
+    Ok(name.parse()?)
+}

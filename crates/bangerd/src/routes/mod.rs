@@ -1,0 +1,154 @@
+//! The routes, and the OpenAPI document that is generated from them.
+
+mod daemon;
+mod images;
+mod kernels;
+mod vms;
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use banger_api::error::{ApiError, ErrorCode};
+use banger_core::error::Error;
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{classify::classify, wiring::App};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "banger",
+        description = "Real Linux machines, over HTTP on a unix socket. Long requests answer \
+                       with NDJSON: `step` lines, then one `done` or `failed`.",
+        license(name = "MIT OR Apache-2.0"),
+    ),
+    components(schemas(ApiError, banger_api::exec::ExecStart, banger_api::exec::ExecControl,
+                       banger_api::exec::ExecEvent))
+)]
+struct Document;
+
+/// All routes.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    let (router, document) = open_api_router().split_for_parts();
+    let document = Json(document);
+    router
+        .route("/v1/openapi.json", get(move || std::future::ready(document.clone())))
+        .fallback(unknown_route)
+        .with_state(app)
+}
+
+fn open_api_router() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(daemon::status))
+        .routes(routes!(daemon::shutdown))
+        .routes(routes!(daemon::doctor))
+        .routes(routes!(vms::list, vms::create))
+        .routes(routes!(vms::show, vms::delete))
+        .routes(routes!(vms::start))
+        .routes(routes!(vms::stop))
+        .routes(routes!(vms::logs))
+        .routes(routes!(vms::exec))
+        .routes(routes!(images::list))
+        .routes(routes!(images::show, images::delete))
+        .routes(routes!(images::import))
+        .routes(routes!(images::pull))
+        .routes(routes!(images::upload))
+        .routes(routes!(kernels::list))
+        .routes(routes!(kernels::available))
+        .routes(routes!(kernels::show, kernels::delete))
+        .routes(routes!(kernels::pull))
+        .routes(routes!(kernels::import))
+}
+
+async fn unknown_route() -> Failure {
+    Failure(ApiError::new(ErrorCode::NotFound, "there is no such route"))
+}
+
+/// A failed request's answer.
+pub(crate) struct Failure(ApiError);
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self(classify(&error))
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.code.status());
+        (status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Json(self.0)).into_response()
+    }
+}
+
+/// A JSON body; what is wrong with it is told like any other failure.
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<T, S> axum::extract::FromRequest<S> for Body<T>
+where
+    T: serde::de::DeserializeOwned,
+    S: Send + Sync,
+{
+    type Rejection = Failure;
+
+    async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Failure> {
+        match Json::from_request(request, state).await {
+            Ok(Json(body)) => Ok(Self(body)),
+            Err(rejection) => {
+                Err(Failure(ApiError::new(ErrorCode::InvalidArgument, rejection.body_text())))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_is_described() {
+        let document = open_api_router().into_openapi();
+        let mut routes = Vec::new();
+        for (path, item) in &document.paths.paths {
+            let methods = [
+                ("GET", item.get.is_some()),
+                ("POST", item.post.is_some()),
+                ("PUT", item.put.is_some()),
+                ("DELETE", item.delete.is_some()),
+            ];
+            let present = methods.iter().filter(|(_, present)| *present);
+            routes.extend(present.map(|(method, _)| format!("{method} {path}")));
+        }
+        let expected = [
+            "GET /v1/daemon",
+            "POST /v1/daemon/shutdown",
+            "GET /v1/doctor",
+            "GET /v1/images",
+            "POST /v1/images/import",
+            "POST /v1/images/pull",
+            "GET /v1/images/{image}",
+            "DELETE /v1/images/{image}",
+            "PUT /v1/images/{image}/tar",
+            "GET /v1/kernels",
+            "GET /v1/kernels/available",
+            "POST /v1/kernels/import",
+            "POST /v1/kernels/pull",
+            "GET /v1/kernels/{kernel}",
+            "DELETE /v1/kernels/{kernel}",
+            "GET /v1/vms",
+            "POST /v1/vms",
+            "GET /v1/vms/{vm}",
+            "DELETE /v1/vms/{vm}",
+            "GET /v1/vms/{vm}/exec",
+            "GET /v1/vms/{vm}/logs",
+            "POST /v1/vms/{vm}/start",
+            "POST /v1/vms/{vm}/stop",
+        ];
+        assert_eq!(routes, expected);
+    }
+}

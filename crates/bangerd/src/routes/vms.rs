@@ -1,0 +1,122 @@
+//! Routes of VMs.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    extract::{Path, Query, State, WebSocketUpgrade},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use banger_api::{
+    error::ApiError,
+    exec::MAX_MESSAGE,
+    progress::Line,
+    vm::{CreateVm, DeleteVm, LogKind, LogQuery, StopVm, Vm},
+};
+
+use super::{Body, Failure};
+use crate::{convert, exec_stream, follow, long_answer::long_answer, wiring::App};
+
+/// All VMs, by age.
+#[utoipa::path(get, path = "/v1/vms", responses((status = 200, body = Vec<Vm>)))]
+pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<Vec<Vm>> {
+    Json(app.engine.views().into_iter().map(convert::vm).collect())
+}
+
+/// Makes a VM, and starts it when asked to. Going away cancels it and leaves nothing.
+#[utoipa::path(post, path = "/v1/vms", request_body = CreateVm,
+    responses((status = 200, body = Line<Vm>, content_type = "application/x-ndjson"),
+              (status = "4XX", body = ApiError)))]
+pub(crate) async fn create(
+    State(app): State<Arc<App>>,
+    Body(request): Body<CreateVm>,
+) -> Result<Response, Failure> {
+    let request = convert::create_request(request)?;
+    Ok(long_answer(move |progress| async move {
+        app.engine.create(request, progress).await.map(convert::vm)
+    }))
+}
+
+/// One VM, by name, id or unique prefix.
+#[utoipa::path(get, path = "/v1/vms/{vm}", params(("vm" = String, Path)),
+    responses((status = 200, body = Vm), (status = "4XX", body = ApiError)))]
+pub(crate) async fn show(
+    State(app): State<Arc<App>>,
+    Path(target): Path<String>,
+) -> Result<Json<Vm>, Failure> {
+    Ok(Json(convert::vm(app.engine.find(&target)?.view())))
+}
+
+/// Deletes a VM and its disk. Carried through once it is accepted.
+#[utoipa::path(delete, path = "/v1/vms/{vm}",
+    params(("vm" = String, Path), ("force" = Option<bool>, Query)),
+    responses((status = 204), (status = "4XX", body = ApiError)))]
+pub(crate) async fn delete(
+    State(app): State<Arc<App>>,
+    Path(target): Path<String>,
+    Query(query): Query<DeleteVm>,
+) -> Result<StatusCode, Failure> {
+    app.engine.find(&target)?.delete(query.force).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Starts a VM and waits until its agent answers. Going away ends the start.
+#[utoipa::path(post, path = "/v1/vms/{vm}/start", params(("vm" = String, Path)),
+    responses((status = 200, body = Line<Vm>, content_type = "application/x-ndjson"),
+              (status = "4XX", body = ApiError)))]
+pub(crate) async fn start(
+    State(app): State<Arc<App>>,
+    Path(target): Path<String>,
+) -> Result<Response, Failure> {
+    let vm = app.engine.find(&target)?;
+    Ok(long_answer(move |progress| async move { vm.start(progress).await.map(convert::vm) }))
+}
+
+/// Stops a VM gracefully. Carried through once it is accepted.
+#[utoipa::path(post, path = "/v1/vms/{vm}/stop", params(("vm" = String, Path)),
+    request_body = StopVm,
+    responses((status = 200, body = Vm), (status = "4XX", body = ApiError)))]
+pub(crate) async fn stop(
+    State(app): State<Arc<App>>,
+    Path(target): Path<String>,
+    Body(request): Body<StopVm>,
+) -> Result<Json<Vm>, Failure> {
+    let vm = app.engine.find(&target)?;
+    let patience = request.timeout_seconds.map(|seconds| Duration::from_secs(seconds.min(3600)));
+    Ok(Json(convert::vm(vm.stop(patience).await?)))
+}
+
+/// The bytes of a VM's log, from its beginning.
+#[utoipa::path(get, path = "/v1/vms/{vm}/logs",
+    params(("vm" = String, Path), ("kind" = Option<LogKind>, Query),
+           ("follow" = Option<bool>, Query)),
+    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
+              (status = "4XX", body = ApiError)))]
+pub(crate) async fn logs(
+    State(app): State<Arc<App>>,
+    Path(target): Path<String>,
+    Query(query): Query<LogQuery>,
+) -> Result<Response, Failure> {
+    let vm = app.engine.find(&target)?;
+    let places = vm.view().places;
+    let path: PathBuf = match query.kind {
+        LogKind::Console => places.console(),
+        LogKind::Vmm => places.vmm_log(),
+    };
+    let body = follow::log(path, query.follow.then_some(vm)).await?;
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response())
+}
+
+/// A command in the VM: a WebSocket whose first message is an `ExecStart`.
+#[utoipa::path(get, path = "/v1/vms/{vm}/exec", params(("vm" = String, Path)),
+    responses((status = 101), (status = "4XX", body = ApiError)))]
+pub(crate) async fn exec(
+    State(app): State<Arc<App>>,
+    Path(target): Path<String>,
+    upgrade: WebSocketUpgrade,
+) -> Result<Response, Failure> {
+    let vm = app.engine.find(&target)?;
+    let upgrade = upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE);
+    Ok(upgrade.on_upgrade(move |socket| exec_stream::run(app, vm, socket)))
+}

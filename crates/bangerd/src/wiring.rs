@@ -1,0 +1,134 @@
+//! Puts the engine together out of places, configuration and the embedded agent.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use banger_api::places::Places;
+use banger_core::{
+    assembly::{AgentBinary, Assembly},
+    debian::{Mirror, Suite},
+    debian_settings::DebianSettings,
+    digest::Sha256,
+    engine::{Defaults, Directories, Engine, Parts},
+    host::Host,
+    images::Images,
+    kernel::KernelStore,
+    kernels::Kernels,
+    spec::{DiskSize, Memory, Vcpus},
+    store::Store,
+    vm::Patience,
+};
+use banger_host::{HostConfig, LinuxHost};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{Config, Debian},
+    lifecycle::Fatal,
+};
+
+/// The agent, built for the guest by this crate's build script.
+static AGENT: &[u8] = include_bytes!(env!("BANGER_AGENT_FILE"));
+
+const DEFAULT_IMAGE: &str = "debian-bookworm";
+const DEFAULT_KERNEL: &str = "debian-6.1";
+const DEFAULT_SUITE: &str = "bookworm";
+const DEFAULT_VCPUS: u32 = 2;
+const DEFAULT_MEMORY: u64 = 2 << 30;
+const DEFAULT_DISK: u64 = 8 << 30;
+
+const PATIENCE: Patience = Patience {
+    boot: Duration::from_secs(90),
+    stop: Duration::from_secs(30),
+    owner: Duration::from_secs(30),
+};
+
+/// What every request needs.
+pub(crate) struct App {
+    pub(crate) engine: Engine,
+    pub(crate) places: Places,
+    pub(crate) started: Instant,
+    /// Cancelled when the daemon ends.
+    pub(crate) ending: CancellationToken,
+}
+
+/// Wires everything and takes up the VMs that are there.
+pub(crate) fn app(
+    places: &Places,
+    config: Config,
+    ending: CancellationToken,
+) -> Result<App, Fatal> {
+    let store = Arc::new(Store::open(&places.state.join("state.db"))?);
+    let debian = debian(&config.debian)?;
+    let host: Arc<dyn Host> = Arc::new(LinuxHost::new(HostConfig {
+        qemu: config.qemu_bin.clone(),
+        cache: places.cache.clone(),
+        mmdebstrap: None,
+        scratch: places.state.join("scratch"),
+    }));
+    let images = Arc::new(Images::new(
+        store.clone(),
+        places.state.join("images"),
+        host.clone(),
+        debian.clone(),
+        now,
+    ));
+    let kernels = Arc::new(Kernels::new(KernelStore::new(places.state.join("kernels")), debian));
+    let assembly = Assembly {
+        kernels: kernels.clone(),
+        images: images.clone(),
+        agent: AgentBinary { bytes: AGENT, digest: Sha256::of(AGENT) },
+        initramfs_cache: places.cache.join("initramfs"),
+        vms: places.state.join("vms"),
+        runtime: vms_runtime(places),
+    };
+    let parts = Parts {
+        store,
+        images,
+        kernels,
+        assembly,
+        defaults: defaults(&config)?,
+        directories: Directories {
+            state: places.state.clone(),
+            cache: places.cache.clone(),
+            runtime: places.runtime.clone(),
+        },
+        patience: PATIENCE,
+    };
+    let engine = Engine::start(parts, host, now)?;
+    Ok(App { engine, places: places.clone(), started: Instant::now(), ending })
+}
+
+fn vms_runtime(places: &Places) -> std::path::PathBuf {
+    places.runtime.join("vm")
+}
+
+fn debian(config: &Debian) -> Result<DebianSettings, Fatal> {
+    let mirror = |text: &Option<String>| text.as_ref().map(|text| text.parse::<Mirror>()).transpose();
+    let suite: Suite = config.suite.as_deref().unwrap_or(DEFAULT_SUITE).parse()?;
+    Ok(DebianSettings {
+        mirror: mirror(&config.mirror)?,
+        security_mirror: mirror(&config.security_mirror)?,
+        suite,
+        check_valid_until: config.check_valid_until.unwrap_or(true),
+    })
+}
+
+fn defaults(config: &Config) -> Result<Defaults, Fatal> {
+    let sizes = &config.vm_defaults;
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let vcpus = sizes.vcpus.unwrap_or(DEFAULT_VCPUS.min(u32::try_from(cpus).unwrap_or(1)));
+    Ok(Defaults {
+        image: config.default_image.as_deref().unwrap_or(DEFAULT_IMAGE).parse()?,
+        kernel: config.default_kernel.as_deref().unwrap_or(DEFAULT_KERNEL).parse()?,
+        vcpus: Vcpus::try_from(vcpus)?,
+        memory: Memory::from_bytes(sizes.memory.map_or(DEFAULT_MEMORY, |size| size.0))?,
+        disk: DiskSize::try_from(sizes.disk_size.map_or(DEFAULT_DISK, |size| size.0))?,
+    })
+}
+
+/// Seconds since the epoch.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
