@@ -1,1 +1,26 @@
-//! To be written.
+//! What the stories in `tests/` are told with: a world of its own for each, the command line as
+//! people use it, and words for what is expected of it.
+//!
+//! Knows banger by its programs and the documents that they print; depends on nothing inside it.
+//! A [`World`] is a private home with a daemon of its own. When it ends, it holds the product to
+//! leaving nothing behind: no process, no directory.
+#![forbid(unsafe_code)]
+
+mod capture;
+mod census;
+mod command;
+mod images;
+mod outcome;
+mod running;
+mod shared;
+mod terminal;
+mod wait;
+mod world;
+
+pub use command::Call;
+pub use images::{busybox_tar, one_binary_tar};
+pub use outcome::Outcome;
+pub use running::Running;
+pub use terminal::Terminal;
+pub use wait::{eventually, wait_for_end};
+pub use world::{BUSYBOX, DEBIAN, KERNEL, ONE_BINARY, World};

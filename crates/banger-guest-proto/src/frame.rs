@@ -97,7 +97,10 @@ pub enum FrameError {
 /// When `length` exceeds the kind's limit: the sender checks that before.
 #[must_use]
 pub fn header(kind: Kind, length: usize) -> [u8; HEADER_LEN] {
-    assert!(length <= kind.limit(), "a sender keeps to the limits of its frames");
+    assert!(
+        length <= kind.limit(),
+        "a sender keeps to the limits of its frames"
+    );
     let mut header = [kind as u8; HEADER_LEN];
     let length = u32::try_from(length).expect("all limits fit into 32 bits");
     header[1..].copy_from_slice(&length.to_be_bytes());
@@ -133,14 +136,27 @@ pub struct Decoder {
 
 #[derive(Debug)]
 enum State {
-    Header { bytes: [u8; HEADER_LEN], have: usize },
-    Data { kind: Kind, left: usize },
-    Control { kind: Kind, left: usize, payload: BytesMut },
+    Header {
+        bytes: [u8; HEADER_LEN],
+        have: usize,
+    },
+    Data {
+        kind: Kind,
+        left: usize,
+    },
+    Control {
+        kind: Kind,
+        left: usize,
+        payload: BytesMut,
+    },
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self::Header { bytes: [0; HEADER_LEN], have: 0 }
+        Self::Header {
+            bytes: [0; HEADER_LEN],
+            have: 0,
+        }
     }
 }
 
@@ -155,7 +171,7 @@ impl Decoder {
     ///
     /// # Errors
     /// Fails when the input is no frame.
-    pub fn next(&mut self) -> Result<Option<Piece>, FrameError> {
+    pub fn next_piece(&mut self) -> Result<Option<Piece>, FrameError> {
         loop {
             match &mut self.state {
                 State::Header { bytes, have } => {
@@ -176,10 +192,20 @@ impl Decoder {
                     }
                     let payload = self.input.split_to(self.input.len().min(*left));
                     *left -= payload.len();
-                    return Ok(Some(Piece { kind: *kind, payload }));
+                    return Ok(Some(Piece {
+                        kind: *kind,
+                        payload,
+                    }));
                 }
-                State::Control { kind, left: 0, payload } => {
-                    let piece = Piece { kind: *kind, payload: payload.split().freeze() };
+                State::Control {
+                    kind,
+                    left: 0,
+                    payload,
+                } => {
+                    let piece = Piece {
+                        kind: *kind,
+                        payload: payload.split().freeze(),
+                    };
                     self.state = State::default();
                     return Ok(Some(piece));
                 }
@@ -219,7 +245,11 @@ fn begin(header: [u8; HEADER_LEN]) -> Result<State, FrameError> {
     Ok(if kind.is_data() {
         State::Data { kind, left }
     } else {
-        State::Control { kind, left, payload: BytesMut::new() }
+        State::Control {
+            kind,
+            left,
+            payload: BytesMut::new(),
+        }
     })
 }
 
@@ -233,9 +263,11 @@ mod tests {
         let (mut decoder, mut frames) = (Decoder::default(), Vec::<(Kind, Vec<u8>)>::new());
         for chunk in body.chunks(chunk) {
             decoder.push(Bytes::copy_from_slice(chunk));
-            while let Some(Piece { kind, payload }) = decoder.next()? {
+            while let Some(Piece { kind, payload }) = decoder.next_piece()? {
                 match frames.last_mut() {
-                    Some((last, joined)) if *last == kind && kind.is_data() => joined.extend(payload),
+                    Some((last, joined)) if *last == kind && kind.is_data() => {
+                        joined.extend(payload);
+                    }
                     Some(_) | None => frames.push((kind, payload.to_vec())),
                 }
             }
@@ -272,7 +304,11 @@ mod tests {
 
     #[test]
     fn a_frame_above_its_limit_is_refused_by_its_header() {
-        let body = [&[Kind::Stdout as u8][..], &(MAX_DATA as u32 + 1).to_be_bytes()].concat();
+        let body = [
+            &[Kind::Stdout as u8][..],
+            &(MAX_DATA as u32 + 1).to_be_bytes(),
+        ]
+        .concat();
         assert_eq!(
             decode(&body, 64).unwrap_err().to_string(),
             "a frame of Stdout has 65537 bytes, more than 65536"
@@ -283,7 +319,11 @@ mod tests {
     fn a_body_that_ends_inside_a_frame_is_refused() {
         let frame = encode(Kind::Exited, &[0, 0, 0, 1]);
         for end in 1..frame.len() {
-            assert_eq!(decode(&frame[..end], 64), Err(FrameError::Truncated), "{end}");
+            assert_eq!(
+                decode(&frame[..end], 64),
+                Err(FrameError::Truncated),
+                "{end}"
+            );
         }
     }
 }

@@ -27,7 +27,10 @@ pub struct Generations {
 
 impl Generations {
     /// What this code speaks.
-    pub const OURS: Self = Self { min: GENERATION, max: GENERATION };
+    pub const OURS: Self = Self {
+        min: GENERATION,
+        max: GENERATION,
+    };
 
     /// The newest generation that both sides speak.
     #[must_use]
@@ -117,7 +120,9 @@ impl HostHello {
     /// # Errors
     /// Fails when the system gives no random bytes.
     pub fn now() -> io::Result<Self> {
-        let since_1970 = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or(Duration::ZERO);
+        let since_1970 = std::time::SystemTime::UNIX_EPOCH
+            .elapsed()
+            .unwrap_or(Duration::ZERO);
         Ok(Self {
             generations: Generations::OURS,
             wall_clock_ns: u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX),
@@ -188,7 +193,10 @@ pub enum HelloError {
     #[error(
         "host and agent have no common protocol generation: the host speaks {host}, the agent {agent}"
     )]
-    Generation { host: Generations, agent: Generations },
+    Generation {
+        host: Generations,
+        agent: Generations,
+    },
 }
 
 /// The host's half: greets and waits for the answer.
@@ -230,12 +238,20 @@ pub async fn answer<IO: AsyncWrite + Unpin>(
 
 /// Believes only a generation that was offered, and only texts that can be shown.
 fn check(host: Generations, answer: AgentHello) -> Result<AgentHello, HelloError> {
-    let chosen = answer.generation.filter(|chosen| (host.min..=host.max).contains(chosen));
+    let chosen = answer
+        .generation
+        .filter(|chosen| (host.min..=host.max).contains(chosen));
     if chosen.is_none() {
-        return Err(HelloError::Generation { host, agent: answer.generations });
+        return Err(HelloError::Generation {
+            host,
+            agent: answer.generations,
+        });
     }
     let presentable = |text: &str| {
-        text.len() <= MAX_TEXT && text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
+        text.len() <= MAX_TEXT
+            && text
+                .bytes()
+                .all(|byte| byte == b' ' || byte.is_ascii_graphic())
     };
     if !presentable(&answer.version) {
         return Err(HelloError::Field { field: "version" });
@@ -266,7 +282,9 @@ async fn receive<IO: AsyncRead + Unpin, T: DeserializeOwned>(io: &mut IO) -> Res
         return Err(HelloError::TooLong { length });
     }
     let mut json = vec![0; length as usize];
-    io.read_exact(&mut json).await.map_err(HelloError::Receive)?;
+    io.read_exact(&mut json)
+        .await
+        .map_err(HelloError::Receive)?;
     serde_json::from_slice(&json).map_err(HelloError::Syntax)
 }
 
@@ -282,14 +300,19 @@ mod tests {
             boot_id: "0f6bb4a1-1b0f-4b6e-8a83-1d1a1d4a9f7e".into(),
             pid1: Pid1::Systemd,
             uptime_ns: 7,
-            marks: BootMarks { ready: Some(5), ..BootMarks::default() },
+            marks: BootMarks {
+                ready: Some(5),
+                ..BootMarks::default()
+            },
         }
     }
 
     fn exchange(reply: &AgentHello) -> Result<AgentHello, HelloError> {
         let (mut host, mut guest) = tokio::io::duplex(64);
         let hello = HostHello::now().unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             let agent = async {
                 let heard = receive_host(&mut guest).await.unwrap();
@@ -319,7 +342,10 @@ mod tests {
 
     #[test]
     fn a_generation_that_was_not_offered_is_refused() {
-        assert!(matches!(exchange(&agent(Some(2))), Err(HelloError::Generation { .. })));
+        assert!(matches!(
+            exchange(&agent(Some(2))),
+            Err(HelloError::Generation { .. })
+        ));
     }
 
     #[test]
@@ -327,14 +353,19 @@ mod tests {
         for version in ["\x1b[2J", "a\nb", &"x".repeat(200)] {
             let mut reply = agent(Some(1));
             reply.version = version.into();
-            assert!(matches!(exchange(&reply), Err(HelloError::Field { field: "version" })));
+            assert!(matches!(
+                exchange(&reply),
+                Err(HelloError::Field { field: "version" })
+            ));
         }
     }
 
     #[test]
     fn an_endless_greeting_is_refused_before_it_is_read() {
         let (mut host, mut guest) = tokio::io::duplex(64);
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             host.write_u32(MAX_HELLO + 1).await.unwrap();
             let error = receive_host(&mut guest).await.unwrap_err();
@@ -345,7 +376,10 @@ mod tests {
     #[test]
     fn the_newest_common_generation_is_chosen() {
         let check = |ours, theirs, chosen| {
-            assert_eq!(Generations::from(ours).agree(Generations::from(theirs)), chosen);
+            assert_eq!(
+                Generations::from(ours).agree(Generations::from(theirs)),
+                chosen
+            );
         };
         check((1, 1), (1, 1), Some(1));
         check((1, 4), (2, 9), Some(4));

@@ -55,7 +55,11 @@ impl Route {
     /// Fails when there is no such path, or it wants another method.
     pub fn find(method: &http::Method, path: &str) -> Result<Self, RouteError> {
         let route = Self::parse(path).ok_or(RouteError::NoSuchPath)?;
-        if route.method() == *method { Ok(route) } else { Err(RouteError::WrongMethod(route)) }
+        if route.method() == *method {
+            Ok(route)
+        } else {
+            Err(RouteError::WrongMethod(route))
+        }
     }
 
     fn parse(path: &str) -> Option<Self> {
@@ -74,7 +78,9 @@ impl Route {
 }
 
 fn exec_id(text: &str) -> Option<ExecId> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok().map(ExecId))?
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok().map(ExecId))?
 }
 
 impl fmt::Display for Route {
@@ -215,12 +221,18 @@ impl ShutdownRequest {
     #[must_use]
     pub fn graceful(timeout: Duration) -> Self {
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        Self { mode: ShutdownMode::Graceful, timeout_ms }
+        Self {
+            mode: ShutdownMode::Graceful,
+            timeout_ms,
+        }
     }
 
     #[must_use]
     pub fn force() -> Self {
-        Self { mode: ShutdownMode::Force, timeout_ms: 0 }
+        Self {
+            mode: ShutdownMode::Force,
+            timeout_ms: 0,
+        }
     }
 
     #[must_use]
@@ -254,11 +266,33 @@ mod tests {
 
     #[test]
     fn other_requests_are_refused() {
-        for path in ["", "/", "/v1", "/v1/", "/v1/exec", "/v1/exec/", "/v1/exec/+1", "/v1/exec/-1"] {
-            assert_eq!(Route::find(&Method::POST, path), Err(RouteError::NoSuchPath), "{path}");
+        for path in [
+            "",
+            "/",
+            "/v1",
+            "/v1/",
+            "/v1/exec",
+            "/v1/exec/",
+            "/v1/exec/+1",
+            "/v1/exec/-1",
+        ] {
+            assert_eq!(
+                Route::find(&Method::POST, path),
+                Err(RouteError::NoSuchPath),
+                "{path}"
+            );
         }
-        for path in ["/v1/exec/4294967296", "/v1/exec/1/kill", "/v1/exec/1/signal/", "/v2/health"] {
-            assert_eq!(Route::find(&Method::POST, path), Err(RouteError::NoSuchPath), "{path}");
+        for path in [
+            "/v1/exec/4294967296",
+            "/v1/exec/1/kill",
+            "/v1/exec/1/signal/",
+            "/v2/health",
+        ] {
+            assert_eq!(
+                Route::find(&Method::POST, path),
+                Err(RouteError::NoSuchPath),
+                "{path}"
+            );
         }
         assert_eq!(
             Route::find(&Method::POST, "/v1/health"),

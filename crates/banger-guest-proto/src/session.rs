@@ -42,7 +42,10 @@ where
         .await
 }
 
-type ClientParts<IO> = (h2::client::SendRequest<Bytes>, h2::client::Connection<IO, Bytes>);
+type ClientParts<IO> = (
+    h2::client::SendRequest<Bytes>,
+    h2::client::Connection<IO, Bytes>,
+);
 
 /// Starts HTTP/2 as the agent.
 ///
@@ -84,7 +87,9 @@ pub async fn read_document(body: &mut RecvStream, limit: usize) -> Result<Bytes,
             return Err(DocumentError::TooLong { limit });
         }
         document.extend_from_slice(&chunk);
-        body.flow_control().release_capacity(chunk.len()).map_err(DocumentError::Stream)?;
+        body.flow_control()
+            .release_capacity(chunk.len())
+            .map_err(DocumentError::Stream)?;
     }
     Ok(document.freeze())
 }

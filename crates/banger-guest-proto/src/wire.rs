@@ -95,7 +95,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
 impl<IO: AsyncRead + AsyncWrite + Unpin> Listener<IO> {
     /// Listens for resets on `io`.
     pub fn new(io: IO) -> Self {
-        Self { link: Link::new(io, Phase::Idle), asked: None }
+        Self {
+            link: Link::new(io, Phase::Idle),
+            asked: None,
+        }
     }
 
     /// Waits for the host to start a session, and queues the answer.

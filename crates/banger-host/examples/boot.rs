@@ -84,12 +84,18 @@ async fn run(guest: &dyn Guest, request: ExecRequest, input: u64) -> Outcome<(St
 }
 
 fn command(words: &[&str]) -> ExecRequest {
-    ExecRequest { argv: words.iter().map(|word| (*word).to_owned()).collect(), ..Default::default() }
+    ExecRequest {
+        argv: words.iter().map(|word| (*word).to_owned()).collect(),
+        ..Default::default()
+    }
 }
 
 async fn machine(host: &LinuxHost, plan: &LaunchPlan, adopt: bool) -> Outcome<Arc<dyn Machine>> {
     if adopt {
-        return Ok(host.adopt(&plan.places).await?.ok_or("no VMM holds the lock")?);
+        return Ok(host
+            .adopt(&plan.places)
+            .await?
+            .ok_or("no VMM holds the lock")?);
     }
     host.admit(plan).await?;
     Ok(host.launch(plan).await?)
@@ -105,7 +111,10 @@ async fn bulk(guest: &dyn Guest) -> Outcome<()> {
 
 async fn pty(guest: &dyn Guest) -> Outcome<()> {
     let tty = Some(WindowSize { cols: 91, rows: 31 });
-    let request = ExecRequest { tty, ..command(&["sh", "-c", "tty; stty size"]) };
+    let request = ExecRequest {
+        tty,
+        ..command(&["sh", "-c", "tty; stty size"])
+    };
     println!("pty: {:?}", run(guest, request, 0).await?.0);
     Ok(())
 }
@@ -118,9 +127,16 @@ async fn latency(guest: &dyn Guest) -> Outcome<()> {
         times.push(start.elapsed());
     }
     times.sort();
-    println!("exec true: median {:?}, best {:?}, worst {:?}", times[25], times[0], times[49]);
+    println!(
+        "exec true: median {:?}, best {:?}, worst {:?}",
+        times[25], times[0], times[49]
+    );
     let start = Instant::now();
-    println!("health: {:?} in {:?}", guest.health().await?, start.elapsed());
+    println!(
+        "health: {:?} in {:?}",
+        guest.health().await?,
+        start.elapsed()
+    );
     Ok(())
 }
 
@@ -128,18 +144,27 @@ async fn latency(guest: &dyn Guest) -> Outcome<()> {
 async fn main() -> Outcome<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if args.len() < 4 {
-        let host = LinuxHost::new(HostConfig { cache: "/nonexistent".into(), ..HostConfig::default() });
+        let host = LinuxHost::new(HostConfig {
+            cache: std::env::temp_dir(),
+            ..HostConfig::default()
+        });
         let start = Instant::now();
         let choice = host.choose_vmm(None).await?;
         println!("{choice:?} in {:?}", start.elapsed());
         let start = Instant::now();
         for check in host.checks(Path::new("/")).await {
-            println!("{:?} {}: {} {:?}", check.verdict, check.name, check.detail, check.hint);
+            println!(
+                "{:?} {}: {} {:?}",
+                check.verdict, check.name, check.detail, check.hint
+            );
         }
         println!("checks took {:?}", start.elapsed());
         return Ok(());
     }
-    let host = LinuxHost::new(HostConfig { cache: args[3].clone().into(), ..HostConfig::default() });
+    let host = LinuxHost::new(HostConfig {
+        cache: args[3].clone().into(),
+        ..HostConfig::default()
+    });
     let plan = plan(&args)?;
     let words: Vec<&str> = args[4..].iter().map(String::as_str).collect();
     let start = Instant::now();
@@ -153,7 +178,11 @@ async fn main() -> Outcome<()> {
             return Err(error.into());
         }
     };
-    println!("agent answered after {:?}: {:?}", start.elapsed(), guest.info());
+    println!(
+        "agent answered after {:?}: {:?}",
+        start.elapsed(),
+        guest.info()
+    );
     match words.as_slice() {
         [] => {}
         ["keep"] => loop {
@@ -168,7 +197,11 @@ async fn main() -> Outcome<()> {
     }
     let stop = Instant::now();
     guest.shutdown(Duration::from_secs(10)).await?;
-    println!("ended with {:?}, {:?} after asking", machine.exited().await, stop.elapsed());
+    println!(
+        "ended with {:?}, {:?} after asking",
+        machine.exited().await,
+        stop.elapsed()
+    );
     host.sweep(&plan.places).await?;
     Ok(())
 }

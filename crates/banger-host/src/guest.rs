@@ -104,7 +104,7 @@ async fn run(
     let (stdin, stdins) = mpsc::channel(CHUNKS);
     let feeding = async {
         tokio::join!(sort_inputs(inputs, stdin, control), feed(input, stdins));
-        pending().await
+        pending::<()>().await;
     };
     tokio::select! {
         () = outputs.closed() => {}

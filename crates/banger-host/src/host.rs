@@ -16,6 +16,7 @@ use banger_core::{
 use crate::{
     admission, choice, doctor,
     lock::Note,
+    log_keeper::LogKeeper,
     logs,
     machine::QemuMachine,
     mmdebstrap::Mmdebstrap,
@@ -47,6 +48,7 @@ pub struct HostConfig {
 pub struct LinuxHost {
     config: HostConfig,
     tsc: TscRate,
+    log_keeper: LogKeeper,
 }
 
 impl LinuxHost {
@@ -55,19 +57,14 @@ impl LinuxHost {
         Self {
             config,
             tsc: TscRate::measure(),
+            log_keeper: LogKeeper::default(),
         }
     }
 
     fn qemu(&self) -> Result<PathBuf, HostError> {
-        let found = self
-            .config
-            .qemu
-            .clone()
-            .or_else(|| process::find(qemu::PROGRAM));
-        found.ok_or_else(|| HostError::ProgramMissing {
-            program: qemu::PROGRAM.into(),
-            package: qemu::PACKAGE,
-        })
+        let configured = self.config.qemu.as_deref();
+        process::locate(configured, qemu::PROGRAM)
+            .ok_or_else(|| process::missing(configured, qemu::PROGRAM, qemu::PACKAGE))
     }
 
     async fn measured(&self) -> Measured {
@@ -116,13 +113,19 @@ impl Host for LinuxHost {
         places::prepare(&plan.places)?;
         logs::start_console(&plan.places.console())?;
         let process = Process::start(&detached)?;
-        Ok(Arc::new(QemuMachine::new(&plan.places, process, note)))
+        Ok(Arc::new(QemuMachine::new(
+            &plan.places,
+            process,
+            note,
+            &self.log_keeper,
+        )))
     }
 
     async fn adopt(&self, places: &VmPlaces) -> Result<Option<Arc<dyn Machine>>, HostError> {
         let adopted = Process::adopt(&places::vmm_lock(places))?;
         Ok(adopted.map(|(process, note)| {
-            let machine: Arc<dyn Machine> = Arc::new(QemuMachine::new(places, process, note));
+            let machine: Arc<dyn Machine> =
+                Arc::new(QemuMachine::new(places, process, note, &self.log_keeper));
             machine
         }))
     }

@@ -11,6 +11,7 @@ mod doctor;
 mod guest;
 mod host;
 mod lock;
+mod log_keeper;
 mod logs;
 mod machine;
 mod mmdebstrap;
@@ -20,6 +21,7 @@ mod process;
 mod qemu;
 mod subids;
 mod sys;
+mod task;
 mod tsc;
 
 pub use host::{HostConfig, LinuxHost};

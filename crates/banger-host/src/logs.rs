@@ -1,24 +1,19 @@
-//! Owns the logs that a VMM and its guest write: reading their ends, keeping them short.
+//! Owns the logs that a VMM and its guest write: beginning them, reading their ends, cutting them.
 //! Treats every byte as hostile; does not know what the lines mean.
 
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Seek, SeekFrom},
-    os::{
-        fd::OwnedFd,
-        unix::fs::{FileExt, OpenOptionsExt},
-    },
-    path::{Path, PathBuf},
-    time::Duration,
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::Path,
 };
 
 use banger_core::{
     host::VmPlaces,
     host_error::{HostError, LogTail},
 };
-use rustix::fs::inotify;
 
-use crate::{places::file_error, sys};
+use crate::places::file_error;
 
 const TAIL_BYTES: u64 = 16 << 10;
 const TAIL_LINES: usize = 25;
@@ -26,8 +21,6 @@ const LINE_CHARS: usize = 400;
 /// A log that has grown beyond this is cut down to what is worth keeping of it.
 const LOG_LIMIT: u64 = 1 << 20;
 const LOG_KEPT: u64 = 256 << 10;
-/// How often a log that is being written to is looked at.
-const PACE: Duration = Duration::from_secs(1);
 
 /// The ends of a VM's logs, fit to be shown. A log that cannot be read has no lines.
 pub(crate) fn tails(places: &VmPlaces) -> LogTail {
@@ -101,7 +94,7 @@ pub(crate) fn read_end(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 ///
 /// Its writer appends, so it goes on behind what is kept. What it writes between the
 /// reading and the cutting is lost.
-fn cut(path: &Path) -> io::Result<()> {
+pub(crate) fn cut(path: &Path) -> io::Result<()> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     let length = file.metadata()?.len();
     if length <= LOG_LIMIT {
@@ -115,31 +108,6 @@ fn cut(path: &Path) -> io::Result<()> {
         .map_or(0, |end| end + 1);
     file.write_all_at(&kept[from_line..], 0)?;
     file.set_len((kept.len() - from_line) as u64)
-}
-
-/// Keeps the logs of a running VM short until it is dropped or its future is. Asleep as
-/// long as nothing is written.
-pub(crate) async fn keep_short(places: &VmPlaces) -> io::Result<()> {
-    let logs = [places.console(), places.vmm_log()];
-    let events = sys::readiness(watch(&logs)?.into())?;
-    loop {
-        for log in &logs {
-            cut(log)?;
-        }
-        let mut ready = events.readable().await?;
-        tokio::time::sleep(PACE).await;
-        let mut buffer = [0; 4096];
-        while rustix::io::read(events.get_ref(), &mut buffer).is_ok_and(|count| count > 0) {}
-        ready.clear_ready();
-    }
-}
-
-fn watch(logs: &[PathBuf]) -> io::Result<OwnedFd> {
-    let events = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-    for log in logs {
-        inotify::add_watch(&events, log, inotify::WatchFlags::MODIFY)?;
-    }
-    Ok(events)
 }
 
 #[cfg(test)]

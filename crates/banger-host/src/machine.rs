@@ -15,7 +15,6 @@ use banger_guest_proto::{
 use tokio::{
     net::UnixStream,
     sync::{Mutex, watch},
-    task::JoinHandle,
     time::{Instant, sleep, timeout, timeout_at},
 };
 
@@ -23,25 +22,17 @@ use crate::{
     boot_failure,
     guest::{LiveGuest, guest_error},
     lock::Note,
+    log_keeper::{Kept, LogKeeper},
     logs, places,
     process::Process,
     qemu::qmp::Qmp,
+    task::Leashed,
 };
 
 /// What QEMU gets to end itself before it is ended.
 const QUIT_PATIENCE: Duration = Duration::from_millis(500);
 /// How long after a broken connection the VMM's end may follow and explain it.
 const AFTERMATH: Duration = Duration::from_millis(500);
-
-/// A task that ends with its owner.
-#[derive(Debug)]
-struct Leashed(JoinHandle<()>);
-
-impl Drop for Leashed {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
 
 #[derive(Debug)]
 pub(crate) struct QemuMachine {
@@ -50,18 +41,17 @@ pub(crate) struct QemuMachine {
     process: Process,
     /// The task that moves the latest session's bytes. QEMU serves one client at a time.
     session: Mutex<Option<Leashed>>,
-    _log_keeper: Leashed,
+    _logs: Kept,
 }
 
 impl QemuMachine {
-    pub(crate) fn new(places: &VmPlaces, process: Process, note: Note) -> Self {
-        let keeper = tokio::spawn(keep_logs_short(places.clone()));
+    pub(crate) fn new(places: &VmPlaces, process: Process, note: Note, keeper: &LogKeeper) -> Self {
         Self {
             places: places.clone(),
             note,
             process,
             session: Mutex::default(),
-            _log_keeper: Leashed(keeper),
+            _logs: keeper.keep(&[places.console(), places.vmm_log()]),
         }
     }
 
@@ -124,10 +114,8 @@ impl Machine for QemuMachine {
     async fn connect(&self, patience: Duration) -> Result<Arc<dyn Guest>, GuestError> {
         let deadline = Instant::now() + patience;
         let mut session = self.session.lock().await;
-        if let Some(mut earlier) = session.take() {
-            earlier.0.abort();
-            // The task is gone, and with it the socket, when its handle resolves.
-            let _ = (&mut earlier.0).await;
+        if let Some(earlier) = session.take() {
+            earlier.end().await;
         }
         let dialled = tokio::select! {
             biased;
@@ -199,8 +187,6 @@ async fn connect_when_there(socket: &Path) -> UnixStream {
     }
 }
 
-async fn keep_logs_short(places: VmPlaces) {
-    if let Err(error) = logs::keep_short(&places).await {
-        tracing::warn!(vm = %places.id, %error, "cannot keep a VM's logs short");
-    }
-}
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

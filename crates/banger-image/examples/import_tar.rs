@@ -18,7 +18,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "-" => Source::Stream(Box::new(std::io::stdin())),
         path => Source::File(path.into()),
     };
-    let options = ImportOptions { scrub, ..ImportOptions::default() };
+    let options = ImportOptions {
+        scrub,
+        ..ImportOptions::default()
+    };
     let progress: SharedProgress = Arc::new(Silent);
     let report = rootfs::import(source, Path::new(image), &options, &progress)?;
     println!("{report:#?}");

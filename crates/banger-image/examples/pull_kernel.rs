@@ -23,7 +23,10 @@ struct Stages(std::sync::Mutex<Option<(&'static str, String)>>);
 impl Progress for Stages {
     fn report(&self, step: Step) {
         let now = (step.stage, step.detail);
-        let mut last = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut last = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if last.as_ref() != Some(&now) {
             println!("{}: {}", now.0, now.1);
             *last = Some(now);
@@ -49,8 +52,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     store.sweep()?;
     let progress: SharedProgress = Arc::new(Stages::default());
     let start = Instant::now();
-    let manifest = store.pull(entry, &upstream, &progress, IfTaken::Replace).await?;
-    println!("{} in {:?}", serde_json::to_string_pretty(&manifest)?, start.elapsed());
+    let manifest = store
+        .pull(entry, &upstream, &progress, IfTaken::Replace)
+        .await?;
+    println!(
+        "{} in {:?}",
+        serde_json::to_string_pretty(&manifest)?,
+        start.elapsed()
+    );
     store.verify(&name)?;
     if let [init, cache] = rest {
         make_initramfs(&store, &name, Path::new(init), Path::new(cache))?;

@@ -37,7 +37,10 @@ pub(crate) fn reader<'a>(packed: impl Read + 'a) -> io::Result<Box<dyn Read + 'a
     let mut packed = BufReader::with_capacity(64 * 1024, packed);
     let mut start = [0; LONGEST_MAGIC];
     let length = peek(&mut packed, &mut start)?;
-    unpack(Packing::of(&start[..length]), io::Cursor::new(start).take(length as u64).chain(packed))
+    unpack(
+        Packing::of(&start[..length]),
+        io::Cursor::new(start).take(length as u64).chain(packed),
+    )
 }
 
 /// A reader of the unpacked bytes where the packing is known.
@@ -89,7 +92,12 @@ impl<R: Read> Read for Bounded<R> {
         let n = self.inner.read(buf)?;
         match self.left.checked_sub(n as u64) {
             Some(left) => self.left = left,
-            None => return Err(io::Error::new(io::ErrorKind::FileTooLarge, "unpacks to too much")),
+            None => {
+                return Err(io::Error::new(
+                    io::ErrorKind::FileTooLarge,
+                    "unpacks to too much",
+                ));
+            }
         }
         Ok(n)
     }

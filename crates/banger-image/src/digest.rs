@@ -59,8 +59,9 @@ impl FromStr for Sha256 {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let digits = text.strip_prefix(PREFIX).unwrap_or(text);
         let mut bytes = [0; 32];
-        hex::decode_to_slice(digits, &mut bytes)
-            .map_err(|_| ParseDigestError { text: text.chars().take(100).collect() })?;
+        hex::decode_to_slice(digits, &mut bytes).map_err(|_| ParseDigestError {
+            text: text.chars().take(100).collect(),
+        })?;
         Ok(Self(bytes))
     }
 }
@@ -127,7 +128,11 @@ pub struct Hashing<T> {
 
 impl<T> Hashing<T> {
     pub fn new(inner: T) -> Self {
-        Self { inner, hasher: Hasher::default(), count: 0 }
+        Self {
+            inner,
+            hasher: Hasher::default(),
+            count: 0,
+        }
     }
 
     /// The inner stream, the digest of what passed, and how many bytes that were.
@@ -180,7 +185,14 @@ mod tests {
     fn refuses_what_is_no_digest() {
         let short = &EMPTY[1..];
         let md5 = format!("md5:{EMPTY}");
-        for text in ["", "sha256:", short, &md5, &format!("{short}g"), &format!("{EMPTY}00")] {
+        for text in [
+            "",
+            "sha256:",
+            short,
+            &md5,
+            &format!("{short}g"),
+            &format!("{EMPTY}00"),
+        ] {
             assert!(text.parse::<Sha256>().is_err(), "{text}");
         }
     }

@@ -1,9 +1,11 @@
 //! Owns HTTP downloads: bounded, hashed while they stream, retried, published by rename.
 //! Knows no archive, no registry and no meaning of what it fetches.
 
+mod error;
+
 use std::future::Future;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +13,8 @@ use reqwest::{Client, Response, StatusCode, Url};
 use tempfile::{NamedTempFile, TempPath};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
+
+pub use error::FetchError;
 
 use crate::digest::{Hasher, Sha256};
 use crate::progress::{SharedProgress, Step};
@@ -60,13 +64,21 @@ impl Expect {
     /// Anything of at most `limit` bytes.
     #[must_use]
     pub fn at_most(limit: u64) -> Self {
-        Self { limit, size: None, digest: None }
+        Self {
+            limit,
+            size: None,
+            digest: None,
+        }
     }
 
     /// Exactly these bytes.
     #[must_use]
     pub fn exactly(size: u64, digest: Sha256) -> Self {
-        Self { limit: size, size: Some(size), digest: Some(digest) }
+        Self {
+            limit: size,
+            size: Some(size),
+            digest: Some(digest),
+        }
     }
 }
 
@@ -91,7 +103,10 @@ impl Report {
 
 impl std::fmt::Debug for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Report").field("stage", &self.stage).field("detail", &self.detail).finish()
+        f.debug_struct("Report")
+            .field("stage", &self.stage)
+            .field("detail", &self.detail)
+            .finish()
     }
 }
 
@@ -100,83 +115,6 @@ impl std::fmt::Debug for Report {
 pub struct Fetched {
     pub digest: Sha256,
     pub size: u64,
-}
-
-/// Why a download failed.
-#[derive(Debug, thiserror::Error)]
-pub enum FetchError {
-    #[error("cannot set up the HTTP client")]
-    Client { source: reqwest::Error },
-    #[error("cannot get {url}")]
-    Request { url: String, source: reqwest::Error },
-    #[error("{url} did not answer within {after:?}")]
-    Silent { url: String, after: Duration },
-    #[error("{url} answered {status}")]
-    Status { url: String, status: StatusCode },
-    #[error("{url} broke off after {done} bytes")]
-    BrokenOff { url: String, done: u64, source: reqwest::Error },
-    #[error("{url} stalled for {after:?} after {done} bytes")]
-    Stalled { url: String, done: u64, after: Duration },
-    #[error("{url} is larger than the {limit} bytes allowed")]
-    TooLarge { url: String, limit: u64 },
-    #[error("{url} has {found} bytes where {expected} were promised")]
-    Size { url: String, expected: u64, found: u64 },
-    #[error("{url} has the digest {found} where {expected} was promised")]
-    Digest { url: String, expected: Sha256, found: Sha256 },
-    #[error("cannot write {}", path.display())]
-    Write { path: PathBuf, source: io::Error },
-}
-
-impl FetchError {
-    /// Whether the same request may well succeed a moment later.
-    fn is_passing(&self) -> bool {
-        match self {
-            Self::Request { source, .. } => !source.is_builder() && !source.is_redirect(),
-            Self::Status { status, .. } => {
-                status.is_server_error()
-                    || matches!(*status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
-            }
-            Self::Silent { .. } | Self::BrokenOff { .. } | Self::Stalled { .. } => true,
-            Self::Client { .. }
-            | Self::TooLarge { .. }
-            | Self::Size { .. }
-            | Self::Digest { .. }
-            | Self::Write { .. } => false,
-        }
-    }
-
-    /// What to do next.
-    #[must_use]
-    pub fn hint(&self) -> &'static str {
-        match self {
-            Self::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                "free some space on that file system and try again"
-            }
-            Self::Write { .. } => "check that the directory exists and can be written",
-            Self::Client { .. } => "check the proxy settings of the environment",
-            Self::Request { .. }
-            | Self::Silent { .. }
-            | Self::Status { .. }
-            | Self::BrokenOff { .. }
-            | Self::Stalled { .. } => "check the address, the network and the proxy settings",
-            Self::TooLarge { .. } | Self::Size { .. } | Self::Digest { .. } => {
-                "the server sent something else than what was promised: try again or use another"
-            }
-        }
-    }
-
-    /// Whether the server says that there is no such thing.
-    #[must_use]
-    pub fn is_missing(&self) -> bool {
-        matches!(self, Self::Status { status, .. }
-            if matches!(*status, StatusCode::NOT_FOUND | StatusCode::GONE))
-    }
-
-    /// Whether the server sent something other than what was promised.
-    #[must_use]
-    pub fn is_a_lie(&self) -> bool {
-        matches!(self, Self::TooLarge { .. } | Self::Size { .. } | Self::Digest { .. })
-    }
 }
 
 /// An HTTP client with patience. Cheap to clone.
@@ -208,7 +146,9 @@ impl Fetcher {
     /// Fetches something small into memory.
     pub async fn to_memory(&self, url: &Url, limit: u64) -> Result<Vec<u8>, FetchError> {
         let expect = Expect::at_most(limit);
-        let (sink, _) = self.persist(url, expect, None, || Ok(MemorySink(Vec::new()))).await?;
+        let (sink, _) = self
+            .persist(url, expect, None, || Ok(MemorySink(Vec::new())))
+            .await?;
         Ok(sink.0)
     }
 
@@ -221,7 +161,10 @@ impl Fetcher {
         expect: Expect,
         report: &Report,
     ) -> Result<Fetched, FetchError> {
-        let write_error = |source| FetchError::Write { path: destination.to_owned(), source };
+        let write_error = |source| FetchError::Write {
+            path: destination.to_owned(),
+            source,
+        };
         let directory = destination.parent().unwrap_or(Path::new("."));
         let make = || FileSink::create(directory).map_err(write_error);
         let (sink, fetched) = self.persist(url, expect, Some(report), make).await?;
@@ -261,7 +204,10 @@ impl Fetcher {
         let mut response = self.request(url).await?;
         let announced = response.content_length();
         if announced.is_some_and(|length| length > expect.limit) {
-            return Err(FetchError::TooLarge { url: shown(url), limit: expect.limit });
+            return Err(FetchError::TooLarge {
+                url: shown(url),
+                limit: expect.limit,
+            });
         }
         let total = expect.size.or(announced);
         let mut hasher = Hasher::default();
@@ -269,7 +215,10 @@ impl Fetcher {
         while let Some(chunk) = self.next_chunk(&mut response, url, done).await? {
             done += chunk.len() as u64;
             if done > expect.limit {
-                return Err(FetchError::TooLarge { url: shown(url), limit: expect.limit });
+                return Err(FetchError::TooLarge {
+                    url: shown(url),
+                    limit: expect.limit,
+                });
             }
             hasher.update(&chunk);
             sink.write(&chunk).await?;
@@ -280,7 +229,10 @@ impl Fetcher {
         }
         sink.flush().await?;
         report.inspect(|report| report.tell(done, total));
-        let fetched = Fetched { digest: hasher.finish(), size: done };
+        let fetched = Fetched {
+            digest: hasher.finish(),
+            size: done,
+        };
         hold_to(expect, fetched, url)?;
         Ok(fetched)
     }
@@ -289,12 +241,21 @@ impl Fetcher {
         let after = self.patience.headers + self.patience.connect;
         let response = timeout(after, self.client.get(url.clone()).send())
             .await
-            .map_err(|_| FetchError::Silent { url: shown(url), after })?
-            .map_err(|e| FetchError::Request { url: shown(url), source: e.without_url() })?;
+            .map_err(|_| FetchError::Silent {
+                url: shown(url),
+                after,
+            })?
+            .map_err(|e| FetchError::Request {
+                url: shown(url),
+                source: e.without_url(),
+            })?;
         if response.status() == StatusCode::OK {
             Ok(response)
         } else {
-            Err(FetchError::Status { url: shown(url), status: response.status() })
+            Err(FetchError::Status {
+                url: shown(url),
+                status: response.status(),
+            })
         }
     }
 
@@ -307,8 +268,16 @@ impl Fetcher {
         let after = self.patience.stall;
         timeout(after, response.chunk())
             .await
-            .map_err(|_| FetchError::Stalled { url: shown(url), done, after })?
-            .map_err(|e| FetchError::BrokenOff { url: shown(url), done, source: e.without_url() })
+            .map_err(|_| FetchError::Stalled {
+                url: shown(url),
+                done,
+                after,
+            })?
+            .map_err(|e| FetchError::BrokenOff {
+                url: shown(url),
+                done,
+                source: e.without_url(),
+            })
     }
 }
 
@@ -316,12 +285,20 @@ fn hold_to(expect: Expect, found: Fetched, url: &Url) -> Result<(), FetchError> 
     if let Some(expected) = expect.size
         && expected != found.size
     {
-        return Err(FetchError::Size { url: shown(url), expected, found: found.size });
+        return Err(FetchError::Size {
+            url: shown(url),
+            expected,
+            found: found.size,
+        });
     }
     if let Some(expected) = expect.digest
         && expected != found.digest
     {
-        return Err(FetchError::Digest { url: shown(url), expected, found: found.digest });
+        return Err(FetchError::Digest {
+            url: shown(url),
+            expected,
+            found: found.digest,
+        });
     }
     Ok(())
 }
@@ -363,7 +340,10 @@ struct FileSink {
 impl FileSink {
     fn create(directory: &Path) -> io::Result<Self> {
         let (file, path) = NamedTempFile::new_in(directory)?.into_parts();
-        Ok(Self { file: tokio::fs::File::from_std(file), path })
+        Ok(Self {
+            file: tokio::fs::File::from_std(file),
+            path,
+        })
     }
 
     /// Does not wait for the disk: what must survive a power cut is synced by its owner.
@@ -372,7 +352,10 @@ impl FileSink {
     }
 
     fn failed(&self, source: io::Error) -> FetchError {
-        FetchError::Write { path: self.path.to_path_buf(), source }
+        FetchError::Write {
+            path: self.path.to_path_buf(),
+            source,
+        }
     }
 }
 

@@ -148,7 +148,10 @@ async fn probe(client: &Client) -> Result<Option<DaemonStatus>, ClientError> {
 pub(crate) fn nobody_listens(error: &ClientError) -> bool {
     match error {
         ClientError::Unreachable { source, .. } => {
-            matches!(source.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused)
+            matches!(
+                source.kind(),
+                ErrorKind::NotFound | ErrorKind::ConnectionRefused
+            )
         }
         ClientError::Api(_) | ClientError::Broken { .. } | ClientError::Truncated { .. } => false,
     }
@@ -176,7 +179,11 @@ mod tests {
     fn daemon(built_at: u64, replaced: bool) -> DaemonStatus {
         DaemonStatus {
             pid: 1,
-            build: BuildInfo { version: "1".into(), commit: "c".into(), built_at },
+            build: BuildInfo {
+                version: "1".into(),
+                commit: "c".into(),
+                built_at,
+            },
             uptime_seconds: 0,
             socket: String::new(),
             log_path: String::new(),
@@ -189,7 +196,12 @@ mod tests {
     #[test]
     fn only_an_older_or_replaced_daemon_is_outdated() {
         let ours = daemon(5, false).build;
-        let cases = [(4, false, true), (5, false, false), (6, false, false), (6, true, true)];
+        let cases = [
+            (4, false, true),
+            (5, false, false),
+            (6, false, false),
+            (6, true, true),
+        ];
         for (built_at, replaced, outdated) in cases {
             assert_eq!(is_outdated(&daemon(built_at, replaced), &ours), outdated);
         }

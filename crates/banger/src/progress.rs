@@ -46,9 +46,16 @@ impl Display {
             Self::Quiet => Show::Nothing,
             Self::Plain => Show::Lines,
             // The bar draws nothing before the first step.
-            Self::Live(group) => Show::Bar { bar: group.add(ProgressBar::no_length()), shape: None },
+            Self::Live(group) => Show::Bar {
+                bar: group.add(ProgressBar::no_length()),
+                shape: None,
+            },
         };
-        Progress { label, last: String::new(), show }
+        Progress {
+            label,
+            last: String::new(),
+            show,
+        }
     }
 }
 
@@ -64,7 +71,10 @@ pub(crate) struct Progress {
 enum Show {
     Nothing,
     Lines,
-    Bar { bar: ProgressBar, shape: Option<&'static str> },
+    Bar {
+        bar: ProgressBar,
+        shape: Option<&'static str>,
+    },
 }
 
 impl Progress {
@@ -131,7 +141,12 @@ mod tests {
     use super::*;
 
     fn step(detail: &str, done: u64, total: Option<u64>) -> Step {
-        Step { stage: "image".into(), detail: detail.into(), done, total }
+        Step {
+            stage: "image".into(),
+            detail: detail.into(),
+            done,
+            total,
+        }
     }
 
     #[test]

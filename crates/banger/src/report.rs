@@ -33,22 +33,14 @@ pub(crate) enum Failure {
         source: io::Error,
     },
     #[error("{message}")]
-    NotStarted {
-        reason: NotStarted,
-        message: String,
-    },
+    NotStarted { reason: NotStarted, message: String },
     /// The stream broke; the command's fate is not known.
     #[error("the daemon ended the stream without saying how the command ended")]
     NoEnding,
     #[error("interrupted: {outcome}")]
-    Interrupted {
-        signal: u8,
-        outcome: String,
-    },
+    Interrupted { signal: u8, outcome: String },
     #[error("cannot write to standard output")]
-    Output {
-        source: io::Error,
-    },
+    Output { source: io::Error },
     /// Who read our output has gone: nothing to say, and nobody to say it to.
     #[error("standard output is closed")]
     PipeClosed,
@@ -140,11 +132,14 @@ impl Failure {
         match self {
             Self::Client(ClientError::Unreachable { .. }) => Some("banger daemon start"),
             Self::Client(ClientError::Broken { .. } | ClientError::Truncated { .. })
-            | Self::NoEnding => Some("the daemon may have died: its log is in `banger daemon status`"),
-            Self::Daemon(error) => error.hint(),
-            Self::NotStarted { reason: NotStarted::NoShell, .. } => {
-                Some("the image has no shell: name a program behind --")
+            | Self::NoEnding => {
+                Some("the daemon may have died: its log is in `banger daemon status`")
             }
+            Self::Daemon(error) => error.hint(),
+            Self::NotStarted {
+                reason: NotStarted::NoShell,
+                ..
+            } => Some("the image has no shell: name a program behind --"),
             Self::Client(ClientError::Api(_))
             | Self::Places(_)
             | Self::File { .. }
@@ -194,7 +189,11 @@ fn render_api(error: &ApiError) -> String {
     if let Some(left) = &error.left {
         line(&mut text, "  left behind: ", left);
     }
-    block(&mut text, "last lines of the guest's console:", &error.console);
+    block(
+        &mut text,
+        "last lines of the guest's console:",
+        &error.console,
+    );
     block(&mut text, "last lines of the log:", &error.log);
     if let Some(hint) = &error.hint {
         line(&mut text, "hint: ", hint);

@@ -102,7 +102,10 @@ mod tests {
             assert_eq!(age(stamp, now), expected, "{stamp}");
         }
         assert_eq!(
-            age("1970-01-01T00:00:00Z", now + Duration::from_secs(800 * 86_400)),
+            age(
+                "1970-01-01T00:00:00Z",
+                now + Duration::from_secs(800 * 86_400)
+            ),
             "2 years ago"
         );
     }

@@ -52,13 +52,13 @@ pub(crate) fn run(places: &Places) -> Result<(), Fatal> {
         .max_blocking_threads(64)
         .enable_all()
         .build()?;
-    let result = runtime.block_on(serve(places, config));
+    let result = runtime.block_on(serve(places, &config));
     runtime.shutdown_timeout(Duration::from_secs(2));
     drop(lock);
     result
 }
 
-async fn serve(places: &Places, config: Config) -> Result<(), Fatal> {
+async fn serve(places: &Places, config: &Config) -> Result<(), Fatal> {
     let socket = places.socket();
     match fs::remove_file(&socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

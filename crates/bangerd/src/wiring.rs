@@ -56,7 +56,7 @@ pub(crate) struct App {
 /// Wires everything and takes up the VMs that are there.
 pub(crate) fn app(
     places: &Places,
-    config: Config,
+    config: &Config,
     ending: CancellationToken,
 ) -> Result<App, Fatal> {
     let store = Arc::new(Store::open(&places.state.join("state.db"))?);
@@ -88,7 +88,7 @@ pub(crate) fn app(
         images,
         kernels,
         assembly,
-        defaults: defaults(&config)?,
+        defaults: defaults(config)?,
         directories: Directories {
             state: places.state.clone(),
             cache: places.cache.clone(),

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// Resolvers that a `resolv.conf` may list; libc's readers use no more.
-pub const MAX_DNS: usize = 3;
+const MAX_DNS: usize = 3;
 
 /// A value that does not fit its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -92,7 +92,9 @@ impl FromStr for Name {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         let fits = (1..=64).contains(&text.len()) && text.bytes().all(plain) && text != "..";
-        (fits && text != ".").then(|| Self(text.into())).ok_or(ValueError::Name)
+        (fits && text != ".")
+            .then(|| Self(text.into()))
+            .ok_or(ValueError::Name)
     }
 }
 
@@ -116,7 +118,10 @@ impl FromStr for DeviceRef {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if let Some(serial) = text.strip_prefix("serial:") {
-            return serial.parse().map(Self::Serial).map_err(|_| ValueError::Device);
+            return serial
+                .parse()
+                .map(Self::Serial)
+                .map_err(|_| ValueError::Device);
         }
         let name = text.strip_prefix("/dev/").ok_or(ValueError::Device)?;
         name.parse().map(Self::Dev).map_err(|_| ValueError::Device)
@@ -146,12 +151,13 @@ impl FromStr for Channel {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once(':') {
-            Some(("virtio-serial", name)) => {
-                name.parse().map(Self::VirtioSerial).map_err(|_| ValueError::Channel)
-            }
-            Some(("vsock", port)) => {
-                number(port).map(Self::Vsock).map_err(|_| ValueError::Channel)
-            }
+            Some(("virtio-serial", name)) => name
+                .parse()
+                .map(Self::VirtioSerial)
+                .map_err(|_| ValueError::Channel),
+            Some(("vsock", port)) => number(port)
+                .map(Self::Vsock)
+                .map_err(|_| ValueError::Channel),
             Some(_) | None => Err(ValueError::Channel),
         }
     }
@@ -219,8 +225,10 @@ impl FromStr for Net {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut parts = text.split(',');
-        let (address, prefix) =
-            parts.next().and_then(|part| part.split_once('/')).ok_or(ValueError::Net)?;
+        let (address, prefix) = parts
+            .next()
+            .and_then(|part| part.split_once('/'))
+            .ok_or(ValueError::Net)?;
         let mut net = Self {
             address: address.parse().map_err(|_| ValueError::Net)?,
             prefix: number(prefix).map_err(|_| ValueError::Net)?,
@@ -238,7 +246,11 @@ impl FromStr for Net {
                 Some(_) | None => return Err(ValueError::Net),
             }
         }
-        if net.prefix > 32 { Err(ValueError::Net) } else { Ok(net) }
+        if net.prefix > 32 {
+            Err(ValueError::Net)
+        } else {
+            Ok(net)
+        }
     }
 }
 
@@ -248,7 +260,10 @@ impl fmt::Display for Net {
         if let Some(gateway) = self.gateway {
             write!(f, ",gw={gateway}")?;
         }
-        self.dns.iter().take(MAX_DNS).try_for_each(|server| write!(f, ",dns={server}"))
+        self.dns
+            .iter()
+            .take(MAX_DNS)
+            .try_for_each(|server| write!(f, ",dns={server}"))
     }
 }
 

@@ -8,8 +8,9 @@ use super::value::{ValueError, number};
 use super::{BootConfig, BootConfigError, MAX_COMMAND_LINE};
 
 const PREFIX: &str = "banger.";
-const KEYS: [&str; 9] =
-    ["hostname", "root", "root_fs", "disk", "channel", "net", "init", "time_ns", "debug"];
+const KEYS: [&str; 9] = [
+    "hostname", "root", "root_fs", "disk", "channel", "net", "init", "time_ns", "debug",
+];
 
 pub(super) fn render(config: &BootConfig) -> String {
     let mut line = String::new();
@@ -66,15 +67,19 @@ struct Words(BTreeMap<&'static str, String>);
 impl Words {
     fn collect(command_line: &str) -> Result<Self, BootConfigError> {
         let mut words = BTreeMap::new();
-        let ours = command_line.split_ascii_whitespace().filter_map(|word| word.strip_prefix(PREFIX));
+        let ours = command_line
+            .split_ascii_whitespace()
+            .filter_map(|word| word.strip_prefix(PREFIX));
         for word in ours {
             let (key, value) = word.split_once('=').unwrap_or((word, ""));
             let key = KEYS
                 .into_iter()
                 .find(|known| *known == key)
                 .ok_or_else(|| BootConfigError::Unknown(key.escape_debug().to_string()))?;
-            let value = unescape(value)
-                .ok_or(BootConfigError::Value { key, source: ValueError::Escape })?;
+            let value = unescape(value).ok_or(BootConfigError::Value {
+                key,
+                source: ValueError::Escape,
+            })?;
             if words.insert(key, value).is_some() {
                 return Err(BootConfigError::Twice(key));
             }
@@ -87,7 +92,9 @@ impl Words {
         key: &'static str,
     ) -> Result<Option<T>, BootConfigError> {
         let value = self.0.get(key).map(|value| value.parse());
-        value.transpose().map_err(|source| BootConfigError::Value { key, source })
+        value
+            .transpose()
+            .map_err(|source| BootConfigError::Value { key, source })
     }
 
     fn needed<T: FromStr<Err = ValueError>>(
@@ -99,7 +106,9 @@ impl Words {
 
     fn number<T: FromStr>(&self, key: &'static str) -> Result<Option<T>, BootConfigError> {
         let value = self.0.get(key).map(|value| number(value));
-        value.transpose().map_err(|source| BootConfigError::Value { key, source })
+        value
+            .transpose()
+            .map_err(|source| BootConfigError::Value { key, source })
     }
 }
 
@@ -140,7 +149,11 @@ mod tests {
     fn device() -> impl Strategy<Value = DeviceRef> {
         ("[a-zA-Z0-9_-]{1,20}", any::<bool>()).prop_map(|(name, serial)| {
             let name = name.parse().unwrap();
-            if serial { DeviceRef::Serial(name) } else { DeviceRef::Dev(name) }
+            if serial {
+                DeviceRef::Serial(name)
+            } else {
+                DeviceRef::Dev(name)
+            }
         })
     }
 
@@ -167,12 +180,22 @@ mod tests {
             any::<Option<std::net::Ipv4Addr>>(),
             proptest::collection::vec(any::<std::net::IpAddr>(), 0..=3),
         )
-            .prop_map(|(address, prefix, gateway, dns)| Net { address, prefix, gateway, dns })
+            .prop_map(|(address, prefix, gateway, dns)| Net {
+                address,
+                prefix,
+                gateway,
+                dns,
+            })
     }
 
     fn config() -> impl Strategy<Value = BootConfig> {
         let devices = (device(), proptest::option::of(device()));
-        let rest = (proptest::option::of(net()), init(), any::<Option<u64>>(), any::<bool>());
+        let rest = (
+            proptest::option::of(net()),
+            init(),
+            any::<Option<u64>>(),
+            any::<bool>(),
+        );
         ("[a-z0-9]{1,63}", devices, channel(), rest).prop_map(
             |(hostname, (root, disk), channel, (net, init, time_ns, debug))| BootConfig {
                 hostname: hostname.parse().unwrap(),
@@ -216,14 +239,38 @@ mod tests {
             assert_eq!(BootConfig::parse(line).unwrap_err().to_string(), expected);
         };
         check("", "banger.hostname is missing");
-        check(&GOOD.replace("banger.init=auto", ""), "banger.init is missing");
-        check(&format!("{GOOD} banger.init=agent"), "banger.init occurs twice");
-        check(&format!("{GOOD} banger.colour=red"), "no such word: banger.colour");
-        check(&format!("{GOOD} banger.disk=/dev/../sda"), "banger.disk is not understood");
-        check(&format!("{GOOD} banger.time_ns=-1"), "banger.time_ns is not understood");
-        check(&format!("{GOOD} banger.net=10.0.0.1/33"), "banger.net is not understood");
-        check(&format!("{GOOD} banger.disk=%f"), "banger.disk is not understood");
-        check(&"x".repeat(2049), "the command line has 2049 bytes, more than 2048");
+        check(
+            &GOOD.replace("banger.init=auto", ""),
+            "banger.init is missing",
+        );
+        check(
+            &format!("{GOOD} banger.init=agent"),
+            "banger.init occurs twice",
+        );
+        check(
+            &format!("{GOOD} banger.colour=red"),
+            "no such word: banger.colour",
+        );
+        check(
+            &format!("{GOOD} banger.disk=/dev/../sda"),
+            "banger.disk is not understood",
+        );
+        check(
+            &format!("{GOOD} banger.time_ns=-1"),
+            "banger.time_ns is not understood",
+        );
+        check(
+            &format!("{GOOD} banger.net=10.0.0.1/33"),
+            "banger.net is not understood",
+        );
+        check(
+            &format!("{GOOD} banger.disk=%f"),
+            "banger.disk is not understood",
+        );
+        check(
+            &"x".repeat(2049),
+            "the command line has 2049 bytes, more than 2048",
+        );
     }
 
     #[test]

@@ -43,7 +43,11 @@ pub enum ClientError {
         source: h2::Error,
     },
     #[error("the guest's agent refused {route} with {status}: {reason}")]
-    Refused { route: Route, status: StatusCode, reason: String },
+    Refused {
+        route: Route,
+        status: StatusCode,
+        reason: String,
+    },
     #[error("cannot read the agent's answer to {route}")]
     Answer {
         route: Route,
@@ -63,7 +67,11 @@ pub enum ClientError {
         source: serde_json::Error,
     },
     #[error("the command line and environment of {route} have {length} bytes, more than {limit}")]
-    StartTooLong { route: Route, length: usize, limit: usize },
+    StartTooLong {
+        route: Route,
+        length: usize,
+        limit: usize,
+    },
     #[error("the guest's agent sent improper output")]
     Output(#[source] super::frames::ReceiveError),
     #[error("the guest's agent ended the output without saying how the process ended")]
@@ -127,7 +135,9 @@ impl Client {
         IO: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let mut wire = Wire::dial(io).map_err(ClientError::Dial)?;
-        let agent = hello::greet(&mut wire, &hello).await.map_err(ClientError::Hello)?;
+        let agent = hello::greet(&mut wire, &hello)
+            .await
+            .map_err(ClientError::Hello)?;
         let (requests, mut inner) = client_handshake(wire).await.map_err(ClientError::Open)?;
         let client = Self {
             requests,
@@ -171,7 +181,10 @@ impl Client {
         let mut pings = self.pings.lock().await;
         let pings = pings.as_mut().ok_or(ClientError::NoPing)?;
         let start = Instant::now();
-        pings.ping(h2::Ping::opaque()).await.map_err(ClientError::Open)?;
+        pings
+            .ping(h2::Ping::opaque())
+            .await
+            .map_err(ClientError::Open)?;
         Ok(start.elapsed())
     }
 
@@ -186,7 +199,10 @@ impl Client {
     }
 
     pub(super) async fn signal(&self, id: ExecId, signal: i32) -> Result<(), ClientError> {
-        gone_is_fine(self.call_with(Route::Signal(id), &SignalRequest { signal }).await)
+        gone_is_fine(
+            self.call_with(Route::Signal(id), &SignalRequest { signal })
+                .await,
+        )
     }
 
     pub(super) async fn resize(&self, id: ExecId, size: WindowSize) -> Result<(), ClientError> {
@@ -194,8 +210,8 @@ impl Client {
     }
 
     async fn call_with(&self, route: Route, request: &impl Serialize) -> Result<(), ClientError> {
-        let document = serde_json::to_vec(request)
-            .map_err(|source| ClientError::Request { route, source })?;
+        let document =
+            serde_json::to_vec(request).map_err(|source| ClientError::Request { route, source })?;
         self.call(route, document.into()).await.map(drop)
     }
 
@@ -244,14 +260,25 @@ pub(super) async fn accepted(
         .map_err(|source| ClientError::Answer { route, source })?;
     let Refusal { error } = parse(route, &document)?;
     // The guest's words may end up on a terminal.
-    let reason = error.chars().take(500).flat_map(char::escape_debug).collect();
-    Err(ClientError::Refused { route, status, reason })
+    let reason = error
+        .chars()
+        .take(500)
+        .flat_map(char::escape_debug)
+        .collect();
+    Err(ClientError::Refused {
+        route,
+        status,
+        reason,
+    })
 }
 
 /// What is sent to a process that has just ended has no effect, which is no failure.
 fn gone_is_fine(result: Result<(), ClientError>) -> Result<(), ClientError> {
     match result {
-        Err(ClientError::Refused { status: StatusCode::NOT_FOUND, .. }) => Ok(()),
+        Err(ClientError::Refused {
+            status: StatusCode::NOT_FOUND,
+            ..
+        }) => Ok(()),
         other => other,
     }
 }

@@ -37,17 +37,31 @@ impl Exec {
             serde_json::to_vec(start).map_err(|source| ClientError::Request { route, source })?;
         if document.len() > MAX_START {
             let length = document.len();
-            return Err(ClientError::StartTooLong { route, length, limit: MAX_START });
+            return Err(ClientError::StartTooLong {
+                route,
+                length,
+                limit: MAX_START,
+            });
         }
         let (response, body) = client.open(route, false).await?;
         let mut sender = FrameSender::new(body);
         let ended = stdin == Stdin::Closed;
         // A refused start shows in the response, which says more than the closed body.
-        let open = sender.send_whole(Kind::Start, &document, ended).await.is_ok() && !ended;
+        let open = sender
+            .send_whole(Kind::Start, &document, ended)
+            .await
+            .is_ok()
+            && !ended;
         Ok(Self {
             input: ExecInput { sender, open },
-            output: ExecOutput { route, state: OutputState::Asked(response) },
-            control: ExecControl { client: client.clone(), id },
+            output: ExecOutput {
+                route,
+                state: OutputState::Asked(response),
+            },
+            control: ExecControl {
+                client: client.clone(),
+                id,
+            },
         })
     }
 }
@@ -112,7 +126,9 @@ impl ExecControl {
 /// Something that an exec did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExecEvent {
-    Started { pid: u32 },
+    Started {
+        pid: u32,
+    },
     Stdout(Bytes),
     Stderr(Bytes),
     /// The process ended, and all of its output has been delivered. The last event.
@@ -146,18 +162,25 @@ impl ExecOutput {
         loop {
             match &mut self.state {
                 OutputState::Asked(response) => {
-                    let response =
-                        response.await.map_err(|source| ClientError::Lost { route, source })?;
+                    let response = response
+                        .await
+                        .map_err(|source| ClientError::Lost { route, source })?;
                     self.state = OutputState::Done;
                     let body = accepted(route, response).await?;
                     self.state = OutputState::Body(FrameReceiver::new(body));
                 }
                 OutputState::Body(receiver) => {
-                    let piece = receiver.next().await.map_err(|error| failed(route, error))?;
+                    let piece = receiver
+                        .next()
+                        .await
+                        .map_err(|error| failed(route, error))?;
                     let event = event(piece.ok_or(ClientError::Truncated)?)?;
                     match &event {
-                        ExecEvent::Ended(_) | ExecEvent::Failed(_) => self.state = OutputState::Done,
-                        ExecEvent::Started { .. } | ExecEvent::Stdout(_) | ExecEvent::Stderr(_) => {}
+                        ExecEvent::Ended(_) | ExecEvent::Failed(_) => {
+                            self.state = OutputState::Done;
+                        }
+                        ExecEvent::Started { .. } | ExecEvent::Stdout(_) | ExecEvent::Stderr(_) => {
+                        }
                     }
                     return Ok(Some(event));
                 }
@@ -175,10 +198,16 @@ fn failed(route: Route, error: ReceiveError) -> ClientError {
 }
 
 fn event(Piece { kind, payload }: Piece) -> Result<ExecEvent, ClientError> {
-    let syntax = |source| ClientError::Syntax { route: Route::Exec(ExecId(0)), source };
+    let syntax = |source| ClientError::Syntax {
+        route: Route::Exec(ExecId(0)),
+        source,
+    };
     let improper = |error| ClientError::Output(ReceiveError::Frame(error));
     let number = || {
-        let bytes = payload.as_ref().try_into().map_err(|_| improper(FrameError::Truncated))?;
+        let bytes = payload
+            .as_ref()
+            .try_into()
+            .map_err(|_| improper(FrameError::Truncated))?;
         Ok(i32::from_be_bytes(bytes))
     };
     Ok(match kind {

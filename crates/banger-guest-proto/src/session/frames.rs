@@ -38,7 +38,11 @@ impl FrameSender {
     ///
     /// # Errors
     /// Fails when the peer takes no more.
-    pub fn poll_room(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<Result<usize, Closed>> {
+    pub fn poll_room(
+        &mut self,
+        cx: &mut Context<'_>,
+        wanted: usize,
+    ) -> Poll<Result<usize, Closed>> {
         self.stream.reserve_capacity(HEADER_LEN + wanted);
         // Capacity is announced once, when it grows: what is there already must be looked at first.
         while self.stream.capacity() <= HEADER_LEN {
@@ -97,7 +101,9 @@ impl FrameSender {
     /// # Errors
     /// Fails when the peer takes no more.
     pub fn finish(&mut self) -> Result<(), Closed> {
-        self.stream.send_data(Bytes::new(), true).map_err(|_| Closed)
+        self.stream
+            .send_data(Bytes::new(), true)
+            .map_err(|_| Closed)
     }
 
     /// Waits until the peer resets the stream or the session ends.
@@ -130,7 +136,10 @@ pub struct FrameReceiver {
 impl FrameReceiver {
     #[must_use]
     pub fn new(stream: RecvStream) -> Self {
-        Self { stream, decoder: Decoder::default() }
+        Self {
+            stream,
+            decoder: Decoder::default(),
+        }
     }
 
     /// Takes the next piece; `None` at the body's end. The sender is told of the room that earlier pieces have left,
@@ -140,7 +149,7 @@ impl FrameReceiver {
     /// Fails when the stream breaks off or carries something else.
     pub async fn next(&mut self) -> Result<Option<Piece>, ReceiveError> {
         loop {
-            if let Some(piece) = self.decoder.next().map_err(ReceiveError::Frame)? {
+            if let Some(piece) = self.decoder.next_piece().map_err(ReceiveError::Frame)? {
                 return Ok(Some(piece));
             }
             let Some(chunk) = self.stream.data().await else {
@@ -159,10 +168,14 @@ impl FrameReceiver {
     /// Takes whatever still comes and forgets it, until the body ends or breaks off.
     pub async fn drain(&mut self) {
         while let Some(Ok(chunk)) = self.stream.data().await {
-            if self.stream.flow_control().release_capacity(chunk.len()).is_err() {
+            if self
+                .stream
+                .flow_control()
+                .release_capacity(chunk.len())
+                .is_err()
+            {
                 return;
             }
         }
     }
-
 }

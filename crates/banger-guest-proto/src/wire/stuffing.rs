@@ -141,7 +141,12 @@ pub(super) struct Decoder {
 impl Decoder {
     pub(super) fn new(capacity: usize) -> Self {
         let capacity = capacity.max(2 * LONGEST_SEQUENCE);
-        Self { buffer: vec![0; capacity].into(), start: 0, clean: 0, end: 0 }
+        Self {
+            buffer: vec![0; capacity].into(),
+            start: 0,
+            clean: 0,
+            end: 0,
+        }
     }
 
     /// Where the next input goes; never empty once [`Decoder::next`] has returned [`Found::Nothing`].

@@ -10,13 +10,10 @@ use crate::{process, qemu};
 const OLDEST: (u32, u32) = (7, 0);
 const INSTALL: &str = "sudo apt install qemu-system-x86";
 
-pub(super) fn qemu(program: Option<&Path>) -> Vec<Check> {
-    let Some(program) = program
-        .map(Path::to_owned)
-        .or_else(|| process::find(qemu::PROGRAM))
-    else {
-        let detail = format!("there is no {} on this host", qemu::PROGRAM);
-        return vec![advised("qemu", Verdict::Fail, detail, INSTALL)];
+pub(super) fn qemu(configured: Option<&Path>) -> Vec<Check> {
+    let Some(program) = process::locate(configured, qemu::PROGRAM) else {
+        let error = process::missing(configured, qemu::PROGRAM, qemu::PACKAGE);
+        return vec![advised("qemu", Verdict::Fail, error.to_string(), INSTALL)];
     };
     let (version, machines) = std::thread::scope(|scope| {
         let machines = scope.spawn(|| process::ask(&program, &["-machine", "help"]));

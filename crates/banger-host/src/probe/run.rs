@@ -50,11 +50,17 @@ enum Report {
 }
 
 pub(super) fn run() -> io::Result<Observation> {
+    let mut program = PROGRAM;
+    program[ROUNDS_AT..ROUNDS_AT + 4].copy_from_slice(&ROUNDS.to_le_bytes());
+    run_program(program.to_vec())
+}
+
+fn run_program(program: Vec<u8>) -> io::Result<Observation> {
     let (tell, hear) = mpsc::sync_channel(2);
     let prober = thread::Builder::new()
         .name("kvm-probe".into())
         .spawn(move || {
-            let done = try_kvm(|thread| drop(tell.send(Report::Ready(thread))));
+            let done = try_kvm(&program, |thread| drop(tell.send(Report::Ready(thread))));
             drop(tell.send(Report::Done(done)));
         })?;
     let observation = watch(&hear);
@@ -83,8 +89,8 @@ fn watch(hear: &mpsc::Receiver<Report>) -> io::Result<Observation> {
     }
 }
 
-fn try_kvm(ready: impl FnOnce(rustix::thread::Pid)) -> io::Result<Observation> {
-    let mut memory = memory();
+fn try_kvm(program: &[u8], ready: impl FnOnce(rustix::thread::Pid)) -> io::Result<Observation> {
+    let mut memory = memory(program);
     let kvm = Kvm::new()?;
     let vm = kvm.create_vm()?;
     sys::lend_memory(&vm, &mut memory)?;
@@ -129,20 +135,18 @@ fn at(vcpu: &VcpuFd, reason: String) -> String {
 }
 
 /// Page tables that map the first 2 MiB to themselves, the code and its data.
-fn memory() -> Vec<Page> {
+fn memory(program: &[u8]) -> Vec<Page> {
     const PRESENT_WRITABLE: u64 = 0b11;
     const LARGE: u64 = 1 << 7;
     let mut pages = vec![Page([0; PAGE as usize]); PAGES];
     let mut put = |page: usize, bytes: &[u8]| pages[page].0[..bytes.len()].copy_from_slice(bytes);
-    put(PML4, &(PDPT as u64 * PAGE | PRESENT_WRITABLE).to_le_bytes());
+    put(PML4, &(PDPT as u64 * PAGE + PRESENT_WRITABLE).to_le_bytes());
     put(
         PDPT,
-        &(DIRECTORY as u64 * PAGE | PRESENT_WRITABLE).to_le_bytes(),
+        &(DIRECTORY as u64 * PAGE + PRESENT_WRITABLE).to_le_bytes(),
     );
     put(DIRECTORY, &(LARGE | PRESENT_WRITABLE).to_le_bytes());
-    let mut program = PROGRAM;
-    program[ROUNDS_AT..ROUNDS_AT + 4].copy_from_slice(&ROUNDS.to_le_bytes());
-    put(CODE, &program);
+    put(CODE, program);
     let mut data = [0; 20];
     data[16..].copy_from_slice(&MXCSR.to_le_bytes());
     put(DATA, &data);
@@ -195,4 +199,38 @@ fn processor_time() -> Duration {
         time.tv_sec.unsigned_abs(),
         u32::try_from(time.tv_nsec).unwrap_or(0),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without a device there is nothing to be tried; the decision is tested elsewhere.
+    fn observe(program: &[u8]) -> Option<Observation> {
+        let open = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(super::super::DEVICE);
+        open.ok().map(|_| run_program(program.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn endless_code_is_interrupted() {
+        let start = std::time::Instant::now();
+        let observation = observe(&[0xeb, 0xfe]); // jmp to itself
+        assert!(matches!(
+            observation,
+            None | Some(Observation::Interrupted { .. })
+        ));
+        assert!(start.elapsed() < 4 * PATIENCE, "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn plain_code_ends_on_every_kind_of_kvm() {
+        let observation = observe(&[0x48, 0x01, 0xd8, 0xf4]); // add rax, rbx; hlt
+        assert!(matches!(
+            observation,
+            None | Some(Observation::Finished { .. })
+        ));
+    }
 }

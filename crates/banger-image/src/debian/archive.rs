@@ -44,18 +44,44 @@ pub struct Verified {
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     #[error("cannot get the release file of {suite} from {mirror}")]
-    GetRelease { mirror: Mirror, suite: Suite, source: FetchError },
+    GetRelease {
+        mirror: Mirror,
+        suite: Suite,
+        source: FetchError,
+    },
     #[error("the release file of {suite} from {mirror} is not trusted")]
-    Untrusted { mirror: Mirror, suite: Suite, source: SignatureError },
+    Untrusted {
+        mirror: Mirror,
+        suite: Suite,
+        source: SignatureError,
+    },
     #[error("the release file of {suite} from {mirror} is not usable")]
-    Release { mirror: Mirror, suite: Suite, source: ReleaseError },
+    Release {
+        mirror: Mirror,
+        suite: Suite,
+        source: ReleaseError,
+    },
     #[error("cannot get the package index of {suite} from {mirror}")]
-    GetIndex { mirror: Mirror, suite: Suite, source: FetchError },
+    GetIndex {
+        mirror: Mirror,
+        suite: Suite,
+        source: FetchError,
+    },
     #[error("the package index of {suite} from {mirror} is not usable")]
-    Index { mirror: Mirror, suite: Suite, source: IndexError },
+    Index {
+        mirror: Mirror,
+        suite: Suite,
+        source: IndexError,
+    },
     #[error("cannot get the package {package} from {mirror}")]
-    GetPackage { mirror: Mirror, package: String, source: FetchError },
-    #[error("the package {package} from {mirror} is larger than the {LARGEST_PACKAGE} bytes allowed")]
+    GetPackage {
+        mirror: Mirror,
+        package: String,
+        source: FetchError,
+    },
+    #[error(
+        "the package {package} from {mirror} is larger than the {LARGEST_PACKAGE} bytes allowed"
+    )]
     LargePackage { mirror: Mirror, package: String },
 }
 
@@ -67,13 +93,17 @@ impl ArchiveError {
             Self::GetRelease { source, .. } if source.is_missing() => {
                 "check debian.mirror and debian.suite: this mirror does not carry the suite"
             }
-            Self::Release { source: ReleaseError::Expired { .. }, .. } => {
+            Self::Release {
+                source: ReleaseError::Expired { .. },
+                ..
+            } => {
                 "the mirror is out of date or this host's clock is wrong; try another \
                  debian.mirror, or set debian.check_valid_until = false for a frozen archive"
             }
-            Self::Release { source: ReleaseError::FromTheFuture { .. }, .. } => {
-                "check this host's clock"
-            }
+            Self::Release {
+                source: ReleaseError::FromTheFuture { .. },
+                ..
+            } => "check this host's clock",
             Self::Untrusted { .. } => {
                 "the mirror, or something on the way to it, is not Debian's archive: \
                  try another debian.mirror"
@@ -103,19 +133,28 @@ impl Archive<'_> {
         progress: &SharedProgress,
     ) -> Result<Vec<Package>, ArchiveError> {
         let release = self.release().await?;
-        let choice = release.index(INDEX_DIRECTORY).map_err(|e| self.unusable(e))?;
+        let choice = release
+            .index(INDEX_DIRECTORY)
+            .map_err(|e| self.unusable(e))?;
         let file = tempfile::Builder::new()
             .prefix("index-")
             .tempfile_in(scratch)
-            .map_err(|source| self.no_index(FetchError::Write { path: scratch.into(), source }))?
+            .map_err(|source| {
+                self.no_index(FetchError::Write {
+                    path: scratch.into(),
+                    source,
+                })
+            })?
             .into_temp_path();
         self.fetch_index(&choice, &file, progress).await?;
         let read = move || read_index(&file, choice.unpacked_size, wanted);
-        blocking::run(read).await.map_err(|source| ArchiveError::Index {
-            mirror: self.mirror.clone(),
-            suite: self.suite.clone(),
-            source,
-        })
+        blocking::run(read)
+            .await
+            .map_err(|source| ArchiveError::Index {
+                mirror: self.mirror.clone(),
+                suite: self.suite.clone(),
+                source,
+            })
     }
 
     /// Fetches a package that the index of this suite describes.
@@ -134,13 +173,19 @@ impl Archive<'_> {
         let url = self.mirror.file(&package.filename);
         let expect = Expect::exactly(package.size, package.digest);
         let report = report(progress, "download", package.name.clone());
-        let fetched = self.fetcher.to_file(&url, destination, expect, &report).await;
+        let fetched = self
+            .fetcher
+            .to_file(&url, destination, expect, &report)
+            .await;
         let Fetched { digest, .. } = fetched.map_err(|source| ArchiveError::GetPackage {
             mirror: self.mirror.clone(),
             package: package.name.clone(),
             source,
         })?;
-        Ok(Verified { url: crate::fetch::shown(&url), digest })
+        Ok(Verified {
+            url: crate::fetch::shown(&url),
+            digest,
+        })
     }
 
     async fn release(&self) -> Result<Release, ArchiveError> {
@@ -161,9 +206,15 @@ impl Archive<'_> {
         let text = self
             .keyring
             .open(&signed, now)
-            .map_err(|source| ArchiveError::Untrusted { mirror, suite, source })?;
+            .map_err(|source| ArchiveError::Untrusted {
+                mirror,
+                suite,
+                source,
+            })?;
         let release = Release::parse(&text).map_err(|e| self.unusable(e))?;
-        release.check(&self.suite, self.check_valid_until, now).map_err(|e| self.unusable(e))?;
+        release
+            .check(&self.suite, self.check_valid_until, now)
+            .map_err(|e| self.unusable(e))?;
         Ok(release)
     }
 
@@ -179,28 +230,46 @@ impl Archive<'_> {
         let mut paths = choice.paths(&self.suite).into_iter().peekable();
         while let Some(path) = paths.next() {
             let url = self.mirror.file(&path);
-            match self.fetcher.to_file(&url, destination, expect, &report).await {
+            match self
+                .fetcher
+                .to_file(&url, destination, expect, &report)
+                .await
+            {
                 Ok(_) => return Ok(()),
                 Err(error) if error.is_missing() && paths.peek().is_some() => {}
                 Err(error) => return Err(self.no_index(error)),
             }
         }
-        Err(self.unusable(ReleaseError::NoIndex { directory: INDEX_DIRECTORY.to_owned() }))
+        Err(self.unusable(ReleaseError::NoIndex {
+            directory: INDEX_DIRECTORY.to_owned(),
+        }))
     }
 
     fn no_index(&self, source: FetchError) -> ArchiveError {
         let (mirror, suite) = (self.mirror.clone(), self.suite.clone());
-        ArchiveError::GetIndex { mirror, suite, source }
+        ArchiveError::GetIndex {
+            mirror,
+            suite,
+            source,
+        }
     }
 
     fn unusable(&self, source: ReleaseError) -> ArchiveError {
         let (mirror, suite) = (self.mirror.clone(), self.suite.clone());
-        ArchiveError::Release { mirror, suite, source }
+        ArchiveError::Release {
+            mirror,
+            suite,
+            source,
+        }
     }
 }
 
 fn report(progress: &SharedProgress, stage: &'static str, detail: String) -> Report {
-    Report { progress: progress.clone(), stage, detail }
+    Report {
+        progress: progress.clone(),
+        stage,
+        detail,
+    }
 }
 
 fn read_index(

@@ -35,7 +35,10 @@ pub enum FramingError {
 impl Message {
     pub fn parse(bytes: &[u8]) -> Result<Self, FramingError> {
         let text = std::str::from_utf8(bytes).map_err(|_| FramingError::NotText)?;
-        if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+        if text
+            .chars()
+            .any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
+        {
             return Err(FramingError::NotText);
         }
         let mut lines = text.lines();
@@ -48,7 +51,10 @@ impl Message {
         if lines.any(|line| !line.trim().is_empty()) {
             return Err(FramingError::Trailing);
         }
-        Ok(Self { lines: signed, signature })
+        Ok(Self {
+            lines: signed,
+            signature,
+        })
     }
 
     /// The text in the form that signatures are made over.
@@ -93,7 +99,9 @@ fn signed_lines<'a>(
         let unescaped = match line.strip_prefix("- ") {
             Some(rest) => rest,
             None if line.starts_with('-') => {
-                return Err(FramingError::Dash { number: signed.len() + 1 });
+                return Err(FramingError::Dash {
+                    number: signed.len() + 1,
+                });
             }
             None => line,
         };
@@ -106,9 +114,7 @@ fn signed_lines<'a>(
     Err(FramingError::NoSignature)
 }
 
-fn signature_block<'a>(
-    lines: &mut impl Iterator<Item = &'a str>,
-) -> Result<String, FramingError> {
+fn signature_block<'a>(lines: &mut impl Iterator<Item = &'a str>) -> Result<String, FramingError> {
     let mut block = format!("{SIGNATURE_BEGIN}\n");
     for line in lines {
         block.push_str(line);
@@ -139,17 +145,27 @@ abcd
 ";
 
     fn check_refused(text: &str, expected: &FramingError) {
-        assert_eq!(&Message::parse(text.as_bytes()).unwrap_err(), expected, "{text}");
+        assert_eq!(
+            &Message::parse(text.as_bytes()).unwrap_err(),
+            expected,
+            "{text}"
+        );
     }
 
     #[test]
     fn takes_the_signed_text_and_nothing_else() {
         let message = Message::parse(GOOD.as_bytes()).unwrap();
-        assert_eq!(message.canonical(), "Origin: Debian\r\n- a dashed line\r\nSuite: x");
+        assert_eq!(
+            message.canonical(),
+            "Origin: Debian\r\n- a dashed line\r\nSuite: x"
+        );
         assert_eq!(message.text(), "Origin: Debian\n- a dashed line\nSuite: x");
         assert!(message.signature().contains("abcd"));
         let windows = GOOD.replace('\n', "\r\n");
-        assert_eq!(Message::parse(windows.as_bytes()).unwrap().canonical(), message.canonical());
+        assert_eq!(
+            Message::parse(windows.as_bytes()).unwrap().canonical(),
+            message.canonical()
+        );
     }
 
     #[test]
@@ -157,17 +173,29 @@ abcd
         check_refused(&format!("Suite: evil\n{GOOD}"), &FramingError::NoMessage);
         check_refused(&format!("{GOOD}Suite: evil\n"), &FramingError::Trailing);
         check_refused(&format!("{GOOD}{GOOD}"), &FramingError::Trailing);
-        check_refused(&GOOD.replace("Hash:", "Suite: evil\nHash:"), &FramingError::Header);
+        check_refused(
+            &GOOD.replace("Hash:", "Suite: evil\nHash:"),
+            &FramingError::Header,
+        );
     }
 
     #[test]
     fn broken_frames_are_refused() {
         check_refused("", &FramingError::NoMessage);
-        check_refused(&GOOD.replace("- - a", "-- a"), &FramingError::Dash { number: 2 });
+        check_refused(
+            &GOOD.replace("- - a", "-- a"),
+            &FramingError::Dash { number: 2 },
+        );
         check_refused(&GOOD.replace(SIGNATURE_END, ""), &FramingError::NoSignature);
-        check_refused(&GOOD.replace(SIGNATURE_BEGIN, ""), &FramingError::Dash { number: 6 });
+        check_refused(
+            &GOOD.replace(SIGNATURE_BEGIN, ""),
+            &FramingError::Dash { number: 7 },
+        );
         check_refused(&GOOD.replace("Debian", "De\0bian"), &FramingError::NotText);
-        check_refused(&GOOD.replace("line\nSuite", "line\rSuite"), &FramingError::NotText);
+        check_refused(
+            &GOOD.replace("line\nSuite", "line\rSuite"),
+            &FramingError::NotText,
+        );
     }
 
     proptest! {

@@ -49,9 +49,15 @@ pub enum IndexError {
     #[error("more than {MOST_MATCHES} packages match")]
     TooMany,
     #[error("the paragraph of {package} is malformed")]
-    Paragraph { package: String, source: deb822_fast::Error },
+    Paragraph {
+        package: String,
+        source: deb822_fast::Error,
+    },
     #[error("the paragraph of {package} lacks a usable {field}")]
-    Field { package: String, field: &'static str },
+    Field {
+        package: String,
+        field: &'static str,
+    },
 }
 
 /// Keeps the packages whose name is wanted.
@@ -62,7 +68,9 @@ pub fn scan(
     let mut found = Vec::new();
     let mut paragraph = Vec::new();
     while read_paragraph(&mut index, &mut paragraph)? {
-        let Some(name) = name_of(&paragraph).filter(|name| wanted(name)) else { continue };
+        let Some(name) = name_of(&paragraph).filter(|name| wanted(name)) else {
+            continue;
+        };
         if found.len() == MOST_MATCHES {
             return Err(IndexError::TooMany);
         }
@@ -97,15 +105,25 @@ fn read_paragraph(index: &mut impl BufRead, paragraph: &mut Vec<u8>) -> Result<b
 }
 
 fn name_of(paragraph: &[u8]) -> Option<&str> {
-    let line = paragraph.split(|b| *b == b'\n').find(|line| line.starts_with(NAME_FIELD))?;
-    std::str::from_utf8(&line[NAME_FIELD.len()..]).ok().map(str::trim)
+    let line = paragraph
+        .split(|b| *b == b'\n')
+        .find(|line| line.starts_with(NAME_FIELD))?;
+    std::str::from_utf8(&line[NAME_FIELD.len()..])
+        .ok()
+        .map(str::trim)
 }
 
 fn parse(name: &str, paragraph: &[u8]) -> Result<Package, IndexError> {
-    let lacks = |field| IndexError::Field { package: name.to_owned(), field };
+    let lacks = |field| IndexError::Field {
+        package: name.to_owned(),
+        field,
+    };
     let parsed: Paragraph = String::from_utf8_lossy(paragraph)
         .parse()
-        .map_err(|source| IndexError::Paragraph { package: name.to_owned(), source })?;
+        .map_err(|source| IndexError::Paragraph {
+            package: name.to_owned(),
+            source,
+        })?;
     let get = |field| parsed.get(field).map(str::trim).ok_or_else(|| lacks(field));
     Ok(Package {
         name: name.to_owned(),
@@ -127,8 +145,13 @@ fn parse_dependency(text: &str) -> Option<Dependency> {
         Some((name, condition)) => (name.trim(), condition.trim_end_matches(')').trim()),
         None => (first, ""),
     };
-    let exactly = condition.strip_prefix('=').and_then(|version| version.trim().parse().ok());
-    (!name.is_empty()).then(|| Dependency { name: name.to_owned(), exactly })
+    let exactly = condition
+        .strip_prefix('=')
+        .and_then(|version| version.trim().parse().ok());
+    (!name.is_empty()).then(|| Dependency {
+        name: name.to_owned(),
+        exactly,
+    })
 }
 
 impl PackageVersion {
@@ -183,7 +206,9 @@ mod tests {
 
     #[test]
     fn keeps_only_what_is_wanted() {
-        let index = ["a", "linux", "z"].map(|name| paragraph(name, "1-1")).concat();
+        let index = ["a", "linux", "z"]
+            .map(|name| paragraph(name, "1-1"))
+            .concat();
         assert_eq!(names(&index, "linux"), ["linux"]);
         assert_eq!(names(index.trim_end(), "z"), ["z"]);
         assert_eq!(names(&format!("\n\n{index}"), "a"), ["a"]);
@@ -198,17 +223,40 @@ mod tests {
         assert_eq!(package.size, 12);
         assert_eq!(package.depends.len(), 3);
         assert_eq!(package.depends[0].exactly.as_ref(), Some(&package.version));
-        assert_eq!(package.depends[1], Dependency { name: "c".into(), exactly: None });
-        assert_eq!(package.depends[2], Dependency { name: "e".into(), exactly: None });
+        assert_eq!(
+            package.depends[1],
+            Dependency {
+                name: "c".into(),
+                exactly: None
+            }
+        );
+        assert_eq!(
+            package.depends[2],
+            Dependency {
+                name: "e".into(),
+                exactly: None
+            }
+        );
     }
 
     #[test]
     fn versions_follow_debians_order() {
-        let order = ["6.1.9-1", "6.1.10-1~deb12u1", "6.1.10-1", "6.1.10-1+b1", "1:5.10-1"];
+        let order = [
+            "6.1.9-1",
+            "6.1.10-1~deb12u1",
+            "6.1.10-1",
+            "6.1.10-1+b1",
+            "1:5.10-1",
+        ];
         let versions = order.map(|text| text.parse::<PackageVersion>().unwrap());
         assert!(versions.is_sorted());
         assert!(versions[0].is_of_series("6.1"));
-        assert!(!"6.12.3-1".parse::<PackageVersion>().unwrap().is_of_series("6.1"));
+        assert!(
+            !"6.12.3-1"
+                .parse::<PackageVersion>()
+                .unwrap()
+                .is_of_series("6.1")
+        );
     }
 
     #[test]

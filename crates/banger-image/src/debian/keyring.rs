@@ -91,7 +91,10 @@ fn list(rejected: &[Rejected]) -> String {
     if rejected.is_empty() {
         return "it carries none".to_owned();
     }
-    let lines: Vec<String> = rejected.iter().map(|r| format!("{}: {}", r.key, r.reason)).collect();
+    let lines: Vec<String> = rejected
+        .iter()
+        .map(|r| format!("{}: {}", r.key, r.reason))
+        .collect();
     lines.join(", ")
 }
 
@@ -156,7 +159,10 @@ impl Keyring {
         for signature in read_signatures(message.signature())? {
             match self.judge(&signature, canonical.as_bytes(), now) {
                 Ok(()) => return Ok(message.text()),
-                Err(reason) => rejected.push(Rejected { key: issuer(&signature), reason }),
+                Err(reason) => rejected.push(Rejected {
+                    key: issuer(&signature),
+                    reason,
+                }),
             }
         }
         Err(SignatureError::NoneValid { rejected })
@@ -184,20 +190,32 @@ fn read_signatures(armored: &str) -> Result<Vec<Signature>, SignatureError> {
         if signatures.len() == MOST_SIGNATURES {
             return Err(SignatureError::TooMany);
         }
-        signatures.push(signature.map_err(|source| SignatureError::Armor { source })?.signature);
+        signatures.push(
+            signature
+                .map_err(|source| SignatureError::Armor { source })?
+                .signature,
+        );
     }
     Ok(signatures)
 }
 
 fn issuer(signature: &Signature) -> String {
-    let fingerprint = signature.issuer_fingerprint().first().map(ToString::to_string);
+    let fingerprint = signature
+        .issuer_fingerprint()
+        .first()
+        .map(ToString::to_string);
     let id = || signature.issuer_key_id().first().map(ToString::to_string);
-    fingerprint.or_else(id).unwrap_or_else(|| "unnamed key".to_owned())
+    fingerprint
+        .or_else(id)
+        .unwrap_or_else(|| "unnamed key".to_owned())
 }
 
 /// What can be said without a key. Returns when the signature was made.
 fn check_form(signature: &Signature, now: SystemTime) -> Result<SystemTime, Reason> {
-    if !matches!(signature.typ(), Some(SignatureType::Text | SignatureType::Binary)) {
+    if !matches!(
+        signature.typ(),
+        Some(SignatureType::Text | SignatureType::Binary)
+    ) {
         return Err(Reason::WrongType);
     }
     if !is_strong(signature) {
@@ -239,13 +257,24 @@ fn judge_by(
 ) -> Result<(), Reason> {
     let primary = &certificate.primary_key;
     if claims(signature, primary) {
-        signature.verify(primary, text).map_err(|_| Reason::Mismatch)?;
+        signature
+            .verify(primary, text)
+            .map_err(|_| Reason::Mismatch)?;
         let own = fit_primary(certificate, made, now)?;
-        return if own.key_flags().sign() { Ok(()) } else { Err(Reason::MayNotSign) };
+        return if own.key_flags().sign() {
+            Ok(())
+        } else {
+            Err(Reason::MayNotSign)
+        };
     }
-    let subkey = certificate.public_subkeys.iter().find(|subkey| claims(signature, &subkey.key));
+    let subkey = certificate
+        .public_subkeys
+        .iter()
+        .find(|subkey| claims(signature, &subkey.key));
     let subkey = subkey.ok_or(Reason::UnknownKey)?;
-    signature.verify(&subkey.key, text).map_err(|_| Reason::Mismatch)?;
+    signature
+        .verify(&subkey.key, text)
+        .map_err(|_| Reason::Mismatch)?;
     fit_primary(certificate, made, now)?;
     fit_subkey(certificate, subkey, made, now)
 }
@@ -267,19 +296,31 @@ fn fit_primary(
 ) -> Result<&Signature, Reason> {
     let primary = &certificate.primary_key;
     let details = &certificate.details;
-    if details.revocation_signatures.iter().any(|s| s.verify_key(primary).is_ok()) {
+    if details
+        .revocation_signatures
+        .iter()
+        .any(|s| s.verify_key(primary).is_ok())
+    {
         return Err(Reason::KeyRevoked);
     }
-    let direct = details.direct_signatures.iter().filter(|s| s.verify_key(primary).is_ok());
+    let direct = details
+        .direct_signatures
+        .iter()
+        .filter(|s| s.verify_key(primary).is_ok());
     let of_users = details.users.iter().flat_map(|user| {
-        let verified =
-            |s: &&Signature| s.verify_certification(primary, Tag::UserId, &user.id).is_ok();
+        let verified = |s: &&Signature| {
+            s.verify_certification(primary, Tag::UserId, &user.id)
+                .is_ok()
+        };
         let revoked = user
             .signatures
             .iter()
             .filter(verified)
             .any(|s| s.typ() == Some(SignatureType::CertRevocation));
-        user.signatures.iter().filter(verified).filter(move |_| !revoked)
+        user.signatures
+            .iter()
+            .filter(verified)
+            .filter(move |_| !revoked)
     });
     let own = newest(direct.chain(of_users)).ok_or(Reason::MayNotSign)?;
     let lifetime = Lifetime::of(primary.created_at(), own);
@@ -305,9 +346,9 @@ fn fit_subkey(
     }
     let binding = newest(of_type(SignatureType::SubkeyBinding)).ok_or(Reason::MayNotSign)?;
     // Without the subkey's own consent anyone could adopt a foreign key as theirs.
-    let consents = binding
-        .embedded_signature()
-        .is_some_and(|s| is_strong(s) && s.verify_primary_key_binding(&subkey.key, primary).is_ok());
+    let consents = binding.embedded_signature().is_some_and(|s| {
+        is_strong(s) && s.verify_primary_key_binding(&subkey.key, primary).is_ok()
+    });
     if !binding.key_flags().sign() || !consents {
         return Err(Reason::MayNotSign);
     }
@@ -318,5 +359,7 @@ fn fit_subkey(
 
 /// The newest of the strong self-signatures: it replaces all older ones.
 fn newest<'a>(signatures: impl Iterator<Item = &'a Signature>) -> Option<&'a Signature> {
-    signatures.filter(|s| is_strong(s)).max_by_key(|s| s.created())
+    signatures
+        .filter(|s| is_strong(s))
+        .max_by_key(|s| s.created())
 }

@@ -67,8 +67,13 @@ impl ArchiveConfig {
     /// The pairs to ask, security updates first.
     #[must_use]
     pub fn suites(&self) -> Vec<(Mirror, Suite)> {
-        let security = self.security_mirror.iter().map(|m| (m.clone(), self.suite.security()));
-        security.chain([(self.mirror.clone(), self.suite.clone())]).collect()
+        let security = self
+            .security_mirror
+            .iter()
+            .map(|m| (m.clone(), self.suite.security()));
+        security
+            .chain([(self.mirror.clone(), self.suite.clone())])
+            .collect()
     }
 }
 
@@ -96,7 +101,9 @@ impl FromStr for Suite {
         {
             Ok(Self(text.to_owned()))
         } else {
-            Err(SettingError::Suite { text: text.to_owned() })
+            Err(SettingError::Suite {
+                text: text.to_owned(),
+            })
         }
     }
 }
@@ -105,7 +112,9 @@ impl FromStr for Mirror {
     type Err = SettingError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refused = || SettingError::Mirror { text: text.to_owned() };
+        let refused = || SettingError::Mirror {
+            text: text.to_owned(),
+        };
         let mut url: Url = text.trim_end_matches('/').parse().map_err(|_| refused())?;
         let plain = url.query().is_none() && url.fragment().is_none();
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() || !plain {
@@ -139,7 +148,9 @@ impl FromStr for ArchivePath {
             !part.is_empty()
                 && part != "."
                 && part != ".."
-                && part.chars().all(|c| c.is_ascii_graphic() && !"\\?#%".contains(c))
+                && part
+                    .chars()
+                    .all(|c| c.is_ascii_graphic() && !"\\?#%".contains(c))
         };
         if text.len() <= 1024 && text.split('/').all(safe) {
             Ok(Self(text.to_owned()))
@@ -206,17 +217,29 @@ mod tests {
     #[test]
     fn a_mirror_is_a_directory_whether_it_ends_in_a_slash_or_not() {
         let path: ArchivePath = "dists/bookworm/InRelease".parse().unwrap();
-        for text in ["http://mirror.example/debian", "http://mirror.example/debian//"] {
+        for text in [
+            "http://mirror.example/debian",
+            "http://mirror.example/debian//",
+        ] {
             let mirror: Mirror = text.parse().unwrap();
             let url = mirror.file(&path);
-            assert_eq!(url.as_str(), "http://mirror.example/debian/dists/bookworm/InRelease");
+            assert_eq!(
+                url.as_str(),
+                "http://mirror.example/debian/dists/bookworm/InRelease"
+            );
             assert_eq!(mirror.to_string(), "http://mirror.example/debian");
         }
     }
 
     #[test]
     fn only_web_addresses_are_mirrors() {
-        for bad in ["mirror.example", "file:///srv", "ftp://mirror.example/", "http://", "cdrom:x"] {
+        for bad in [
+            "mirror.example",
+            "file:///srv",
+            "ftp://mirror.example/",
+            "http://",
+            "cdrom:x",
+        ] {
             assert!(bad.parse::<Mirror>().is_err(), "{bad}");
         }
     }
@@ -229,8 +252,22 @@ mod tests {
 
     #[test]
     fn archive_paths_stay_below_the_mirror() {
-        assert!("pool/main/l/linux/x_6.1+deb12~1_amd64.deb".parse::<ArchivePath>().is_ok());
-        for bad in ["", "/etc/passwd", "a//b", "a/../b", "..", "a?b", "a b", "a%2e/b", "a/"] {
+        assert!(
+            "pool/main/l/linux/x_6.1+deb12~1_amd64.deb"
+                .parse::<ArchivePath>()
+                .is_ok()
+        );
+        for bad in [
+            "",
+            "/etc/passwd",
+            "a//b",
+            "a/../b",
+            "..",
+            "a?b",
+            "a b",
+            "a%2e/b",
+            "a/",
+        ] {
             assert!(bad.parse::<ArchivePath>().is_err(), "{bad}");
         }
     }

@@ -114,7 +114,9 @@ fn unpack_tar(
                 return Err(DebError::Dialect);
             }
             kind => {
-                let raw = long_name.take().unwrap_or_else(|| entry.path_bytes().into_owned());
+                let raw = long_name
+                    .take()
+                    .unwrap_or_else(|| entry.path_bytes().into_owned());
                 if let Verdict::Place(target) = choose(&safe_path(&raw)?) {
                     if kind.is_dir() {
                         continue;
@@ -133,7 +135,11 @@ fn unpack_tar(
 
 fn read_long_name(entry: &mut impl Read) -> Result<Vec<u8>, DebError> {
     let name = decompress::read_all(entry, LONGEST_NAME).map_err(read_error)?;
-    Ok(name.split(|b| *b == 0).next().unwrap_or_default().to_owned())
+    Ok(name
+        .split(|b| *b == 0)
+        .next()
+        .unwrap_or_default()
+        .to_owned())
 }
 
 /// The member's path without its leading `./`; nothing that climbs or starts at the root.
@@ -161,7 +167,10 @@ fn lossy(raw: &[u8]) -> String {
 }
 
 fn place(member: &mut impl Read, target: &Path, raw: &[u8]) -> Result<u64, DebError> {
-    let write_error = |source: io::Error| DebError::Write { path: target.to_owned(), source };
+    let write_error = |source: io::Error| DebError::Write {
+        path: target.to_owned(),
+        source,
+    };
     if let Some(parent) = target.parent() {
         fs::create_dir_all(parent).map_err(write_error)?;
     }
@@ -184,8 +193,10 @@ fn copy(from: &mut impl Read, to: &mut File, target: &Path) -> Result<u64, DebEr
         if n == 0 {
             return Ok(total);
         }
-        io::Write::write_all(to, &buffer[..n])
-            .map_err(|source| DebError::Write { path: target.to_owned(), source })?;
+        io::Write::write_all(to, &buffer[..n]).map_err(|source| DebError::Write {
+            path: target.to_owned(),
+            source,
+        })?;
         total += n as u64;
     }
 }

@@ -61,10 +61,13 @@ pub enum ReleaseError {
 
 impl Release {
     pub fn parse(text: &str) -> Result<Self, ReleaseError> {
-        let paragraph: Paragraph =
-            text.parse().map_err(|source| ReleaseError::Syntax { source })?;
+        let paragraph: Paragraph = text
+            .parse()
+            .map_err(|source| ReleaseError::Syntax { source })?;
         let required = |field| paragraph.get(field).ok_or(ReleaseError::Missing { field });
-        let names = ["Suite", "Codename"].iter().filter_map(|field| paragraph.get(field));
+        let names = ["Suite", "Codename"]
+            .iter()
+            .filter_map(|field| paragraph.get(field));
         Ok(Self {
             names: names.map(|name| name.trim().to_owned()).collect(),
             date: parse_date("Date", required("Date")?)?,
@@ -72,7 +75,9 @@ impl Release {
                 .get("Valid-Until")
                 .map(|value| parse_date("Valid-Until", value))
                 .transpose()?,
-            by_hash: paragraph.get("Acquire-By-Hash").is_some_and(|value| value.trim() == "yes"),
+            by_hash: paragraph
+                .get("Acquire-By-Hash")
+                .is_some_and(|value| value.trim() == "yes"),
             files: required("SHA256")?
                 .lines()
                 .filter(|line| !line.trim().is_empty())
@@ -91,7 +96,10 @@ impl Release {
     ) -> Result<(), ReleaseError> {
         if !self.names.iter().any(|name| name == wanted.as_str()) {
             let found = self.names.join(", ");
-            return Err(ReleaseError::WrongSuite { wanted: wanted.clone(), found });
+            return Err(ReleaseError::WrongSuite {
+                wanted: wanted.clone(),
+                found,
+            });
         }
         if self.date > now + CLOCK_SLACK {
             return Err(ReleaseError::FromTheFuture { at: self.date });
@@ -108,13 +116,22 @@ impl Release {
             let name = format!("{directory}/Packages{packing}");
             self.files.iter().find(|file| file.name == name)
         };
-        let missing = || ReleaseError::NoIndex { directory: directory.to_owned() };
-        let file = [".xz", ".gz", ""].iter().find_map(|p| find(p)).ok_or_else(missing)?;
+        let missing = || ReleaseError::NoIndex {
+            directory: directory.to_owned(),
+        };
+        let file = [".xz", ".gz", ""]
+            .iter()
+            .find_map(|p| find(p))
+            .ok_or_else(missing)?;
         let unpacked_size = find("").map_or(LARGEST_UNPACKED, |plain| plain.size);
         if file.size > LARGEST_INDEX || unpacked_size > LARGEST_UNPACKED {
             return Err(missing());
         }
-        Ok(IndexChoice { file: file.clone(), unpacked_size, by_hash: self.by_hash })
+        Ok(IndexChoice {
+            file: file.clone(),
+            unpacked_size,
+            by_hash: self.by_hash,
+        })
     }
 }
 
@@ -123,18 +140,30 @@ impl IndexChoice {
     pub(super) fn paths(&self, suite: &Suite) -> Vec<ArchivePath> {
         let name = &self.file.name;
         let directory = name.rsplit_once('/').map_or("", |(directory, _)| directory);
-        let by_hash = self
-            .by_hash
-            .then(|| format!("dists/{suite}/{directory}/by-hash/SHA256/{}", self.file.digest.to_hex()));
+        let by_hash = self.by_hash.then(|| {
+            format!(
+                "dists/{suite}/{directory}/by-hash/SHA256/{}",
+                self.file.digest.to_hex()
+            )
+        });
         let plain = format!("dists/{suite}/{name}");
-        by_hash.into_iter().chain([plain]).filter_map(|path| path.parse().ok()).collect()
+        by_hash
+            .into_iter()
+            .chain([plain])
+            .filter_map(|path| path.parse().ok())
+            .collect()
     }
 }
 
 fn parse_file(line: &str) -> Result<IndexFile, ReleaseError> {
-    let malformed = || ReleaseError::Malformed { field: "SHA256", value: line.to_owned() };
+    let malformed = || ReleaseError::Malformed {
+        field: "SHA256",
+        value: line.to_owned(),
+    };
     let words: Vec<&str> = line.split_whitespace().collect();
-    let [digest, size, name] = words[..] else { return Err(malformed()) };
+    let [digest, size, name] = words[..] else {
+        return Err(malformed());
+    };
     Ok(IndexFile {
         name: name.to_owned(),
         size: size.parse().map_err(|_| malformed())?,
@@ -144,15 +173,26 @@ fn parse_file(line: &str) -> Result<IndexFile, ReleaseError> {
 
 /// Parses `Sat, 11 Jul 2026 10:16:37 UTC`, the only form that the archive writes.
 fn parse_date(field: &'static str, value: &str) -> Result<SystemTime, ReleaseError> {
-    parse_utc(value.trim())
-        .ok_or_else(|| ReleaseError::Malformed { field, value: value.to_owned() })
+    parse_utc(value.trim()).ok_or_else(|| ReleaseError::Malformed {
+        field,
+        value: value.to_owned(),
+    })
 }
 
 fn parse_utc(text: &str) -> Option<SystemTime> {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
     let words: Vec<&str> = text.split_whitespace().collect();
-    let [_weekday, day, month, year, time, "UTC" | "GMT" | "+0000" | "Z"] = words[..] else {
+    let [
+        _weekday,
+        day,
+        month,
+        year,
+        time,
+        "UTC" | "GMT" | "+0000" | "Z",
+    ] = words[..]
+    else {
         return None;
     };
     let month = MONTHS.iter().position(|name| *name == month)? + 1;
@@ -206,37 +246,70 @@ mod tests {
         let endless = text().replace("Valid-Until", "X-Until");
         check(&endless, "bookworm", "2036-07-19T00:00:00Z").unwrap();
         let frozen = Release::parse(&text()).unwrap();
-        frozen.check(&"bookworm".parse().unwrap(), false, at("2036-01-01T00:00:00Z")).unwrap();
+        frozen
+            .check(
+                &"bookworm".parse().unwrap(),
+                false,
+                at("2036-01-01T00:00:00Z"),
+            )
+            .unwrap();
     }
 
     #[test]
     fn dates_are_the_archives_own_form() {
         let parsed = parse_utc("Sat, 11 Jul 2026 10:16:37 UTC");
         assert_eq!(parsed, Some(at("2026-07-11T10:16:37Z")));
-        assert_eq!(parse_utc("Sat, 1 Jan 2022 9:06:07 UTC"), Some(at("2022-01-01T09:06:07Z")));
-        for bad in ["", "Sat, 11 Jul 2026 10:16:37 CET", "Sat, 41 Jul 2026 10:16:37 UTC", "now"] {
+        assert_eq!(
+            parse_utc("Sat, 1 Jan 2022 9:06:07 UTC"),
+            Some(at("2022-01-01T09:06:07Z"))
+        );
+        for bad in [
+            "",
+            "Sat, 11 Jul 2026 10:16:37 CET",
+            "Sat, 41 Jul 2026 10:16:37 UTC",
+            "now",
+        ] {
             assert_eq!(parse_utc(bad), None, "{bad}");
         }
     }
 
     #[test]
     fn the_smallest_index_is_chosen_and_looked_for_by_hash_first() {
-        let choice = Release::parse(&text()).unwrap().index("main/binary-amd64").unwrap();
+        let choice = Release::parse(&text())
+            .unwrap()
+            .index("main/binary-amd64")
+            .unwrap();
         assert_eq!((choice.file.size, choice.unpacked_size), (100, 900));
         let paths = choice.paths(&"bookworm".parse().unwrap());
         assert_eq!(paths.len(), 2);
         assert_eq!(
             paths[0],
-            format!("dists/bookworm/main/binary-amd64/by-hash/SHA256/{HEX}").parse().unwrap()
+            format!("dists/bookworm/main/binary-amd64/by-hash/SHA256/{HEX}")
+                .parse()
+                .unwrap()
         );
     }
 
     #[test]
     fn hostile_or_absent_indices_are_refused() {
         let huge = text().replace("  100 ", "  99999999999 ");
-        assert!(Release::parse(&huge).unwrap().index("main/binary-amd64").is_err());
-        assert!(Release::parse(&text()).unwrap().index("main/binary-arm64").is_err());
-        for bad in [text().replace("100", "-1"), text().replace(HEX, "beef"), "x".to_owned()] {
+        assert!(
+            Release::parse(&huge)
+                .unwrap()
+                .index("main/binary-amd64")
+                .is_err()
+        );
+        assert!(
+            Release::parse(&text())
+                .unwrap()
+                .index("main/binary-arm64")
+                .is_err()
+        );
+        for bad in [
+            text().replace("100", "-1"),
+            text().replace(HEX, "beef"),
+            "x".to_owned(),
+        ] {
             assert!(Release::parse(&bad).is_err());
         }
     }

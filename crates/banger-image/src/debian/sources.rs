@@ -29,7 +29,10 @@ pub enum SourcesError {
     #[error("this host's apt sources name no mirror for {suite}")]
     NoMirror { suite: Suite },
     #[error("cannot read {}", path.display())]
-    Read { path: PathBuf, source: std::io::Error },
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
 }
 
 impl SourcesError {
@@ -72,7 +75,12 @@ fn of_directory(root: &Path, suite: &Suite) -> Result<Found, SourcesError> {
     match std::fs::read_dir(&parts) {
         Ok(entries) => paths.extend(entries.flatten().map(|entry| entry.path())),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        Err(source) => return Err(SourcesError::Read { path: parts, source }),
+        Err(source) => {
+            return Err(SourcesError::Read {
+                path: parts,
+                source,
+            });
+        }
     }
     paths.sort();
     let mut entries = Vec::new();
@@ -81,7 +89,9 @@ fn of_directory(root: &Path, suite: &Suite) -> Result<Found, SourcesError> {
             entries.extend(read(&path, format)?);
         }
     }
-    choose(&entries, suite).ok_or_else(|| SourcesError::NoMirror { suite: suite.clone() })
+    choose(&entries, suite).ok_or_else(|| SourcesError::NoMirror {
+        suite: suite.clone(),
+    })
 }
 
 fn read(path: &Path, format: Format) -> Result<Vec<Entry>, SourcesError> {
@@ -91,7 +101,10 @@ fn read(path: &Path, format: Format) -> Result<Vec<Entry>, SourcesError> {
             Format::Lines => parse_lines(&text),
         }),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(source) => Err(SourcesError::Read { path: path.to_owned(), source }),
+        Err(source) => Err(SourcesError::Read {
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 
@@ -99,23 +112,34 @@ fn read(path: &Path, format: Format) -> Result<Vec<Entry>, SourcesError> {
 #[must_use]
 pub fn choose(entries: &[Entry], suite: &Suite) -> Option<Found> {
     let carrying = |suite: &Suite| {
-        let mut carriers = entries.iter().filter(|e| e.suites.iter().any(|s| s == suite.as_str()));
+        let mut carriers = entries
+            .iter()
+            .filter(|e| e.suites.iter().any(|s| s == suite.as_str()));
         carriers.find_map(|e| e.mirrors.first().cloned())
     };
-    Some(Found { mirror: carrying(suite)?, security_mirror: carrying(&suite.security()) })
+    Some(Found {
+        mirror: carrying(suite)?,
+        security_mirror: carrying(&suite.security()),
+    })
 }
 
 /// Entries of a deb822 file. What is disabled, of another type or of another scheme is left out,
 /// and so is a file that is not deb822 at all: apt itself is the one to complain about it.
 #[must_use]
 pub fn parse_stanzas(text: &str) -> Vec<Entry> {
-    let Ok(stanzas) = text.parse::<Deb822>() else { return Vec::new() };
+    let Ok(stanzas) = text.parse::<Deb822>() else {
+        return Vec::new();
+    };
     stanzas.iter().filter_map(parse_stanza).collect()
 }
 
 fn parse_stanza(stanza: &deb822_fast::Paragraph) -> Option<Entry> {
     let words = |field: &str| -> Vec<&str> {
-        stanza.get(field).unwrap_or_default().split_whitespace().collect()
+        stanza
+            .get(field)
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect()
     };
     let disabled = stanza.get("Enabled").is_some_and(|value| {
         ["no", "false", "off", "0", "without", "disable"].contains(&value.trim())
@@ -136,13 +160,18 @@ pub fn parse_lines(text: &str) -> Vec<Entry> {
 
 fn parse_line(line: &str) -> Option<Entry> {
     let line = line.split('#').next()?.trim();
-    let rest = line.strip_prefix("deb").filter(|r| r.starts_with([' ', '\t', '[']))?.trim_start();
+    let rest = line
+        .strip_prefix("deb")
+        .filter(|r| r.starts_with([' ', '\t', '[']))?
+        .trim_start();
     let rest = match rest.strip_prefix('[') {
         Some(options) => options.split_once(']')?.1,
         None => rest,
     };
     let words: Vec<&str> = rest.split_whitespace().collect();
-    let [address, suite, components @ ..] = &words[..] else { return None };
+    let [address, suite, components @ ..] = &words[..] else {
+        return None;
+    };
     if !components.contains(&"main") {
         return None;
     }
@@ -195,9 +224,15 @@ Components: main contrib
         for change in [
             ("Types: deb deb-src", "Types: deb-src"),
             ("Suites: bookworm bookworm-updates", "Suites: trixie"),
-            ("Components: main\nSigned-By", "Components: non-free\nSigned-By"),
+            (
+                "Components: main\nSigned-By",
+                "Components: non-free\nSigned-By",
+            ),
             ("Signed-By:", "Enabled: no\nX-Signed-By:"),
-            ("http://mirror.example/debian http://other.example/debian", "cdrom:[Debian]/"),
+            (
+                "http://mirror.example/debian http://other.example/debian",
+                "cdrom:[Debian]/",
+            ),
         ] {
             let text = STANZAS.replace(change.0, change.1);
             assert_ne!(text, STANZAS, "{change:?}");
@@ -224,8 +259,16 @@ deb http://late.example/debian bookworm main
 
     #[test]
     fn a_host_without_debian_has_no_mirror() {
-        check(&parse_lines("deb http://vendor.example/apt stable main\n"), None, None);
-        check(&parse_lines("debx http://vendor.example/apt bookworm main\n"), None, None);
+        check(
+            &parse_lines("deb http://vendor.example/apt stable main\n"),
+            None,
+            None,
+        );
+        check(
+            &parse_lines("debx http://vendor.example/apt bookworm main\n"),
+            None,
+            None,
+        );
         check(&parse_stanzas("what is this\n"), None, None);
     }
 

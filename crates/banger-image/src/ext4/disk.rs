@@ -9,11 +9,9 @@ use std::path::Path;
 use mkext4::csum;
 use mkext4::spec::{GroupDesc, Superblock, bg_flags};
 
-use super::groups::{
-    GROUPS_PER_DESC_BLOCK, Groups, META_BG, SUPERBLOCK_OFFSET, has_superblock,
-};
+use super::groups::{GROUPS_PER_DESC_BLOCK, Groups, META_BG, SUPERBLOCK_OFFSET, has_superblock};
 use super::mkfs::{Options, SparseFile};
-use super::surgery::put_superblock;
+use super::tally::put_superblock;
 use super::{BLOCK_BYTES, DiskError, Ext4Error, FsUuid, GROUP_BYTES, Label};
 
 /// The smallest disk with room for a journal.
@@ -47,11 +45,17 @@ pub fn create_empty(
         .create_new(true)
         .mode(0o600)
         .open(path)
-        .map_err(|source| DiskError::Create { path: path.to_owned(), source })?;
+        .map_err(|source| DiskError::Create {
+            path: path.to_owned(),
+            source,
+        })?;
     format(&file, size_bytes, label, uuid).map_err(|source| {
         // Nobody has heard of the file yet, and the first failure is the one to report.
         let _ = std::fs::remove_file(path);
-        DiskError::Format { path: path.to_owned(), source }
+        DiskError::Format {
+            path: path.to_owned(),
+            source,
+        }
     })
 }
 
@@ -71,7 +75,9 @@ fn format(file: &File, size: u64, label: &Label, uuid: FsUuid) -> Result<(), Ext
         .builder()
         .and_then(mkext4::FsBuilder::seal)
         .map_err(|source| Ext4Error::Layout { size: core, source })?;
-    let writer = layout.writer(SparseFile(file)).map_err(Ext4Error::from_writing)?;
+    let writer = layout
+        .writer(SparseFile(file))
+        .map_err(Ext4Error::from_writing)?;
     writer.finish().map_err(Ext4Error::from_writing)?;
     if core.is_multiple_of(GROUP_BYTES) && size > core {
         extend(file, size / BLOCK_BYTES)?;
@@ -112,7 +118,10 @@ fn extend(file: &File, blocks: u64) -> Result<(), Ext4Error> {
             u32::try_from(groups.tables(group)).expect("a group has 32768 blocks");
         descs.push(desc);
     }
-    if let Some(last) = descs.last_mut().filter(|last| last.flags & bg_flags::BLOCK_UNINIT != 0) {
+    if let Some(last) = descs
+        .last_mut()
+        .filter(|last| last.flags & bg_flags::BLOCK_UNINIT != 0)
+    {
         write_last_bitmap(file, &groups, last, seed)?;
     }
     superblock.blocks_count = groups.blocks;
@@ -157,7 +166,8 @@ fn write_last_bitmap(
     }
     desc.flags &= !bg_flags::BLOCK_UNINIT;
     desc.block_bitmap_csum = u32::from(csum::block_bitmap(seed, &bitmap));
-    file.write_all_at(&bitmap, desc.block_bitmap * BLOCK_BYTES).map_err(Ext4Error::Write)
+    file.write_all_at(&bitmap, desc.block_bitmap * BLOCK_BYTES)
+        .map_err(Ext4Error::Write)
 }
 
 fn write_descs(file: &File, groups: &Groups, descs: &[GroupDesc], seed: u32) -> io::Result<()> {

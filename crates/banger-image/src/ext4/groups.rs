@@ -28,12 +28,20 @@ impl Groups {
         let count = |blocks: u64| {
             u32::try_from(blocks.div_ceil(per_group)).expect("sizes are bounded at the edge")
         };
-        let all = Self { count: count(blocks), blocks, inodes_per_group };
+        let all = Self {
+            count: count(blocks),
+            blocks,
+            inodes_per_group,
+        };
         let last = all.count - 1;
         let rest = all.len(last);
         if rest < all.tables(last) + LEAST_FREE {
             let blocks = blocks - rest;
-            return Self { count: count(blocks), blocks, inodes_per_group };
+            return Self {
+                count: count(blocks),
+                blocks,
+                inodes_per_group,
+            };
         }
         all
     }
@@ -72,7 +80,8 @@ impl Groups {
     /// An untouched group with its tables in itself. The kernel makes up both bitmaps when it
     /// first needs them, and takes the inode table for zeros, which the holes of the file are.
     pub(super) fn untouched(&self, group: u32) -> GroupDesc {
-        let bitmaps = self.start(group) + u64::from(has_superblock(group)) + self.desc_blocks(group);
+        let bitmaps =
+            self.start(group) + u64::from(has_superblock(group)) + self.desc_blocks(group);
         let free = self.len(group) - self.tables(group);
         GroupDesc {
             block_bitmap: bitmaps,
@@ -124,7 +133,8 @@ mod tests {
 
     #[test]
     fn a_last_group_without_room_is_left_out() {
-        let check = |blocks: u64, expected: u64| assert_eq!(Groups::new(blocks, 8192).blocks, expected);
+        let check =
+            |blocks: u64, expected: u64| assert_eq!(Groups::new(blocks, 8192).blocks, expected);
         check(65_536, 65_536);
         check(65_536 + 100, 65_536);
         check(65_536 + 2000, 65_536 + 2000);

@@ -82,8 +82,8 @@ impl MkExt4 {
     fn name_as_it_is<'n>(&self, parent: MkExt4Node, name: &'n [u8]) -> Option<&'n str> {
         let text = std::str::from_utf8(name).ok()?;
         let reserved = parent.inode == ROOT_INODE && text == "lost+found";
-        let taken = !self.stand_ins.is_empty()
-            && self.stand_ins.contains(&(parent.inode, text.to_owned()));
+        let taken =
+            !self.stand_ins.is_empty() && self.stand_ins.contains(&(parent.inode, text.to_owned()));
         (!reserved && !taken).then_some(text)
     }
 
@@ -115,7 +115,10 @@ impl MkExt4 {
 
     /// Counts the inode of what was just declared and gives it its attributes.
     fn adopt(&mut self, handle: InodeHandle, inode: Inode<'_>) -> Result<MkExt4Node, Ext4Error> {
-        let node = MkExt4Node { handle, inode: self.next_inode };
+        let node = MkExt4Node {
+            handle,
+            inode: self.next_inode,
+        };
         self.next_inode += 1;
         self.set_xattrs(handle, inode)?;
         Ok(node)
@@ -133,7 +136,12 @@ impl MkExt4 {
 }
 
 fn meta(attrs: Attrs) -> Meta {
-    Meta::new(attrs.mode, attrs.uid, attrs.gid, (attrs.mtime.secs(), attrs.mtime.nanos()))
+    Meta::new(
+        attrs.mode,
+        attrs.uid,
+        attrs.gid,
+        (attrs.mtime.secs(), attrs.mtime.nanos()),
+    )
 }
 
 impl Builder for MkExt4 {
@@ -141,11 +149,16 @@ impl Builder for MkExt4 {
     type Layout = MkExt4Layout;
 
     fn root(&self) -> MkExt4Node {
-        MkExt4Node { handle: mkext4::ROOT, inode: ROOT_INODE }
+        MkExt4Node {
+            handle: mkext4::ROOT,
+            inode: ROOT_INODE,
+        }
     }
 
     fn set_root(&mut self, inode: Inode<'_>) -> Result<(), Ext4Error> {
-        self.builder.set_meta(mkext4::ROOT, meta(inode.attrs)).map_err(Ext4Error::Declare)?;
+        self.builder
+            .set_meta(mkext4::ROOT, meta(inode.attrs))
+            .map_err(Ext4Error::Declare)?;
         self.set_xattrs(mkext4::ROOT, inode)
     }
 
@@ -155,8 +168,9 @@ impl Builder for MkExt4 {
         name: &[u8],
         inode: Inode<'_>,
     ) -> Result<MkExt4Node, Ext4Error> {
-        let handle =
-            self.declare(parent, name, |b, dir, text| b.mkdir(dir, text, meta(inode.attrs)))?;
+        let handle = self.declare(parent, name, |b, dir, text| {
+            b.mkdir(dir, text, meta(inode.attrs))
+        })?;
         self.adopt(handle, inode)
     }
 
@@ -175,7 +189,9 @@ impl Builder for MkExt4 {
             }
             [Segment::Hole(_)] | [_, _, ..] => {
                 let map: Vec<_> = segments.iter().map(sparse).collect();
-                self.declare(parent, name, |b, dir, text| b.file_sparse(dir, text, meta, &map))
+                self.declare(parent, name, |b, dir, text| {
+                    b.file_sparse(dir, text, meta, &map)
+                })
             }
         }?;
         self.adopt(handle, inode)
@@ -213,20 +229,28 @@ impl Builder for MkExt4 {
             Special::Block { major, minor } => SpecialKind::Block { major, minor },
             Special::Fifo => SpecialKind::Fifo,
         };
-        let handle =
-            self.declare(parent, name, |b, dir, text| b.mknod(dir, text, meta(inode.attrs), kind))?;
+        let handle = self.declare(parent, name, |b, dir, text| {
+            b.mknod(dir, text, meta(inode.attrs), kind)
+        })?;
         self.adopt(handle, inode)
     }
 
     fn link(&mut self, parent: MkExt4Node, name: &[u8], node: MkExt4Node) -> Result<(), Ext4Error> {
-        self.declare(parent, name, |b, dir, text| b.hardlink(dir, text, node.handle))
+        self.declare(parent, name, |b, dir, text| {
+            b.hardlink(dir, text, node.handle)
+        })
     }
 
     fn seal(self) -> Result<MkExt4Layout, Ext4Error> {
         let size = self.size;
-        let layout =
-            self.builder.seal().map_err(|source| Ext4Error::Layout { size, source })?;
-        Ok(MkExt4Layout { layout, amendments: self.amendments })
+        let layout = self
+            .builder
+            .seal()
+            .map_err(|source| Ext4Error::Layout { size, source })?;
+        Ok(MkExt4Layout {
+            layout,
+            amendments: self.amendments,
+        })
     }
 }
 
@@ -247,7 +271,7 @@ pub struct MkExt4Layout {
 impl Layout for MkExt4Layout {
     type Node = MkExt4Node;
 
-    fn len(&self) -> u64 {
+    fn image_len(&self) -> u64 {
         self.layout.image_len()
     }
 
@@ -256,11 +280,16 @@ impl Layout for MkExt4Layout {
         out: &File,
         files: impl Iterator<Item = (MkExt4Node, R)>,
     ) -> Result<(), Ext4Error> {
-        out.set_len(self.layout.image_len()).map_err(Ext4Error::Write)?;
-        let mut writer =
-            self.layout.writer(SparseFile(out)).map_err(Ext4Error::from_writing)?;
+        out.set_len(self.layout.image_len())
+            .map_err(Ext4Error::Write)?;
+        let mut writer = self
+            .layout
+            .writer(SparseFile(out))
+            .map_err(Ext4Error::from_writing)?;
         for (node, mut data) in files {
-            writer.fill(node.handle, &mut data).map_err(Ext4Error::from_writing)?;
+            writer
+                .fill(node.handle, &mut data)
+                .map_err(Ext4Error::from_writing)?;
         }
         writer.finish().map_err(Ext4Error::from_writing)?;
         surgery::amend(out, &self.amendments)

@@ -7,6 +7,7 @@ mod error;
 mod groups;
 mod mkfs;
 mod surgery;
+mod tally;
 mod xattr;
 
 use std::fs::File;
@@ -29,7 +30,10 @@ pub const SYMLINK_MAX: usize = 4095;
 pub const LINK_MAX: u32 = 65_000;
 /// The moment that stands wherever an image has no time of its own: 2000-01-01. Fixed, so that
 /// the same input gives the same bytes.
-pub const FIXED_TIME: Timestamp = Timestamp { secs: 946_684_800, nanos: 0 };
+pub const FIXED_TIME: Timestamp = Timestamp {
+    secs: 946_684_800,
+    nanos: 0,
+};
 
 /// A file system's identity, never drawn by chance here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +69,9 @@ impl std::str::FromStr for Label {
 
     fn from_str(raw: &str) -> Result<Self, Self::Err> {
         if raw.len() > 16 || raw.contains('\0') {
-            return Err(Ext4Error::Label { label: raw.to_owned() });
+            return Err(Ext4Error::Label {
+                label: raw.to_owned(),
+            });
         }
         Ok(Self(raw.to_owned()))
     }
@@ -115,7 +121,12 @@ pub struct Attrs {
 
 impl Attrs {
     /// A directory that nothing described: 0755, root's, with the fixed time.
-    pub const IMPLIED_DIRECTORY: Self = Self { mode: 0o755, uid: 0, gid: 0, mtime: FIXED_TIME };
+    pub const IMPLIED_DIRECTORY: Self = Self {
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+        mtime: FIXED_TIME,
+    };
 }
 
 /// An inode as the writer takes it.
@@ -154,7 +165,12 @@ pub trait Builder: Sized {
     /// The root directory, which exists from the start.
     fn root(&self) -> Self::Node;
     fn set_root(&mut self, inode: Inode<'_>) -> Result<(), Ext4Error>;
-    fn directory(&mut self, parent: Self::Node, name: &[u8], inode: Inode<'_>) -> Result<Self::Node, Ext4Error>;
+    fn directory(
+        &mut self,
+        parent: Self::Node,
+        name: &[u8],
+        inode: Inode<'_>,
+    ) -> Result<Self::Node, Ext4Error>;
     fn file(
         &mut self,
         parent: Self::Node,
@@ -187,7 +203,7 @@ pub trait Layout {
     type Node: Copy;
 
     /// The image's length in bytes.
-    fn len(&self) -> u64;
+    fn image_len(&self) -> u64;
 
     /// Writes the image into `out`, an empty file, with the data of `files` in the order of
     /// their declaration; each reader yields the bytes of its data segments and no more.
@@ -200,5 +216,8 @@ pub trait Layout {
 
 /// Whether the host ran out of room, by its own limit or the user's quota.
 pub fn is_no_space(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }

@@ -3,18 +3,17 @@
 //! Knows ext4's structures as `mkext4` lays them out here (32-byte descriptors, no `meta_bg`).
 
 use std::fs::File;
-use std::io;
 use std::os::unix::fs::FileExt;
 
 use mkext4::csum;
 use mkext4::reader::Fs;
-use mkext4::spec::{DirentIter, GroupDesc, Superblock, bg_flags, dirent, iflags};
+use mkext4::spec::{DirentIter, dirent, iflags};
 
 use super::mkfs::Renames;
+use super::tally::Tally;
 use super::{BLOCK_BYTES, Ext4Error};
 
 const BLOCK: usize = BLOCK_BYTES as usize;
-const BLOCKS_PER_GROUP: u64 = 32_768;
 const ROOT_INODE: u32 = 2;
 const LOST_FOUND_INODE: u32 = 11;
 const LOST_FOUND: &[u8] = b"lost+found";
@@ -36,7 +35,10 @@ pub(super) struct Amendments {
 
 impl Amendments {
     pub(super) fn rename(&mut self, directory: u32, stand_in: &str, name: &[u8]) {
-        self.renames.entry(directory).or_default().insert(stand_in.to_owned(), name.into());
+        self.renames
+            .entry(directory)
+            .or_default()
+            .insert(stand_in.to_owned(), name.into());
     }
 
     pub(super) fn retarget(&mut self, symlink: u32, target: &[u8]) {
@@ -46,7 +48,10 @@ impl Amendments {
 
 /// Removes the writer's `/lost+found`, then puts real names and targets in place.
 pub(super) fn amend(image: &File, amendments: &Amendments) -> Result<(), Ext4Error> {
-    let theatre = Theatre { fs: Fs::open(image).map_err(Ext4Error::from_writing)?, image };
+    let theatre = Theatre {
+        fs: Fs::open(image).map_err(Ext4Error::from_writing)?,
+        image,
+    };
     theatre.remove_lost_found()?;
     for (directory, names) in &amendments.renames {
         theatre.rename(*directory, names)?;
@@ -57,9 +62,9 @@ pub(super) fn amend(image: &File, amendments: &Amendments) -> Result<(), Ext4Err
     Ok(())
 }
 
-struct Theatre<'a> {
-    fs: Fs<&'a File>,
-    image: &'a File,
+pub(super) struct Theatre<'a> {
+    pub(super) fs: Fs<&'a File>,
+    pub(super) image: &'a File,
 }
 
 impl Theatre<'_> {
@@ -70,18 +75,28 @@ impl Theatre<'_> {
             self.fs.extents(inode, &decoded)
         };
         let extents = read().map_err(Ext4Error::from_writing)?;
-        Ok(extents.iter().flat_map(|e| e.physical..e.physical + u64::from(e.len)).collect())
+        Ok(extents
+            .iter()
+            .flat_map(|e| e.physical..e.physical + u64::from(e.len))
+            .collect())
     }
 
-    fn block(&self, number: u64) -> Result<Vec<u8>, Ext4Error> {
+    pub(super) fn block(&self, number: u64) -> Result<Vec<u8>, Ext4Error> {
         self.fs.read_block(number).map_err(Ext4Error::from_writing)
     }
 
-    fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Ext4Error> {
-        self.image.write_all_at(bytes, offset).map_err(Ext4Error::Write)
+    pub(super) fn put(&self, offset: u64, bytes: &[u8]) -> Result<(), Ext4Error> {
+        self.image
+            .write_all_at(bytes, offset)
+            .map_err(Ext4Error::Write)
     }
 
-    fn put_directory_block(&self, inode: u32, number: u64, block: &mut [u8]) -> Result<(), Ext4Error> {
+    fn put_directory_block(
+        &self,
+        inode: u32,
+        number: u64,
+        block: &mut [u8],
+    ) -> Result<(), Ext4Error> {
         let seed = csum::inode_seed(self.fs.fs_seed(), inode, 0);
         let sum = csum::dirent_block(seed, block);
         block[BLOCK - 4..].copy_from_slice(&sum.to_le_bytes());
@@ -91,7 +106,10 @@ impl Theatre<'_> {
     fn inode_offset(&self, inode: u32) -> Result<u64, Ext4Error> {
         let per_group = self.fs.superblock().inodes_per_group;
         let (group, index) = ((inode - 1) / per_group, (inode - 1) % per_group);
-        let desc = self.fs.group_desc(u64::from(group)).map_err(Ext4Error::from_writing)?;
+        let desc = self
+            .fs
+            .group_desc(u64::from(group))
+            .map_err(Ext4Error::from_writing)?;
         Ok(desc.inode_table * BLOCK_BYTES + u64::from(index) * 256)
     }
 
@@ -122,7 +140,9 @@ impl Theatre<'_> {
             }
             for entry in entries(&block)? {
                 let name = &block[entry.offset + 8..entry.offset + 8 + entry.name_len];
-                let real = std::str::from_utf8(name).ok().and_then(|name| names.get(name));
+                let real = std::str::from_utf8(name)
+                    .ok()
+                    .and_then(|name| names.get(name));
                 if let Some(real) = real {
                     put_name(&mut block, &entry, real);
                 }
@@ -145,7 +165,9 @@ impl Theatre<'_> {
             });
         }
         let blocks = self.blocks(symlink)?;
-        let number = blocks.first().ok_or(Ext4Error::Missing { what: "a symlink's block" })?;
+        let number = blocks.first().ok_or(Ext4Error::Missing {
+            what: "a symlink's block",
+        })?;
         self.put(number * BLOCK_BYTES, target)
     }
 
@@ -176,7 +198,9 @@ impl Theatre<'_> {
                 return self.put_directory_block(ROOT_INODE, number, &mut block);
             }
         }
-        Err(Ext4Error::Missing { what: "/lost+found" })
+        Err(Ext4Error::Missing {
+            what: "/lost+found",
+        })
     }
 }
 
@@ -254,90 +278,4 @@ fn put_rec_len(block: &mut [u8], record: usize, len: usize) {
 fn put_tail(block: &mut [u8]) {
     put_rec_len(block, BLOCK - 12, 12);
     block[BLOCK - 12 + 7] = 0xde;
-}
-
-/// The counts and bitmaps that change when something is freed.
-struct Tally<'a> {
-    theatre: &'a Theatre<'a>,
-    superblock: Superblock,
-    freed_blocks: u64,
-    freed_inodes: u32,
-}
-
-impl<'a> Tally<'a> {
-    fn load(theatre: &'a Theatre<'a>) -> Result<Self, Ext4Error> {
-        let superblock = theatre.fs.superblock().clone();
-        Ok(Self { theatre, superblock, freed_blocks: 0, freed_inodes: 0 })
-    }
-
-    /// Descriptors are read from the file each time: freeing twice in a group must add up.
-    fn desc(&self, group: u64) -> Result<GroupDesc, Ext4Error> {
-        let mut raw = [0; 32];
-        self.theatre.image.read_exact_at(&mut raw, desc_offset(group)).map_err(Ext4Error::Write)?;
-        GroupDesc::decode(&raw).map_err(Ext4Error::from_writing)
-    }
-
-    fn put_desc(&self, group: u64, mut desc: GroupDesc) -> Result<(), Ext4Error> {
-        let mut raw = [0; 32];
-        desc.encode32(&mut raw);
-        let number = u32::try_from(group).expect("groups are counted in 32 bits");
-        desc.checksum = csum::group_desc(self.theatre.fs.fs_seed(), number, &raw);
-        desc.encode32(&mut raw);
-        self.theatre.put(desc_offset(group), &raw)
-    }
-
-    fn free_inode(&mut self, inode: u32) -> Result<(), Ext4Error> {
-        let per_group = self.superblock.inodes_per_group;
-        let (group, index) = (u64::from((inode - 1) / per_group), (inode - 1) % per_group);
-        let mut desc = self.desc(group)?;
-        let mut bitmap = self.theatre.block(desc.inode_bitmap)?;
-        clear_bit(&mut bitmap, index as usize);
-        let sum = csum::inode_bitmap(self.theatre.fs.fs_seed(), &bitmap, per_group);
-        self.theatre.put(desc.inode_bitmap * BLOCK_BYTES, &bitmap)?;
-        desc.inode_bitmap_csum = u32::from(sum);
-        desc.free_inodes_count += 1;
-        desc.used_dirs_count -= 1;
-        desc.flags &= !bg_flags::INODE_UNINIT;
-        self.freed_inodes += 1;
-        self.put_desc(group, desc)
-    }
-
-    fn free_block(&mut self, block: u64) -> Result<(), Ext4Error> {
-        let (group, index) = (block / BLOCKS_PER_GROUP, block % BLOCKS_PER_GROUP);
-        let mut desc = self.desc(group)?;
-        let mut bitmap = self.theatre.block(desc.block_bitmap)?;
-        clear_bit(&mut bitmap, usize::try_from(index).expect("a group's blocks fit usize"));
-        let sum = csum::block_bitmap(self.theatre.fs.fs_seed(), &bitmap);
-        self.theatre.put(desc.block_bitmap * BLOCK_BYTES, &bitmap)?;
-        // The blocks of the directory itself hold nothing any more.
-        self.theatre.put(block * BLOCK_BYTES, &[0; BLOCK])?;
-        desc.block_bitmap_csum = u32::from(sum);
-        desc.free_blocks_count += 1;
-        self.freed_blocks += 1;
-        self.put_desc(group, desc)
-    }
-
-    fn store(mut self) -> Result<(), Ext4Error> {
-        self.superblock.free_blocks_count += self.freed_blocks;
-        self.superblock.free_inodes_count += self.freed_inodes;
-        put_superblock(self.theatre.image, &mut self.superblock, super::groups::SUPERBLOCK_OFFSET)
-            .map_err(Ext4Error::Write)
-    }
-}
-
-fn desc_offset(group: u64) -> u64 {
-    BLOCK_BYTES + group * 32
-}
-
-fn clear_bit(bitmap: &mut [u8], index: usize) {
-    bitmap[index / 8] &= !(1 << (index % 8));
-}
-
-/// Writes a superblock with its checksum.
-pub(super) fn put_superblock(image: &File, superblock: &mut Superblock, offset: u64) -> io::Result<()> {
-    let mut raw = [0; Superblock::LEN];
-    superblock.encode(&mut raw);
-    superblock.checksum = csum::superblock(&raw);
-    superblock.encode(&mut raw);
-    image.write_all_at(&raw, offset)
 }

@@ -38,7 +38,10 @@ impl Xattr {
         let text = std::str::from_utf8(name).map_err(|_| XattrError::NotText { name: lossy() })?;
         let (_, suffix) = split(text).ok_or_else(|| XattrError::Namespace { name: lossy() })?;
         if suffix.len() > 255 {
-            return Err(XattrError::NameTooLong { name: lossy(), len: name.len() });
+            return Err(XattrError::NameTooLong {
+                name: lossy(),
+                len: name.len(),
+            });
         }
         let value = match text {
             "system.posix_acl_access" | "system.posix_acl_default" => {
@@ -46,7 +49,10 @@ impl Xattr {
             }
             _ => value.to_vec(),
         };
-        Ok(Self { name: text.into(), value: value.into() })
+        Ok(Self {
+            name: text.into(),
+            value: value.into(),
+        })
     }
 
     /// The full name with its namespace.
@@ -67,7 +73,12 @@ fn split(name: &str) -> Option<(u8, &str)> {
         "system.posix_acl_default" => return Some((3, "")),
         _ => {}
     }
-    let spaces = [("user.", 1), ("trusted.", 4), ("security.", 6), ("system.", 7)];
+    let spaces = [
+        ("user.", 1),
+        ("trusted.", 4),
+        ("security.", 6),
+        ("system.", 7),
+    ];
     spaces
         .iter()
         .find_map(|(prefix, index)| name.strip_prefix(prefix).map(|rest| (*index, rest)))
@@ -106,18 +117,26 @@ const ACL_OTHER: u16 = 0x20;
 pub fn check_fits(xattrs: &[Xattr]) -> Result<(), XattrError> {
     let mut sorted: Vec<_> = xattrs
         .iter()
-        .filter_map(|x| split(&x.name).map(|(index, suffix)| (index, suffix.len(), suffix, x.value.len())))
+        .filter_map(|x| {
+            split(&x.name).map(|(index, suffix)| (index, suffix.len(), suffix, x.value.len()))
+        })
         .collect();
     sorted.sort_unstable();
-    let room = |suffix: usize, value: usize| 16 + suffix.next_multiple_of(4) + value.next_multiple_of(4);
+    let room =
+        |suffix: usize, value: usize| 16 + suffix.next_multiple_of(4) + value.next_multiple_of(4);
     let mut inode = 4;
-    let mut rest = sorted.iter().map(|(_, suffix, _, value)| room(*suffix, *value)).peekable();
+    let mut rest = sorted
+        .iter()
+        .map(|(_, suffix, _, value)| room(*suffix, *value))
+        .peekable();
     while let Some(bytes) = rest.next_if(|bytes| inode + bytes <= INODE_ROOM) {
         inode += bytes;
     }
     let outside: usize = rest.sum();
     if outside > BLOCK_ROOM {
-        return Err(XattrError::TooMuch { len: inode + outside });
+        return Err(XattrError::TooMuch {
+            len: inode + outside,
+        });
     }
     Ok(())
 }
@@ -138,21 +157,45 @@ mod tests {
 
     #[test]
     fn lists_keep_ids_only_where_they_mean_something() {
-        let raw = acl(&[(1, 6, u32::MAX), (2, 4, 1000), (4, 4, u32::MAX), (0x10, 4, u32::MAX), (0x20, 4, u32::MAX)]);
+        let raw = acl(&[
+            (1, 6, u32::MAX),
+            (2, 4, 1000),
+            (4, 4, u32::MAX),
+            (0x10, 4, u32::MAX),
+            (0x20, 4, u32::MAX),
+        ]);
         let on_disk = Xattr::new(b"system.posix_acl_access", &raw).expect("valid");
-        let expected = [1, 0, 0, 0, 1, 0, 6, 0, 2, 0, 4, 0, 0xe8, 3, 0, 0, 4, 0, 4, 0, 0x10, 0, 4, 0, 0x20, 0, 4, 0];
+        let expected = [
+            1, 0, 0, 0, 1, 0, 6, 0, 2, 0, 4, 0, 0xe8, 3, 0, 0, 4, 0, 4, 0, 0x10, 0, 4, 0, 0x20, 0,
+            4, 0,
+        ];
         assert_eq!(on_disk.value(), expected);
     }
 
     #[test]
     fn names_and_lists_that_ext4_lacks_are_refused() {
         let check = |name: &[u8], value: &[u8]| Xattr::new(name, value).expect_err("refused");
-        assert!(matches!(check(b"user.\xff", b""), XattrError::NotText { .. }));
-        assert!(matches!(check(b"btrfs.compression", b""), XattrError::Namespace { .. }));
+        assert!(matches!(
+            check(b"user.\xff", b""),
+            XattrError::NotText { .. }
+        ));
+        assert!(matches!(
+            check(b"btrfs.compression", b""),
+            XattrError::Namespace { .. }
+        ));
         assert!(matches!(check(b"user.", b""), XattrError::Namespace { .. }));
-        assert!(matches!(check(format!("user.{}", "n".repeat(256)).as_bytes(), b""), XattrError::NameTooLong { .. }));
-        assert!(matches!(check(b"system.posix_acl_access", b"\x02\0\0\0x"), XattrError::Acl { .. }));
-        assert!(matches!(check(b"system.posix_acl_default", &acl(&[(3, 0, 0)])), XattrError::Acl { .. }));
+        assert!(matches!(
+            check(format!("user.{}", "n".repeat(256)).as_bytes(), b""),
+            XattrError::NameTooLong { .. }
+        ));
+        assert!(matches!(
+            check(b"system.posix_acl_access", b"\x02\0\0\0x"),
+            XattrError::Acl { .. }
+        ));
+        assert!(matches!(
+            check(b"system.posix_acl_default", &acl(&[(3, 0, 0)])),
+            XattrError::Acl { .. }
+        ));
     }
 
     #[test]
@@ -161,7 +204,9 @@ mod tests {
             let set: Vec<_> = sizes
                 .iter()
                 .enumerate()
-                .map(|(i, len)| Xattr::new(format!("user.{i:03}").as_bytes(), &vec![0; *len]).expect("valid"))
+                .map(|(i, len)| {
+                    Xattr::new(format!("user.{i:03}").as_bytes(), &vec![0; *len]).expect("valid")
+                })
                 .collect();
             check_fits(&set).is_ok()
         };

@@ -23,7 +23,10 @@ const PARTIAL: &str = ".partial";
 #[derive(Debug, thiserror::Error)]
 pub enum InitramfsError {
     #[error("cannot create an initramfs in {}", directory.display())]
-    Create { directory: PathBuf, source: io::Error },
+    Create {
+        directory: PathBuf,
+        source: io::Error,
+    },
     #[error("cannot read the module {}", path.display())]
     ReadModule { path: PathBuf, source: io::Error },
     #[error("the module {} has changed since the kernel was imported", path.display())]
@@ -107,8 +110,14 @@ fn key(kernel: &Kernel, agent: Sha256) -> Sha256 {
 
 /// Writes the archive beside its place and moves it there when it is whole.
 fn make(kernel: &Kernel, agent: &[u8], cache: &Path, path: &Path) -> Result<(), InitramfsError> {
-    let create_error = |source| InitramfsError::Create { directory: cache.to_owned(), source };
-    let write_error = |source| InitramfsError::Write { path: path.to_owned(), source };
+    let create_error = |source| InitramfsError::Create {
+        directory: cache.to_owned(),
+        source,
+    };
+    let write_error = |source| InitramfsError::Write {
+        path: path.to_owned(),
+        source,
+    };
     fs::create_dir_all(cache).map_err(create_error)?;
     let partial = tempfile::Builder::new()
         .prefix(&format!(".{PREFIX}"))
@@ -119,7 +128,9 @@ fn make(kernel: &Kernel, agent: &[u8], cache: &Path, path: &Path) -> Result<(), 
     let out = BufWriter::with_capacity(256 * 1024, partial.as_file());
     write_archive(out, agent, &modules).map_err(write_error)?;
     partial.as_file().sync_all().map_err(write_error)?;
-    partial.persist(path).map_err(|error| write_error(error.error))?;
+    partial
+        .persist(path)
+        .map_err(|error| write_error(error.error))?;
     Ok(())
 }
 
@@ -139,14 +150,17 @@ fn load_modules(kernel: &Kernel) -> Result<Vec<Loaded>, InitramfsError> {
             return Err(InitramfsError::NoModules { kernel });
         }
     };
-    listed.iter().enumerate().map(|(at, module)| load(root, at, module)).collect()
+    listed
+        .iter()
+        .enumerate()
+        .map(|(at, module)| load(root, at, module))
+        .collect()
 }
 
 fn load(root: &Path, at: usize, module: &BootModule) -> Result<Loaded, InitramfsError> {
     let path = root.join(&module.path);
-    let read = || -> io::Result<Vec<u8>> {
-        decompress::read_all(File::open(&path)?, LARGEST_MODULE)
-    };
+    let read =
+        || -> io::Result<Vec<u8>> { decompress::read_all(File::open(&path)?, LARGEST_MODULE) };
     let stored = match read() {
         Ok(stored) => stored,
         Err(source) => return Err(InitramfsError::ReadModule { path, source }),
@@ -157,7 +171,10 @@ fn load(root: &Path, at: usize, module: &BootModule) -> Result<Loaded, Initramfs
     let contents = decompress::reader(&stored[..])
         .and_then(|unpacked| decompress::read_all(unpacked, LARGEST_MODULE))
         .map_err(|source| InitramfsError::ReadModule { path, source })?;
-    Ok(Loaded { file: format!("{at:02}-{}.ko", module.name), contents })
+    Ok(Loaded {
+        file: format!("{at:02}-{}.ko", module.name),
+        contents,
+    })
 }
 
 fn write_archive(out: impl io::Write, agent: &[u8], modules: &[Loaded]) -> io::Result<()> {

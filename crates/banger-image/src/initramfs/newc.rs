@@ -29,19 +29,41 @@ struct Header<'a> {
 
 impl<W: Write> Writer<W> {
     pub fn new(out: W) -> Self {
-        Self { out, written: 0, inode: 0 }
+        Self {
+            out,
+            written: 0,
+            inode: 0,
+        }
     }
 
     pub fn directory(&mut self, name: &str, mode: u32) -> io::Result<()> {
         let mode = DIRECTORY | mode;
-        self.entry(&Header { name, mode, links: 2, size: 0, device: (0, 0) }, &[])
+        self.entry(
+            &Header {
+                name,
+                mode,
+                links: 2,
+                size: 0,
+                device: (0, 0),
+            },
+            &[],
+        )
     }
 
     pub fn file(&mut self, name: &str, mode: u32, contents: &[u8]) -> io::Result<()> {
         let size = u32::try_from(contents.len())
             .map_err(|_| io::Error::new(io::ErrorKind::FileTooLarge, "too large for newc"))?;
         let mode = REGULAR | mode;
-        self.entry(&Header { name, mode, links: 1, size, device: (0, 0) }, contents)
+        self.entry(
+            &Header {
+                name,
+                mode,
+                links: 1,
+                size,
+                device: (0, 0),
+            },
+            contents,
+        )
     }
 
     pub fn character_device(
@@ -52,13 +74,28 @@ impl<W: Write> Writer<W> {
         minor: u32,
     ) -> io::Result<()> {
         let mode = CHARACTER | mode;
-        self.entry(&Header { name, mode, links: 1, size: 0, device: (major, minor) }, &[])
+        self.entry(
+            &Header {
+                name,
+                mode,
+                links: 1,
+                size: 0,
+                device: (major, minor),
+            },
+            &[],
+        )
     }
 
     /// Ends the archive and gives the stream back.
     pub fn finish(mut self) -> io::Result<W> {
         self.inode = 0;
-        let trailer = Header { name: TRAILER, mode: 0, links: 1, size: 0, device: (0, 0) };
+        let trailer = Header {
+            name: TRAILER,
+            mode: 0,
+            links: 1,
+            size: 0,
+            device: (0, 0),
+        };
         self.header(&trailer)?;
         self.out.flush()?;
         Ok(self.out)
@@ -66,7 +103,10 @@ impl<W: Write> Writer<W> {
 
     fn entry(&mut self, header: &Header<'_>, contents: &[u8]) -> io::Result<()> {
         if header.name.is_empty() || header.name.contains('\0') || header.name == TRAILER {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a name for newc"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "not a name for newc",
+            ));
         }
         self.inode += 1;
         self.header(header)?;
@@ -75,7 +115,13 @@ impl<W: Write> Writer<W> {
     }
 
     fn header(&mut self, header: &Header<'_>) -> io::Result<()> {
-        let Header { name, mode, links, size, device: (major, minor) } = *header;
+        let Header {
+            name,
+            mode,
+            links,
+            size,
+            device: (major, minor),
+        } = *header;
         let inode = self.inode;
         let name_size = name.len() + 1;
         // Inode, mode, uid, gid, links, mtime, size, device, rdevice, name's size, checksum.

@@ -40,8 +40,10 @@ pub(super) fn assemble(
 ) -> Result<Assembled, KernelError> {
     let vmlinux = into.join(VMLINUX);
     let sha256 = place_kernel(&find_kernel(from)?, &vmlinux)?;
-    let version = elf::inspect_kernel(&vmlinux)
-        .map_err(|source| KernelError::NotBootable { path: vmlinux, source })?;
+    let version = elf::inspect_kernel(&vmlinux).map_err(|source| KernelError::NotBootable {
+        path: vmlinux,
+        source,
+    })?;
     if let Some(config) = find_config(from, &version) {
         copy_file(&config, &into.join(CONFIG))?;
     }
@@ -49,11 +51,18 @@ pub(super) fn assemble(
     if let Some(modules) = find_modules(from, &version)? {
         let target = into.join(MODULES);
         transfer.tree(&modules, &target)?;
-        boot_modules = boot_modules::index(&target)
-            .map_err(|source| KernelError::Modules { path: modules, source })?;
+        boot_modules = boot_modules::index(&target).map_err(|source| KernelError::Modules {
+            path: modules,
+            source,
+        })?;
     }
     let size_bytes = size_of_tree(into, DEEPEST)?;
-    Ok(Assembled { version, sha256, boot_modules, size_bytes })
+    Ok(Assembled {
+        version,
+        sha256,
+        boot_modules,
+        size_bytes,
+    })
 }
 
 /// The one kernel in a directory or its `boot`: an ELF `vmlinux` before a packed `vmlinuz`.
@@ -64,10 +73,16 @@ fn find_kernel(from: &Path) -> Result<PathBuf, KernelError> {
         if plain.is_file() {
             return Ok(plain);
         }
-        found.extend(files(&directory)?.into_iter().filter(|path| is_kernel_name(path)));
+        found.extend(
+            files(&directory)?
+                .into_iter()
+                .filter(|path| is_kernel_name(path)),
+        );
     }
     match &found[..] {
-        [] => Err(KernelError::NoKernel { directory: from.to_owned() }),
+        [] => Err(KernelError::NoKernel {
+            directory: from.to_owned(),
+        }),
         [kernel] => Ok(kernel.clone()),
         many => Err(KernelError::ManyKernels {
             directory: from.to_owned(),
@@ -77,7 +92,10 @@ fn find_kernel(from: &Path) -> Result<PathBuf, KernelError> {
 }
 
 fn is_kernel_name(path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
     name == "bzImage" || name.starts_with("vmlinuz") || name.starts_with("vmlinux-")
 }
 
@@ -88,8 +106,11 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>, KernelError> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(source) => return Err(KernelError::io("read", directory)(source)),
     };
-    let mut paths: Vec<PathBuf> =
-        entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
+    let mut paths: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_file())
+        .collect();
     paths.sort();
     Ok(paths)
 }
@@ -100,19 +121,27 @@ fn place_kernel(from: &Path, to: &Path) -> Result<Sha256, KernelError> {
     let target = File::create(to).map_err(KernelError::io("create", to))?;
     let mut target = Hashing::new(target);
     let mut start = Vec::new();
-    (&source).take(4).read_to_end(&mut start).map_err(KernelError::io("read", from))?;
+    (&source)
+        .take(4)
+        .read_to_end(&mut start)
+        .map_err(KernelError::io("read", from))?;
     if elf::is_elf(&start) {
         let mut all = start.chain(source.take(bzimage::LARGEST_KERNEL));
         io::copy(&mut all, &mut target).map_err(KernelError::io("copy", from))?;
     } else {
         let image = decompress::read_all(start.chain(source), bzimage::LARGEST_IMAGE);
         let image = image.map_err(|error| match error.kind() {
-            io::ErrorKind::FileTooLarge => KernelError::TooLarge { path: from.to_owned() },
+            io::ErrorKind::FileTooLarge => KernelError::TooLarge {
+                path: from.to_owned(),
+            },
             _ => KernelError::io("read", from)(error),
         })?;
         bzimage::extract(&image, &mut target).map_err(|source| match source {
             bzimage::BzImageError::Write { source } => KernelError::io("write", to)(source),
-            source => KernelError::Extract { path: from.to_owned(), source },
+            source => KernelError::Extract {
+                path: from.to_owned(),
+                source,
+            },
         })?;
     }
     let (file, digest, _) = target.finish();
@@ -124,8 +153,16 @@ fn place_kernel(from: &Path, to: &Path) -> Result<Sha256, KernelError> {
 /// directory of the kernel's version in it.
 fn find_modules(from: &Path, version: &str) -> Result<Option<PathBuf>, KernelError> {
     let flat = from.join(MODULES);
-    let parents = [flat.clone(), from.join("lib/modules"), from.join("usr/lib/modules")];
-    if let Some(own) = parents.iter().map(|p| p.join(version)).find(|own| own.is_dir()) {
+    let parents = [
+        flat.clone(),
+        from.join("lib/modules"),
+        from.join("usr/lib/modules"),
+    ];
+    if let Some(own) = parents
+        .iter()
+        .map(|p| p.join(version))
+        .find(|own| own.is_dir())
+    {
         return Ok(Some(own));
     }
     if flat.is_dir() {
@@ -142,8 +179,12 @@ fn find_modules(from: &Path, version: &str) -> Result<Option<PathBuf>, KernelErr
 
 fn find_config(from: &Path, version: &str) -> Option<PathBuf> {
     let versioned = format!("{CONFIG}-{version}");
-    let candidates =
-        [from.join(CONFIG), from.join(&versioned), from.join("boot").join(&versioned), from.join(".config")];
+    let candidates = [
+        from.join(CONFIG),
+        from.join(&versioned),
+        from.join("boot").join(&versioned),
+        from.join(".config"),
+    ];
     candidates.into_iter().find(|path| path.is_file())
 }
 
@@ -159,7 +200,9 @@ impl Transfer {
 /// Copies directories and plain files; links lead out of the tree (`build`, `source`) and stay out.
 fn copy_tree(from: &Path, to: &Path, depth: usize) -> Result<(), KernelError> {
     if depth == 0 {
-        return Err(KernelError::io("copy", from)(io::ErrorKind::InvalidInput.into()));
+        return Err(KernelError::io("copy", from)(
+            io::ErrorKind::InvalidInput.into(),
+        ));
     }
     fs::create_dir(to).map_err(KernelError::io("create", to))?;
     for entry in fs::read_dir(from).map_err(KernelError::io("read", from))? {
@@ -176,14 +219,18 @@ fn copy_tree(from: &Path, to: &Path, depth: usize) -> Result<(), KernelError> {
 }
 
 fn copy_file(from: &Path, to: &Path) -> Result<(), KernelError> {
-    fs::copy(from, to).map(drop).map_err(KernelError::io("copy", from))
+    fs::copy(from, to)
+        .map(drop)
+        .map_err(KernelError::io("copy", from))
 }
 
 fn size_of_tree(directory: &Path, depth: usize) -> Result<u64, KernelError> {
     let mut total = 0;
     for entry in fs::read_dir(directory).map_err(KernelError::io("read", directory))? {
         let entry = entry.map_err(KernelError::io("read", directory))?;
-        let metadata = entry.metadata().map_err(KernelError::io("read", &entry.path()))?;
+        let metadata = entry
+            .metadata()
+            .map_err(KernelError::io("read", &entry.path()))?;
         if metadata.is_dir() && depth > 0 {
             total += size_of_tree(&entry.path(), depth - 1)?;
         } else if metadata.is_file() {

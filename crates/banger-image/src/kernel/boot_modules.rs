@@ -35,11 +35,17 @@ struct Wanted {
 
 impl Wanted {
     const fn mandatory(name: &'static str) -> Self {
-        Self { name, mandatory: true }
+        Self {
+            name,
+            mandatory: true,
+        }
     }
 
     const fn optional(name: &'static str) -> Self {
-        Self { name, mandatory: false }
+        Self {
+            name,
+            mandatory: false,
+        }
     }
 }
 
@@ -111,7 +117,9 @@ fn normalise(name: &str) -> String {
 /// The normalised name of a module's file, if it is one.
 fn name_of(path: &Path) -> Option<String> {
     let file = path.file_name()?.to_str()?;
-    let stem = SUFFIXES.iter().find_map(|suffix| file.strip_suffix(suffix))?;
+    let stem = SUFFIXES
+        .iter()
+        .find_map(|suffix| file.strip_suffix(suffix))?;
     (!stem.is_empty()).then(|| normalise(stem))
 }
 
@@ -151,7 +159,9 @@ fn visit(
         return Ok(());
     }
     if parents.iter().any(|parent| parent == name) {
-        return Err(BootModulesError::Circle { chain: parents.join(", ") });
+        return Err(BootModulesError::Circle {
+            chain: parents.join(", "),
+        });
     }
     match find(name)? {
         Found::Builtin => Ok(()),
@@ -172,7 +182,10 @@ fn missing(name: &str, needed_by: Option<&String>) -> BootModulesError {
     let name = name.to_owned();
     match needed_by {
         None => BootModulesError::Missing { name },
-        Some(module) => BootModulesError::MissingDependency { module: module.clone(), name },
+        Some(module) => BootModulesError::MissingDependency {
+            module: module.clone(),
+            name,
+        },
     }
 }
 
@@ -184,7 +197,10 @@ impl Tree {
         Ok(Self {
             root: root.to_owned(),
             modules,
-            builtin: builtin.lines().filter_map(|line| name_of(Path::new(line.trim()))).collect(),
+            builtin: builtin
+                .lines()
+                .filter_map(|line| name_of(Path::new(line.trim())))
+                .collect(),
             depmod: read_list(&root.join("modules.dep"))?.map(|text| parse_depmod(&text)),
         })
     }
@@ -193,16 +209,22 @@ impl Tree {
         if self.builtin.contains(name) {
             return Ok(Found::Builtin);
         }
-        let Some(path) = self.modules.get(name) else { return Ok(Found::Nowhere) };
+        let Some(path) = self.modules.get(name) else {
+            return Ok(Found::Nowhere);
+        };
         if let Some(dependencies) = self.depmod.as_ref().and_then(|depmod| depmod.get(name)) {
             return Ok(Found::Loadable(dependencies.clone()));
         }
         let path = self.root.join(path);
-        let module = read_module(&path)
-            .map_err(|source| BootModulesError::Read { path: path.clone(), source })?;
+        let module = read_module(&path).map_err(|source| BootModulesError::Read {
+            path: path.clone(),
+            source,
+        })?;
         let dependencies = elf::module_depends(&module)
             .map_err(|source| BootModulesError::Module { path, source })?;
-        Ok(Found::Loadable(dependencies.iter().map(|name| normalise(name)).collect()))
+        Ok(Found::Loadable(
+            dependencies.iter().map(|name| normalise(name)).collect(),
+        ))
     }
 
     fn describe(&self, name: String) -> Result<BootModule, BootModulesError> {
@@ -231,7 +253,10 @@ fn collect(
     if depth == 0 {
         return Err(BootModulesError::TooDeep { path: directory });
     }
-    let read_error = |source| BootModulesError::Read { path: directory.clone(), source };
+    let read_error = |source| BootModulesError::Read {
+        path: directory.clone(),
+        source,
+    };
     for entry in fs::read_dir(&directory).map_err(read_error)? {
         let entry = entry.map_err(read_error)?;
         let kind = entry.file_type().map_err(read_error)?;
@@ -251,14 +276,20 @@ fn read_list(path: &Path) -> Result<Option<String>, BootModulesError> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(BootModulesError::Read { path: path.to_owned(), source }),
+        Err(source) => Err(BootModulesError::Read {
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 
 /// Parses `kernel/a.ko: kernel/b.ko kernel/c.ko`, one module a line.
 fn parse_depmod(text: &str) -> BTreeMap<String, Vec<String>> {
     let names = |paths: &str| -> Vec<String> {
-        paths.split_whitespace().filter_map(|path| name_of(Path::new(path))).collect()
+        paths
+            .split_whitespace()
+            .filter_map(|path| name_of(Path::new(path)))
+            .collect()
     };
     text.lines()
         .filter_map(|line| {

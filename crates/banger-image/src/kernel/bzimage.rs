@@ -77,7 +77,9 @@ fn payload(image: &[u8]) -> Result<&[u8], BzImageError> {
         let bytes = image.get(at..at + 4)?.try_into().ok()?;
         usize::try_from(u32::from_le_bytes(bytes)).ok()
     };
-    let version = image.get(PROTOCOL..PROTOCOL + 2).ok_or(BzImageError::Truncated)?;
+    let version = image
+        .get(PROTOCOL..PROTOCOL + 2)
+        .ok_or(BzImageError::Truncated)?;
     let version = u16::from_le_bytes([version[0], version[1]]);
     if version < PROTOCOL_WITH_PAYLOAD {
         return Err(BzImageError::OldProtocol { version });
@@ -90,17 +92,25 @@ fn payload(image: &[u8]) -> Result<&[u8], BzImageError> {
     let offset = u32_at(PAYLOAD_OFFSET).ok_or(BzImageError::Truncated)?;
     let length = u32_at(PAYLOAD_LENGTH).ok_or(BzImageError::Truncated)?;
     let start = (sectors + 1) * SECTOR + offset;
-    image.get(start..start.saturating_add(length)).ok_or(BzImageError::Truncated)
+    image
+        .get(start..start.saturating_add(length))
+        .ok_or(BzImageError::Truncated)
 }
 
 /// Every packing but gzip's is followed by the unpacked size, in four bytes.
 fn split_trailer(payload: &[u8]) -> Result<(&[u8], u64), BzImageError> {
-    let (packed, trailer) = payload.split_last_chunk::<4>().ok_or(BzImageError::Truncated)?;
+    let (packed, trailer) = payload
+        .split_last_chunk::<4>()
+        .ok_or(BzImageError::Truncated)?;
     Ok((packed, u64::from(u32::from_le_bytes(*trailer))))
 }
 
 fn hold_to(promised: u64, found: u64) -> Result<u64, BzImageError> {
-    if promised == found { Ok(found) } else { Err(BzImageError::Size { promised, found }) }
+    if promised == found {
+        Ok(found)
+    } else {
+        Err(BzImageError::Size { promised, found })
+    }
 }
 
 fn damaged(source: io::Error) -> BzImageError {
@@ -121,7 +131,9 @@ fn unpack_stream(
         if n == 0 {
             return Ok(total);
         }
-        kernel.write_all(&buffer[..n]).map_err(|source| BzImageError::Write { source })?;
+        kernel
+            .write_all(&buffer[..n])
+            .map_err(|source| BzImageError::Write { source })?;
         total += n as u64;
     }
 }
@@ -137,15 +149,23 @@ fn unpack_lz4(mut packed: &[u8], kernel: &mut impl Write) -> Result<u64, BzImage
             continue;
         }
         let length = u32::from_le_bytes(*length) as usize;
-        let (body, rest) = rest.split_at_checked(length).ok_or(BzImageError::Truncated)?;
+        let (body, rest) = rest
+            .split_at_checked(length)
+            .ok_or(BzImageError::Truncated)?;
         let n = lz4_flex::block::decompress_into(body, &mut block)
             .map_err(|e| damaged(io::Error::new(io::ErrorKind::InvalidData, e)))?;
         total += n as u64;
         if total > LARGEST_KERNEL {
             return Err(damaged(io::ErrorKind::FileTooLarge.into()));
         }
-        kernel.write_all(&block[..n]).map_err(|source| BzImageError::Write { source })?;
+        kernel
+            .write_all(&block[..n])
+            .map_err(|source| BzImageError::Write { source })?;
         packed = rest;
     }
-    if packed.is_empty() { Ok(total) } else { Err(BzImageError::Truncated) }
+    if packed.is_empty() {
+        Ok(total)
+    } else {
+        Err(BzImageError::Truncated)
+    }
 }

@@ -61,10 +61,17 @@ impl Catalog {
     }
 
     pub fn get(&self, name: &KernelName) -> Result<&CatalogEntry, UnknownKernel> {
-        self.entries.iter().find(|entry| entry.name == *name).ok_or_else(|| UnknownKernel {
-            name: name.clone(),
-            available: self.entries.iter().map(|entry| entry.name.to_string()).collect(),
-        })
+        self.entries
+            .iter()
+            .find(|entry| entry.name == *name)
+            .ok_or_else(|| UnknownKernel {
+                name: name.clone(),
+                available: self
+                    .entries
+                    .iter()
+                    .map(|entry| entry.name.to_string())
+                    .collect(),
+            })
     }
 }
 
@@ -91,7 +98,9 @@ mod tests {
 
     #[test]
     fn an_unknown_name_lists_what_there_is() {
-        let error = Catalog::embedded().get(&"hurd".parse().unwrap()).unwrap_err();
+        let error = Catalog::embedded()
+            .get(&"hurd".parse().unwrap())
+            .unwrap_err();
         assert_eq!(
             error.to_string(),
             "there is no kernel named hurd to pull; available: debian-6.1"

@@ -72,7 +72,9 @@ pub fn inspect_kernel(path: &Path) -> Result<String, ElfError> {
         TYPE_EXECUTABLE | TYPE_SHARED => {}
         _ => return Err(ElfError::NotExecutable),
     }
-    find_release(file).map_err(ElfError::Read)?.ok_or(ElfError::NoRelease)
+    find_release(file)
+        .map_err(ElfError::Read)?
+        .ok_or(ElfError::NoRelease)
 }
 
 /// Looks for the banner that every kernel carries: `Linux version 6.1.0-50-amd64 (...`.
@@ -84,8 +86,15 @@ fn find_release(mut kernel: impl Read) -> io::Result<Option<String>> {
     loop {
         let n = kernel.read(&mut window[filled..])?;
         filled += n;
-        let complete = if n == 0 { filled } else { filled.saturating_sub(KEEP) };
-        for at in finder.find_iter(&window[..filled]).take_while(|at| *at < complete) {
+        let complete = if n == 0 {
+            filled
+        } else {
+            filled.saturating_sub(KEEP)
+        };
+        for at in finder
+            .find_iter(&window[..filled])
+            .take_while(|at| *at < complete)
+        {
             if let Some(release) = release_at(&window[at + BANNER.len()..filled]) {
                 return Ok(Some(release));
             }
@@ -101,7 +110,10 @@ fn find_release(mut kernel: impl Read) -> io::Result<Option<String>> {
 
 /// The release at the start of `bytes`; nothing where it is a format string or other text.
 fn release_at(bytes: &[u8]) -> Option<String> {
-    let length = bytes.iter().take(LONGEST_RELEASE + 1).position(|b| *b == b' ')?;
+    let length = bytes
+        .iter()
+        .take(LONGEST_RELEASE + 1)
+        .position(|b| *b == b' ')?;
     let text = std::str::from_utf8(&bytes[..length]).ok()?;
     let safe = |c: char| c.is_ascii_alphanumeric() || ".-_+~".contains(c);
     let good = text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(safe);
@@ -114,9 +126,17 @@ pub fn module_depends(module: &[u8]) -> Result<Vec<String>, ElfError> {
         return Err(ElfError::NotModule);
     }
     let info = section(module, b".modinfo").ok_or(ElfError::NotModule)?;
-    let mut fields = info.split(|b| *b == 0).filter_map(|f| std::str::from_utf8(f).ok());
-    let depends = fields.find_map(|field| field.strip_prefix("depends=")).unwrap_or_default();
-    Ok(depends.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect())
+    let mut fields = info
+        .split(|b| *b == 0)
+        .filter_map(|f| std::str::from_utf8(f).ok());
+    let depends = fields
+        .find_map(|field| field.strip_prefix("depends="))
+        .unwrap_or_default();
+    Ok(depends
+        .split(',')
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect())
 }
 
 /// The contents of the first section with this name.
@@ -128,7 +148,11 @@ fn section<'a>(elf: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
         let header = header_at(elf, table, index)?;
         let start = names.get(u32_at(header, 0)? as usize..)?;
         let found = start.split(|b| *b == 0).next()?;
-        if found == name { body(elf, header) } else { None }
+        if found == name {
+            body(elf, header)
+        } else {
+            None
+        }
     })
 }
 

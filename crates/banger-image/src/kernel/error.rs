@@ -16,21 +16,35 @@ pub enum KernelError {
     #[error(transparent)]
     Unknown(#[from] UnknownKernel),
     #[error("there is no kernel named {name} here; present: {}", or_none(.present))]
-    NotFound { name: KernelName, present: Vec<String> },
+    NotFound {
+        name: KernelName,
+        present: Vec<String>,
+    },
     #[error("there is a kernel named {name} already")]
     Taken { name: KernelName },
     #[error(transparent)]
     Archive(#[from] ArchiveError),
     #[error("{suite} has no package {package} of version {series}")]
-    NoPackage { package: String, series: String, suite: Suite },
+    NoPackage {
+        package: String,
+        series: String,
+        suite: Suite,
+    },
     #[error("{package} needs {dependency}, which {suite} does not have")]
-    NoDependency { package: String, dependency: String, suite: Suite },
+    NoDependency {
+        package: String,
+        dependency: String,
+        suite: Suite,
+    },
     #[error("cannot unpack the package {package}")]
     Unpack { package: String, source: DebError },
     #[error("{} has no vmlinux and no vmlinuz", directory.display())]
     NoKernel { directory: PathBuf },
     #[error("{} has more than one kernel: {}", directory.display(), found.join(", "))]
-    ManyKernels { directory: PathBuf, found: Vec<String> },
+    ManyKernels {
+        directory: PathBuf,
+        found: Vec<String>,
+    },
     #[error("the kernel says that it is {version}, but {} is not there", modules.display())]
     ForeignModules { version: String, modules: PathBuf },
     #[error("cannot unpack the kernel {}", path.display())]
@@ -40,11 +54,21 @@ pub enum KernelError {
     #[error("{} is too large for a kernel", path.display())]
     TooLarge { path: PathBuf },
     #[error("cannot use the modules in {}", path.display())]
-    Modules { path: PathBuf, source: BootModulesError },
+    Modules {
+        path: PathBuf,
+        source: BootModulesError,
+    },
     #[error("cannot {action} {}", path.display())]
-    Io { action: &'static str, path: PathBuf, source: io::Error },
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
     #[error("the manifest {} is damaged", path.display())]
-    Manifest { path: PathBuf, source: serde_json::Error },
+    Manifest {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
     #[error("the manifest {} has the format {found}, which this version does not know", path.display())]
     ManifestFormat { path: PathBuf, found: u32 },
     #[error("the file {} of the kernel {name} has changed", path.display())]
@@ -54,14 +78,22 @@ pub enum KernelError {
 }
 
 fn or_none(names: &[String]) -> String {
-    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    }
 }
 
 impl KernelError {
     /// For `map_err`: which action on which path an I/O error belongs to.
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io { action, path, source }
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
     }
 
     /// What to do next.
@@ -76,9 +108,11 @@ impl KernelError {
             Self::NoDependency { .. } => {
                 Some("the mirror may be in the middle of an update: try again in a few minutes")
             }
-            Self::Io { source, .. } | Self::Unpack { source: DebError::Write { source, .. }, .. }
-                if source.kind() == io::ErrorKind::StorageFull =>
-            {
+            Self::Io { source, .. }
+            | Self::Unpack {
+                source: DebError::Write { source, .. },
+                ..
+            } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("free some space on that file system and try again")
             }
             Self::NoKernel { .. } | Self::ManyKernels { .. } => {

@@ -38,7 +38,12 @@ pub enum Arch {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Origin {
     /// A package of Debian's archive, verified up to the archive's signature.
-    Debian { url: String, package: String, package_version: String, sha256: Sha256 },
+    Debian {
+        url: String,
+        package: String,
+        package_version: String,
+        sha256: Sha256,
+    },
     /// A directory of this host, taken as it was.
     Import { directory: PathBuf },
 }
@@ -88,7 +93,13 @@ impl FromStr for KernelName {
         let good = (1..=63).contains(&text.len())
             && text.chars().all(allowed)
             && !text.starts_with(['.', '-']);
-        if good { Ok(Self(text.to_owned())) } else { Err(NameError { text: text.to_owned() }) }
+        if good {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(NameError {
+                text: text.to_owned(),
+            })
+        }
     }
 }
 
@@ -129,7 +140,18 @@ mod tests {
         for good in ["debian-6.1", "a", "_x", "K.1-2_3", &"a".repeat(63)] {
             assert!(good.parse::<KernelName>().is_ok(), "{good}");
         }
-        for bad in ["", ".", "..", ".x", "-x", "a/b", "a b", "é", "a\n", &"a".repeat(64)] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            ".x",
+            "-x",
+            "a/b",
+            "a b",
+            "é",
+            "a\n",
+            &"a".repeat(64),
+        ] {
             assert!(bad.parse::<KernelName>().is_err(), "{bad}");
         }
     }
@@ -141,7 +163,9 @@ mod tests {
             name: "debian-6.1".parse().unwrap(),
             version: "6.1.0-50-cloud-amd64".into(),
             arch: Arch::X86_64,
-            source: Origin::Import { directory: "/build".into() },
+            source: Origin::Import {
+                directory: "/build".into(),
+            },
             sha256: Sha256::of(b"vmlinux"),
             imported_at: "2026-07-11T10:16:37Z".into(),
             size_bytes: 7,

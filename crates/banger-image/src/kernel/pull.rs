@@ -87,12 +87,22 @@ async fn fetch(
     staging: &Path,
     progress: &SharedProgress,
 ) -> Result<Origin, KernelError> {
-    let KernelSource::Debian { package, series, suite: _ } = source;
+    let KernelSource::Debian {
+        package,
+        series,
+        suite: _,
+    } = source;
     let archives = upstream.archives();
     let is_image = |name: &str| name.starts_with(IMAGE_PREFIX);
-    let searches = archives.iter().map(|archive| archive.find(is_image, staging, progress));
+    let searches = archives
+        .iter()
+        .map(|archive| archive.find(is_image, staging, progress));
     let found = try_join_all(searches).await?;
-    let offers = archives.iter().map(|a| a.suite.clone()).zip(found).collect::<Vec<_>>();
+    let offers = archives
+        .iter()
+        .map(|a| a.suite.clone())
+        .zip(found)
+        .collect::<Vec<_>>();
     let (at, chosen) = choose(&offers, package, series, &upstream.config.suite)?;
     let destination = staging.join(PACKAGE_FILE);
     let verified = archives[at].fetch(chosen, &destination, progress).await?;
@@ -123,20 +133,32 @@ fn choose<'a>(
         series: series.to_owned(),
         suite: suite.clone(),
     })?;
-    let Some(needed) = newest.depends.iter().find(|d| d.name.starts_with(IMAGE_PREFIX)) else {
+    let Some(needed) = newest
+        .depends
+        .iter()
+        .find(|d| d.name.starts_with(IMAGE_PREFIX))
+    else {
         return Ok((at, newest));
     };
     let (suite, packages) = &offers[at];
     let fits = |package: &&Package| {
         package.name == needed.name
-            && needed.exactly.as_ref().is_none_or(|version| package.version == *version)
+            && needed
+                .exactly
+                .as_ref()
+                .is_none_or(|version| package.version == *version)
     };
-    let found = packages.iter().filter(fits).max_by(|a, b| a.version.cmp(&b.version));
-    found.map(|package| (at, package)).ok_or_else(|| KernelError::NoDependency {
-        package: wanted.to_owned(),
-        dependency: needed.name.clone(),
-        suite: suite.clone(),
-    })
+    let found = packages
+        .iter()
+        .filter(fits)
+        .max_by(|a, b| a.version.cmp(&b.version));
+    found
+        .map(|package| (at, package))
+        .ok_or_else(|| KernelError::NoDependency {
+            package: wanted.to_owned(),
+            dependency: needed.name.clone(),
+            suite: suite.clone(),
+        })
 }
 
 /// Takes the kernel out of the package; returns where it lies, and removes the package.
@@ -163,8 +185,10 @@ fn unpack(
     fs::create_dir(&into).map_err(KernelError::io("create", &into))?;
     let choose = |member: &Path| wanted_member(member, &into);
     let package = File::open(&path).map_err(KernelError::io("open", &path))?;
-    package::unpack(package, choose, go_on)
-        .map_err(|source: DebError| KernelError::Unpack { package: name.clone(), source })?;
+    package::unpack(package, choose, go_on).map_err(|source: DebError| KernelError::Unpack {
+        package: name.clone(),
+        source,
+    })?;
     fs::remove_file(&path).map_err(KernelError::io("remove", &path))?;
     Ok(into)
 }
@@ -177,5 +201,9 @@ fn wanted_member(member: &Path, into: &Path) -> Verdict {
         ["lib", "modules", _version, _, ..] | ["usr", "lib", "modules", _version, _, ..] => true,
         _ => false,
     };
-    if wanted { Verdict::Place(into.join(member)) } else { Verdict::Skip }
+    if wanted {
+        Verdict::Place(into.join(member))
+    } else {
+        Verdict::Skip
+    }
 }

@@ -41,7 +41,10 @@ impl Staging {
             .suffix(SUFFIX)
             .permissions(Permissions::from_mode(0o755))
             .tempdir_in(store)?;
-        Ok(Self { directory, given_up: AtomicBool::new(false) })
+        Ok(Self {
+            directory,
+            given_up: AtomicBool::new(false),
+        })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -91,7 +94,10 @@ impl Staging {
 /// Removes a published directory: it vanishes under its name at once, whatever happens then.
 pub(super) fn remove(target: &Path) -> io::Result<()> {
     let parent = target.parent().unwrap_or(Path::new("."));
-    let grave = tempfile::Builder::new().prefix(".removed.").suffix(SUFFIX).tempdir_in(parent)?;
+    let grave = tempfile::Builder::new()
+        .prefix(".removed.")
+        .suffix(SUFFIX)
+        .tempdir_in(parent)?;
     fs::rename(target, grave.path().join("kernel"))?;
     grave.close()
 }

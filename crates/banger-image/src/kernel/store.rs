@@ -49,12 +49,18 @@ pub struct KernelStore {
 impl KernelStore {
     #[must_use]
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), locks: Arc::default() }
+        Self {
+            directory: directory.into(),
+            locks: Arc::default(),
+        }
     }
 
     /// All kernels, by name.
     pub fn list(&self) -> Result<Vec<Manifest>, KernelError> {
-        self.names()?.iter().map(|name| self.manifest(name)).collect()
+        self.names()?
+            .iter()
+            .map(|name| self.manifest(name))
+            .collect()
     }
 
     pub fn get(&self, name: &KernelName) -> Result<Kernel, KernelError> {
@@ -91,20 +97,33 @@ impl KernelStore {
         let from = fs::canonicalize(from).map_err(KernelError::io("open", from))?;
         let staging = self.stage(name)?;
         let assembled = assemble::assemble(&from, staging.path(), Transfer::Copy)?;
-        self.publish(name, &staging, assembled, Origin::Import { directory: from }, if_taken)
+        self.publish(
+            name,
+            &staging,
+            assembled,
+            Origin::Import { directory: from },
+            if_taken,
+        )
     }
 
     /// Hashes all that a boot uses anew and compares.
     pub fn verify(&self, name: &KernelName) -> Result<(), KernelError> {
         let kernel = self.get(name)?;
         let modules = self.path(name).join(MODULES);
-        let boot = kernel.manifest.boot_modules.iter().map(|m| (modules.join(&m.path), m.sha256));
+        let boot = kernel
+            .manifest
+            .boot_modules
+            .iter()
+            .map(|m| (modules.join(&m.path), m.sha256));
         for (path, expected) in boot.chain([(kernel.vmlinux, kernel.manifest.sha256)]) {
             let found = File::open(&path)
                 .and_then(Sha256::of_reader)
                 .map_err(KernelError::io("read", &path))?;
             if found != expected {
-                return Err(KernelError::Damaged { name: name.clone(), path });
+                return Err(KernelError::Damaged {
+                    name: name.clone(),
+                    path,
+                });
             }
         }
         Ok(())
@@ -209,10 +228,16 @@ impl KernelStore {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(self.not_found(name)),
             Err(source) => return Err(KernelError::io("read", &path)(source)),
         };
-        let manifest: Manifest = serde_json::from_slice(&json)
-            .map_err(|source| KernelError::Manifest { path: path.clone(), source })?;
+        let manifest: Manifest =
+            serde_json::from_slice(&json).map_err(|source| KernelError::Manifest {
+                path: path.clone(),
+                source,
+            })?;
         if manifest.format != FORMAT {
-            return Err(KernelError::ManifestFormat { path, found: manifest.format });
+            return Err(KernelError::ManifestFormat {
+                path,
+                found: manifest.format,
+            });
         }
         Ok(manifest)
     }
@@ -220,6 +245,9 @@ impl KernelStore {
     fn not_found(&self, name: &KernelName) -> KernelError {
         let names = self.names().unwrap_or_default();
         let present = names.iter().map(ToString::to_string).collect();
-        KernelError::NotFound { name: name.clone(), present }
+        KernelError::NotFound {
+            name: name.clone(),
+            present,
+        }
     }
 }

@@ -7,7 +7,7 @@ use super::limits::Limits;
 use super::pax::Pax;
 use super::source::Input;
 use super::sparse::{DataMap, PaxFormat, SparseMap, pairs, pax_format};
-use crate::ext4::{Attrs, Special, Timestamp, Xattr};
+use crate::ext4::{Attrs, Special, Timestamp, Xattr, XattrError, check_xattrs_fit};
 
 /// One member of an archive.
 #[derive(Debug)]
@@ -54,7 +54,14 @@ struct Extensions {
 
 impl<'a> Archive<'a> {
     pub(super) fn new(input: Input, limits: &'a Limits) -> Self {
-        Self { input, limits, globals: Pax::default(), entries: 0, data: 0, padding: 0 }
+        Self {
+            input,
+            limits,
+            globals: Pax::default(),
+            entries: 0,
+            data: 0,
+            padding: 0,
+        }
     }
 
     /// The next member, after skipping what is left of the one before.
@@ -66,7 +73,10 @@ impl<'a> Archive<'a> {
             let Some(header) = self.header(offset)? else {
                 let left_over = said.pax.is_some() || said.name.is_some() || said.link.is_some();
                 return match left_over {
-                    true => Err(ImportError::Header { offset, source: HeaderError::Dangling }),
+                    true => Err(ImportError::Header {
+                        offset,
+                        source: HeaderError::Dangling,
+                    }),
                     false => Ok(None),
                 };
             };
@@ -93,13 +103,17 @@ impl<'a> Archive<'a> {
         sink: impl FnMut(&[u8]) -> Result<(), ImportError>,
     ) -> Result<(), ImportError> {
         self.input.pass(std::mem::take(&mut self.data), sink)?;
-        self.input.pass(std::mem::take(&mut self.padding), |_| Ok(()))
+        self.input
+            .pass(std::mem::take(&mut self.padding), |_| Ok(()))
     }
 
     /// The next header, or nothing at the mark of the end. An archive without that mark may have
     /// been cut, which nothing else would tell.
     fn header(&mut self, offset: u64) -> Result<Option<RawHeader>, ImportError> {
-        let block = self.input.block()?.ok_or(ImportError::Truncated { offset })?;
+        let block = self
+            .input
+            .block()?
+            .ok_or(ImportError::Truncated { offset })?;
         if let Some(header) = RawHeader::parse(&block).map_err(at(offset))? {
             return Ok(Some(header));
         }
@@ -147,22 +161,27 @@ impl<'a> Archive<'a> {
     ) -> Result<Member, ImportError> {
         self.entries += 1;
         if self.entries > self.limits.entries {
-            return Err(ImportError::Limit { limit: "entries", most: self.limits.entries });
+            return Err(ImportError::Limit {
+                limit: "entries",
+                most: self.limits.entries,
+            });
         }
         let mut pax = said.pax.unwrap_or_else(|| self.globals.clone());
-        let link = pax.link.take().or(said.link).unwrap_or_else(|| header.link());
+        let link = pax
+            .link
+            .take()
+            .or(said.link)
+            .unwrap_or_else(|| header.link());
         let path = pax.sparse.name.take().or(pax.path.take()).or(said.name);
         let path = path.unwrap_or_else(|| header.path());
-        let refused = |source| ImportError::Entry { entry: EntryName::new(&path), source };
-        let stored = match flag {
-            Flag::Regular | Flag::GnuSparse | Flag::GnuDumpDir | Flag::Unknown
-            | Flag::GnuVolumeLabel | Flag::GnuMultiVolume => match pax.size {
-                Some(size) => size,
-                None => header.size().map_err(at(offset))?,
-            },
-            // These have no data, whatever some archives write into their size.
-            Flag::HardLink | Flag::Symlink | Flag::Char | Flag::Block | Flag::Directory
-            | Flag::Fifo | Flag::LongName | Flag::LongLink | Flag::Pax | Flag::PaxGlobal => 0,
+        let refused = |source| ImportError::Entry {
+            entry: EntryName::new(&path),
+            source,
+        };
+        let stored = match (flag.has_data(), pax.size) {
+            (false, _) => 0,
+            (true, Some(size)) => size,
+            (true, None) => header.size().map_err(at(offset))?,
         };
         self.set_data(stored);
         let body = match flag {
@@ -185,43 +204,63 @@ impl<'a> Archive<'a> {
             }
         };
         let attrs = attrs(header, &pax).map_err(at(offset))?.map_err(refused)?;
-        let xattrs = pax.xattrs.iter().map(|(name, value)| Xattr::new(name, value));
-        let xattrs = xattrs
-            .collect::<Result<Vec<_>, _>>()
-            .and_then(|xattrs| crate::ext4::check_xattrs_fit(&xattrs).map(|()| xattrs))
-            .map_err(|source| refused(EntryError::Xattr(source)))?;
-        Ok(Member { path, attrs, xattrs, body, has_acl_text: pax.has_acl_text })
+        let xattrs = xattrs(&pax).map_err(|source| refused(EntryError::Xattr(source)))?;
+        Ok(Member {
+            path,
+            attrs,
+            xattrs,
+            body,
+            has_acl_text: pax.has_acl_text,
+        })
     }
 
     fn file(&mut self, pax: &Pax, stored: u64, path: &[u8]) -> Result<Body, ImportError> {
-        let refused = |source| ImportError::Entry { entry: EntryName::new(path), source };
+        let refused = |source| ImportError::Entry {
+            entry: EntryName::new(path),
+            source,
+        };
         let most = self.limits.sparse_pieces;
         let map = match pax_format(&pax.sparse).map_err(refused)? {
             PaxFormat::NotSparse => return Ok(Body::File(SparseMap::whole(stored))),
             PaxFormat::InHeader => {
                 pairs(pax.sparse.map.as_deref().unwrap_or_default()).map_err(refused)?
             }
-            PaxFormat::InData => {
-                let mut map = DataMap::default();
-                loop {
-                    // The map's blocks are a part of the stored bytes.
-                    self.data = self.data.checked_sub(BLOCK as u64).ok_or_else(|| {
-                        refused(EntryError::SparseMap)
-                    })?;
-                    let offset = self.input.position();
-                    let block: [u8; BLOCK] =
-                        self.input.block()?.ok_or(ImportError::Truncated { offset })?;
-                    if !map.take(&block, most).map_err(refused)? {
-                        break map.pairs().map_err(refused)?;
-                    }
-                }
-            }
+            PaxFormat::InData => self.sparse_map_in_data(path)?,
         };
-        let len = pax.sparse.real_size.ok_or_else(|| refused(EntryError::SparseMap))?;
+        let len = pax
+            .sparse
+            .real_size
+            .ok_or_else(|| refused(EntryError::SparseMap))?;
         if map.len() > most {
             return Err(refused(EntryError::SparseMap));
         }
-        SparseMap::new(len, &map, self.data).map(Body::File).map_err(refused)
+        SparseMap::new(len, &map, self.data)
+            .map(Body::File)
+            .map_err(refused)
+    }
+
+    /// The map's blocks are a part of the stored bytes, and are taken off them.
+    fn sparse_map_in_data(&mut self, path: &[u8]) -> Result<Vec<(u64, u64)>, ImportError> {
+        let refused = |source| ImportError::Entry {
+            entry: EntryName::new(path),
+            source,
+        };
+        let mut map = DataMap::default();
+        loop {
+            let rest = self.data.checked_sub(BLOCK as u64);
+            self.data = rest.ok_or_else(|| refused(EntryError::SparseMap))?;
+            let offset = self.input.position();
+            let block: [u8; BLOCK] = self
+                .input
+                .block()?
+                .ok_or(ImportError::Truncated { offset })?;
+            if !map
+                .take(&block, self.limits.sparse_pieces)
+                .map_err(refused)?
+            {
+                return map.pairs().map_err(refused);
+            }
+        }
     }
 
     fn gnu_sparse(
@@ -231,11 +270,17 @@ impl<'a> Archive<'a> {
         path: &[u8],
         offset: u64,
     ) -> Result<Body, ImportError> {
-        let refused = |source| ImportError::Entry { entry: EntryName::new(path), source };
+        let refused = |source| ImportError::Entry {
+            entry: EntryName::new(path),
+            source,
+        };
         let (len, mut map, mut more) = header.gnu_sparse().map_err(at(offset))?;
         while more {
             let offset = self.input.position();
-            let block = self.input.block()?.ok_or(ImportError::Truncated { offset })?;
+            let block = self
+                .input
+                .block()?
+                .ok_or(ImportError::Truncated { offset })?;
             let (pieces, goes_on) = gnu_sparse_block(&block).map_err(at(offset))?;
             map.extend(pieces);
             more = goes_on;
@@ -243,7 +288,9 @@ impl<'a> Archive<'a> {
                 return Err(refused(EntryError::SparseMap));
             }
         }
-        SparseMap::new(len, &map, stored).map(Body::File).map_err(refused)
+        SparseMap::new(len, &map, stored)
+            .map(Body::File)
+            .map_err(refused)
     }
 }
 
@@ -254,10 +301,27 @@ fn at(offset: u64) -> impl Fn(HeaderError) -> ImportError {
 fn device(is_char: bool, major: u64, minor: u64) -> Result<Special, EntryError> {
     let field = |value: u64, most: u32| {
         let value = u32::try_from(value).ok().filter(|value| *value <= most);
-        value.ok_or(EntryError::OutOfRange { field: "device number" })
+        value.ok_or(EntryError::OutOfRange {
+            field: "device number",
+        })
     };
     let (major, minor) = (field(major, 0xfff)?, field(minor, 0xf_ffff)?);
-    Ok(if is_char { Special::Char { major, minor } } else { Special::Block { major, minor } })
+    Ok(if is_char {
+        Special::Char { major, minor }
+    } else {
+        Special::Block { major, minor }
+    })
+}
+
+/// The attributes that are extended, if there is room for them all.
+fn xattrs(pax: &Pax) -> Result<Vec<Xattr>, XattrError> {
+    let xattrs: Vec<_> = pax
+        .xattrs
+        .iter()
+        .map(|(name, value)| Xattr::new(name, value))
+        .collect::<Result<_, _>>()?;
+    check_xattrs_fit(&xattrs)?;
+    Ok(xattrs)
 }
 
 /// The attributes; the outer failure is the header's, the inner the entry's.

@@ -166,7 +166,12 @@ pub(super) fn writing(
 ) -> ImportError {
     let dir = dir.to_owned();
     if is_no_space(&source) {
-        return ImportError::NoSpace { dir, what, needed, source };
+        return ImportError::NoSpace {
+            dir,
+            what,
+            needed,
+            source,
+        };
     }
     ImportError::Write { dir, what, source }
 }

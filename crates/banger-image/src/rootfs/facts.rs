@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use super::node::{Content, Kind, NodeId};
 use super::store::Store;
-use super::tree::{Content, Kind, Last, NodeId, Tree};
+use super::tree::{Last, Tree};
 
 /// More than any honest `os-release` has.
 const OS_RELEASE_MOST: u64 = 64 << 10;
@@ -60,7 +61,10 @@ pub enum Machine {
 
 /// Looks a tree over.
 pub(super) fn gather(tree: &Tree, store: &Store) -> io::Result<Facts> {
-    let exists = |path: &str| tree.lookup(path, Last::Follow).is_some_and(|id| is_program(tree, id));
+    let exists = |path: &str| {
+        tree.lookup(path, Last::Follow)
+            .is_some_and(|id| is_program(tree, id))
+    };
     Ok(Facts {
         systemd: SYSTEMD.into_iter().find(|path| exists(path)),
         init: init(tree),
@@ -96,8 +100,12 @@ fn content(tree: &Tree, id: NodeId) -> Option<&Content> {
 }
 
 fn os_release(tree: &Tree, store: &Store) -> io::Result<OsRelease> {
-    let found = ["/etc/os-release", "/usr/lib/os-release"].iter().find_map(|path| file(tree, path));
-    let Some(content) = found else { return Ok(OsRelease::default()) };
+    let found = ["/etc/os-release", "/usr/lib/os-release"]
+        .iter()
+        .find_map(|path| file(tree, path));
+    let Some(content) = found else {
+        return Ok(OsRelease::default());
+    };
     let raw = store.head(content, OS_RELEASE_MOST)?;
     Ok(OsRelease::parse(&String::from_utf8_lossy(&raw)))
 }
@@ -140,7 +148,11 @@ fn unquote(raw: &str) -> Option<String> {
 /// The shell tells it, or init, or the first program found.
 fn machine(tree: &Tree, store: &Store) -> io::Result<Option<Machine>> {
     for path in ["/bin/sh", "/sbin/init"] {
-        if let Some(machine) = file(tree, path).map(|c| elf_machine(c, store)).transpose()?.flatten() {
+        if let Some(machine) = file(tree, path)
+            .map(|c| elf_machine(c, store))
+            .transpose()?
+            .flatten()
+        {
             return Ok(Some(machine));
         }
     }
@@ -164,7 +176,9 @@ fn machine(tree: &Tree, store: &Store) -> io::Result<Option<Machine>> {
 
 fn elf_machine(content: &Content, store: &Store) -> io::Result<Option<Machine>> {
     let head = store.head(content, ELF_HEAD)?;
-    let [0x7f, b'E', b'L', b'F', _, order, .., low, high] = head[..] else { return Ok(None) };
+    let [0x7f, b'E', b'L', b'F', _, order, .., low, high] = head[..] else {
+        return Ok(None);
+    };
     if head.len() < ELF_HEAD as usize {
         return Ok(None);
     }

@@ -13,6 +13,9 @@ pub(super) struct RawHeader {
     header: Header,
 }
 
+/// A file's length, its first pieces, and whether further blocks of pieces follow.
+pub(super) type GnuSparse = (u64, Vec<(u64, u64)>, bool);
+
 /// What a header's type says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flag {
@@ -33,6 +36,19 @@ pub(super) enum Flag {
     GnuVolumeLabel,
     GnuMultiVolume,
     Unknown,
+}
+
+impl Flag {
+    /// Whether data follows. The others have none, whatever some archives write as their size.
+    pub(super) fn has_data(self) -> bool {
+        match self {
+            Self::Regular | Self::LongName | Self::LongLink | Self::Pax | Self::PaxGlobal => true,
+            Self::GnuSparse | Self::GnuDumpDir | Self::GnuVolumeLabel => true,
+            Self::GnuMultiVolume | Self::Unknown => true,
+            Self::HardLink | Self::Symlink | Self::Char | Self::Block => false,
+            Self::Directory | Self::Fifo => false,
+        }
+    }
 }
 
 impl RawHeader {
@@ -76,7 +92,10 @@ impl RawHeader {
     }
 
     pub(super) fn link(&self) -> Vec<u8> {
-        self.header.link_name_bytes().unwrap_or_default().into_owned()
+        self.header
+            .link_name_bytes()
+            .unwrap_or_default()
+            .into_owned()
     }
 
     pub(super) fn size(&self) -> Result<u64, HeaderError> {
@@ -110,17 +129,29 @@ impl RawHeader {
     }
 
     /// GNU's old sparse form: the file's length, the first pieces, whether more blocks follow.
-    pub(super) fn gnu_sparse(&self) -> Result<(u64, Vec<(u64, u64)>, bool), HeaderError> {
-        let gnu = self.header.as_gnu().ok_or(HeaderError::Number { field: "sparse map" })?;
+    pub(super) fn gnu_sparse(&self) -> Result<GnuSparse, HeaderError> {
+        let gnu = self.header.as_gnu().ok_or(HeaderError::Number {
+            field: "sparse map",
+        })?;
         let pieces = gnu.sparse.iter().map(|p| (&p.offset, &p.numbytes));
-        Ok((unsigned(&gnu.realsize, "sparse size")?, sparse_pieces(pieces)?, gnu.isextended[0] != 0))
+        Ok((
+            unsigned(&gnu.realsize, "sparse size")?,
+            sparse_pieces(pieces)?,
+            gnu.isextended[0] != 0,
+        ))
     }
 }
 
 /// A block of further pieces after a header in GNU's old sparse form.
-pub(super) fn gnu_sparse_block(block: &[u8; BLOCK]) -> Result<(Vec<(u64, u64)>, bool), HeaderError> {
+pub(super) fn gnu_sparse_block(
+    block: &[u8; BLOCK],
+) -> Result<(Vec<(u64, u64)>, bool), HeaderError> {
     let (fields, _) = block[..504].as_chunks::<12>();
-    let pieces = fields.as_chunks::<2>().0.iter().map(|[offset, len]| (offset, len));
+    let pieces = fields
+        .as_chunks::<2>()
+        .0
+        .iter()
+        .map(|[offset, len]| (offset, len));
     Ok((sparse_pieces(pieces)?, block[504] != 0))
 }
 
@@ -129,7 +160,12 @@ fn sparse_pieces<'a>(
     raw: impl Iterator<Item = (&'a [u8; 12], &'a [u8; 12])>,
 ) -> Result<Vec<(u64, u64)>, HeaderError> {
     raw.take_while(|(_, len)| len[0] != 0)
-        .map(|(offset, len)| Ok((unsigned(offset, "sparse map")?, unsigned(len, "sparse map")?)))
+        .map(|(offset, len)| {
+            Ok((
+                unsigned(offset, "sparse map")?,
+                unsigned(len, "sparse map")?,
+            ))
+        })
         .collect()
 }
 
@@ -152,19 +188,30 @@ fn number(field: &[u8]) -> Option<i64> {
         return i64::try_from(octal(field)?).ok();
     }
     // The marker's own bit is no part of the number, the bit below it is the sign.
-    let start = if first & 0x40 == 0 { i128::from(first & 0x3f) } else { i128::from(first) - 256 };
+    let start = if first & 0x40 == 0 {
+        i128::from(first & 0x3f)
+    } else {
+        i128::from(first) - 256
+    };
     let value = field[1..].iter().try_fold(start, |value, byte| {
-        value.checked_mul(256).map(|value| value + i128::from(*byte))
+        value
+            .checked_mul(256)
+            .map(|value| value + i128::from(*byte))
     })?;
     i64::try_from(value).ok()
 }
 
 /// Digits between spaces and zero bytes; an empty field is nought.
 fn octal(field: &[u8]) -> Option<u64> {
-    let end = field.iter().position(|byte| *byte == 0).unwrap_or(field.len());
+    let end = field
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(field.len());
     let digits = field[..end].trim_ascii();
     digits.iter().try_fold(0_u64, |value, byte| match byte {
-        b'0'..=b'7' => value.checked_mul(8).map(|value| value + u64::from(byte - b'0')),
+        b'0'..=b'7' => value
+            .checked_mul(8)
+            .map(|value| value + u64::from(byte - b'0')),
         _ => None,
     })
 }

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use super::archive::{Archive, Body, Member};
 use super::error::{EntryError, EntryName, ImportError};
 use super::limits::Limits;
+use super::node::{Content, Extent, NewKind};
 use super::path::TreePath;
 use super::sparse::SparseMap;
 use super::store::Collector;
-use super::tree::{Content, Extent, NewKind, Tree};
+use super::tree::Tree;
 
 /// Why something of an archive is not in the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,12 +43,15 @@ pub(super) fn load(
         if member.has_acl_text {
             *loaded.skipped.entry(Skipped::AclText).or_default() += 1;
         }
-        let Some(change) = loaded.plan(member, limits, collector.place(archive.input.position()))
+        let Some(change) = loaded
+            .plan(member, limits, collector.place(archive.input.position()))
             .map_err(|error| error.naming(&entry))?
         else {
             continue;
         };
-        loaded.apply(change).map_err(|source| ImportError::Entry { entry, source })?;
+        loaded
+            .apply(change)
+            .map_err(|source| ImportError::Entry { entry, source })?;
         archive.pass_data(|piece| collector.take(piece))?;
         loaded.entries += 1;
     }
@@ -68,7 +72,10 @@ enum Refusal {
 impl Refusal {
     fn naming(self, entry: &EntryName) -> ImportError {
         match self {
-            Self::Entry(source) => ImportError::Entry { entry: entry.clone(), source },
+            Self::Entry(source) => ImportError::Entry {
+                entry: entry.clone(),
+                source,
+            },
             Self::Import(error) => error,
         }
     }
@@ -110,7 +117,12 @@ impl Loaded {
         None
     }
 
-    fn content(&mut self, map: &SparseMap, limits: &Limits, place: u64) -> Result<Content, Refusal> {
+    fn content(
+        &mut self,
+        map: &SparseMap,
+        limits: &Limits,
+        place: u64,
+    ) -> Result<Content, Refusal> {
         let limit = |limit, most| Refusal::Import(ImportError::Limit { limit, most });
         if map.len > limits.file_bytes {
             return Err(limit("bytes in one file", limits.file_bytes));
@@ -118,9 +130,16 @@ impl Loaded {
         let mut stored = place;
         let extents = map.pieces.iter().map(|&(logical, len)| {
             stored += len;
-            Extent { logical, stored: stored - len, len }
+            Extent {
+                logical,
+                stored: stored - len,
+                len,
+            }
         });
-        let content = Content { len: map.len, extents: extents.collect() };
+        let content = Content {
+            len: map.len,
+            extents: extents.collect(),
+        };
         self.content_bytes += stored - place;
         if self.content_bytes > limits.content_bytes {
             return Err(limit("bytes of content", limits.content_bytes));
@@ -131,7 +150,8 @@ impl Loaded {
     fn apply(&mut self, change: Change) -> Result<(), EntryError> {
         match change {
             Change::Insert(path, member, kind) => {
-                self.tree.insert(&path, member.attrs, member.xattrs.into(), kind)
+                self.tree
+                    .insert(&path, member.attrs, member.xattrs.into(), kind)
             }
             Change::Link(path, target) => self.tree.link(&path, &target),
         }

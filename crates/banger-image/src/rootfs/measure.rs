@@ -1,8 +1,9 @@
 //! Owns the size of an image: how many inodes and groups a tree needs, with room to spare that
 //! costs nothing. Pure; an estimate from above, never the layout itself.
 
+use super::node::{Directory, Kind};
 use super::store::segments;
-use super::tree::{Directory, Kind, Tree};
+use super::tree::Tree;
 use crate::ext4::{BLOCK_BYTES, GROUP_BYTES, Segment, Xattr};
 
 const BLOCKS_PER_GROUP: u64 = GROUP_BYTES / BLOCK_BYTES;
@@ -46,8 +47,11 @@ impl Size {
 
 impl Needs {
     /// Counts every node that has a name, each once.
-    pub(super) fn of(tree: &Tree, reachable: impl Iterator<Item = super::tree::NodeId>) -> Self {
-        let mut needs = Self { blocks: u64::from(JOURNAL_BLOCKS) + SLACK_BLOCKS, inodes: OWN_INODES };
+    pub(super) fn of(tree: &Tree, reachable: impl Iterator<Item = super::node::NodeId>) -> Self {
+        let mut needs = Self {
+            blocks: u64::from(JOURNAL_BLOCKS) + SLACK_BLOCKS,
+            inodes: OWN_INODES,
+        };
         for id in reachable {
             let node = tree.node(id);
             needs.inodes += 1;
@@ -70,18 +74,26 @@ impl Needs {
     /// The least number of whole groups: the writer has no good end for some that are cut short.
     pub(super) fn size(self) -> Size {
         let least = self.inodes.div_ceil(MOST_INODES_PER_GROUP).max(1);
-        let groups = (least..).find(|groups| self.fits(*groups)).expect("groups have room");
+        let groups = (least..)
+            .find(|groups| self.fits(*groups))
+            .expect("groups have room");
         self.size_of(groups)
     }
 
     /// A size of more groups, should the estimate have failed.
     pub(super) fn size_of(self, groups: u64) -> Size {
         let inodes = groups * self.inodes_per_group(groups);
-        Size { groups, inodes: u32::try_from(inodes).expect("entries are bounded far below") }
+        Size {
+            groups,
+            inodes: u32::try_from(inodes).expect("entries are bounded far below"),
+        }
     }
 
     fn inodes_per_group(self, groups: u64) -> u64 {
-        self.inodes.div_ceil(groups).next_multiple_of(16).max(LEAST_INODES_PER_GROUP)
+        self.inodes
+            .div_ceil(groups)
+            .next_multiple_of(16)
+            .max(LEAST_INODES_PER_GROUP)
     }
 
     fn fits(self, groups: u64) -> bool {
@@ -114,7 +126,11 @@ fn with_extents(blocks: u64, runs: u64) -> u64 {
 /// A directory's blocks where each leaf wastes as much as it can.
 fn directory_blocks(directory: &Directory) -> u64 {
     let entry = |name: &[u8]| (8 + name.len() as u64).next_multiple_of(4);
-    let bytes: u64 = 64 + directory.children().map(|(name, _)| entry(name)).sum::<u64>();
+    let bytes: u64 = 64
+        + directory
+            .children()
+            .map(|(name, _)| entry(name))
+            .sum::<u64>();
     if bytes <= DIRECTORY_ROOM - LONGEST_ENTRY {
         return 1;
     }

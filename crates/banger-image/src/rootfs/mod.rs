@@ -9,6 +9,7 @@ mod header;
 mod limits;
 mod load;
 mod measure;
+mod node;
 mod path;
 mod pax;
 mod scrub;
@@ -39,9 +40,10 @@ pub use error::{EntryError, EntryName, HeaderError, ImportError};
 pub use facts::{Facts, Init, Machine, OsRelease};
 pub use limits::Limits;
 pub use load::Skipped;
+pub use node::{Content, Directory, Extent, Kind, NewKind, Node, NodeId};
 pub use path::TreePath;
 pub use source::Source;
-pub use tree::{Content, Directory, Extent, Kind, Last, NewKind, Node, NodeId, Tree};
+pub use tree::{Last, Tree};
 
 /// Counts up whenever the same archive would give other bytes, so that identities differ too.
 const IMAGE_VERSION: u8 = 1;
@@ -107,13 +109,18 @@ pub fn import(
     options: &ImportOptions,
     progress: &SharedProgress,
 ) -> Result<ImportReport, ImportError> {
-    let watch = Watch { progress: progress.clone(), cancel: options.cancel.clone() };
+    let watch = Watch {
+        progress: progress.clone(),
+        cancel: options.cancel.clone(),
+    };
     let dir = match dest.parent() {
         Some(dir) if dir != Path::new("") => dir,
         Some(_) | None => Path::new("."),
     };
     if dest.symlink_metadata().is_ok() {
-        return Err(ImportError::Exists { dest: dest.to_owned() });
+        return Err(ImportError::Exists {
+            dest: dest.to_owned(),
+        });
     }
     let Opened { input, origin } = source.open(watch.clone(), options.limits.archive_bytes)?;
     let (mut collector, origin) = match origin {
@@ -134,7 +141,7 @@ pub fn import(
     let uuid = identity(tar_digest, options);
     let facts = facts::gather(&loaded.tree, &store).map_err(ImportError::Read)?;
     let plan = write::plan(&loaded.tree, &options.label, uuid)?;
-    let (needed, image_bytes, inodes) = (plan.needed, plan.len(), plan.inodes);
+    let (needed, image_bytes, inodes) = (plan.needed, plan.image_len(), plan.inodes);
     let image = temporary(dir)?;
     plan.write(&store, image.as_file(), &watch, loaded.content_bytes)
         .map_err(|error| writing_failed(error, dir, needed, &watch))?;
@@ -142,7 +149,12 @@ pub fn import(
         origin.check_unchanged(&origin.file)?;
     }
     publish(image, dir, dest, needed)?;
-    let Loaded { entries, content_bytes, skipped, .. } = loaded;
+    let Loaded {
+        entries,
+        content_bytes,
+        skipped,
+        ..
+    } = loaded;
     Ok(ImportReport {
         entries,
         inodes,
@@ -160,7 +172,10 @@ pub fn import(
 fn identity(tar: Sha256, options: &ImportOptions) -> FsUuid {
     let mut hasher = Hasher::default();
     hasher.update(tar.as_bytes());
-    hasher.update(&[IMAGE_VERSION, u8::from(options.scrub == Scrub::BuilderTraces)]);
+    hasher.update(&[
+        IMAGE_VERSION,
+        u8::from(options.scrub == Scrub::BuilderTraces),
+    ]);
     hasher.update(options.label.as_str().as_bytes());
     FsUuid::from_digest(hasher.finish().as_bytes())
 }
@@ -170,7 +185,10 @@ fn temporary(dir: &Path) -> Result<NamedTempFile, ImportError> {
         .prefix(".import-")
         .suffix(".tmp")
         .tempfile_in(dir)
-        .map_err(|source| ImportError::Create { dir: dir.to_owned(), source })
+        .map_err(|source| ImportError::Create {
+            dir: dir.to_owned(),
+            source,
+        })
 }
 
 fn writing_failed(error: Ext4Error, dir: &Path, needed: u64, watch: &Watch) -> ImportError {
@@ -187,15 +205,27 @@ fn writing_failed(error: Ext4Error, dir: &Path, needed: u64, watch: &Watch) -> I
 
 /// Makes the image durable, then visible, then its name durable.
 fn publish(image: NamedTempFile, dir: &Path, dest: &Path, needed: u64) -> Result<(), ImportError> {
-    let failed = |source: io::Error| ImportError::Publish { dest: dest.to_owned(), source };
-    image.as_file().set_permissions(Permissions::from_mode(0o444)).map_err(failed)?;
+    let failed = |source: io::Error| ImportError::Publish {
+        dest: dest.to_owned(),
+        source,
+    };
+    image
+        .as_file()
+        .set_permissions(Permissions::from_mode(0o444))
+        .map_err(failed)?;
     image
         .as_file()
         .sync_all()
         .map_err(|source| error::writing(dir, "the disk image", needed, source))?;
-    image.persist_noclobber(dest).map_err(|error| match error.error.kind() {
-        io::ErrorKind::AlreadyExists => ImportError::Exists { dest: dest.to_owned() },
-        _ => failed(error.error),
-    })?;
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
+    image
+        .persist_noclobber(dest)
+        .map_err(|error| match error.error.kind() {
+            io::ErrorKind::AlreadyExists => ImportError::Exists {
+                dest: dest.to_owned(),
+            },
+            _ => failed(error.error),
+        })?;
+    File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(failed)
 }

@@ -12,7 +12,10 @@ impl TreePath {
     /// does; one with `..` is refused, for no honest archive has it.
     pub fn parse(raw: &[u8], most: usize) -> Result<Self, EntryError> {
         if raw.len() > most {
-            return Err(EntryError::PathTooLong { len: raw.len(), most });
+            return Err(EntryError::PathTooLong {
+                len: raw.len(),
+                most,
+            });
         }
         if raw.contains(&0) {
             return Err(EntryError::ZeroByte);
@@ -43,7 +46,9 @@ impl TreePath {
 
     /// The names from the root on.
     pub fn names(&self) -> impl Iterator<Item = &[u8]> {
-        self.0.split(|byte| *byte == b'/').filter(|name| !name.is_empty())
+        self.0
+            .split(|byte| *byte == b'/')
+            .filter(|name| !name.is_empty())
     }
 
     /// The way to the last name, and that name; nothing for the root.
@@ -82,6 +87,12 @@ mod tests {
         assert_eq!(check(b"../b"), EntryError::ParentComponent);
         assert_eq!(check(b"a\0b"), EntryError::ZeroByte);
         assert_eq!(check(&[b'n'; 256]), EntryError::NameTooLong { len: 256 });
-        assert_eq!(check(&[b'/'; 301]), EntryError::PathTooLong { len: 301, most: 300 });
+        assert_eq!(
+            check(&[b'/'; 301]),
+            EntryError::PathTooLong {
+                len: 301,
+                most: 300
+            }
+        );
     }
 }

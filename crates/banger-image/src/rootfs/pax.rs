@@ -55,7 +55,9 @@ impl Pax {
         let bytes = || (!value.is_empty()).then(|| value.to_vec());
         let number = |field| match value {
             b"" => Ok(None),
-            _ => decimal(value).map(Some).ok_or(HeaderError::Number { field }),
+            _ => decimal(value)
+                .map(Some)
+                .ok_or(HeaderError::Number { field }),
         };
         match key {
             b"path" => self.path = bytes(),
@@ -80,7 +82,11 @@ impl Pax {
 
 impl PaxSparse {
     fn set(&mut self, what: &[u8], value: &[u8]) -> Result<(), HeaderError> {
-        let number = || decimal(value).ok_or(HeaderError::Number { field: "GNU.sparse" });
+        let number = || {
+            decimal(value).ok_or(HeaderError::Number {
+                field: "GNU.sparse",
+            })
+        };
         match what {
             b"major" => self.major = Some(number()?),
             b"minor" => self.minor = Some(number()?),
@@ -90,7 +96,9 @@ impl PaxSparse {
             b"map" => {
                 let numbers = value.split(|byte| *byte == b',').map(decimal);
                 let map: Option<Vec<u64>> = numbers.collect();
-                self.map = Some(map.ok_or(HeaderError::Number { field: "GNU.sparse" })?);
+                self.map = Some(map.ok_or(HeaderError::Number {
+                    field: "GNU.sparse",
+                })?);
             }
             _ => {}
         }
@@ -132,7 +140,9 @@ fn time(value: &[u8]) -> Result<Option<Timestamp>, HeaderError> {
     let digit = |place: usize| u32::from(fraction.get(place).map_or(0, |byte| byte - b'0'));
     let nanos = (0..9).fold(0, |sum, place| sum * 10 + digit(place));
     let cut = fraction.iter().skip(9).any(|byte| *byte != b'0');
-    let Ok(whole) = i64::try_from(whole) else { return Ok(None) };
+    let Ok(whole) = i64::try_from(whole) else {
+        return Ok(None);
+    };
     Ok(match (negative, nanos + u32::from(negative && cut)) {
         (false, nanos) => Timestamp::new(whole, nanos),
         (true, 0) => Timestamp::new(-whole, 0),
@@ -152,7 +162,10 @@ mod tests {
     #[test]
     fn values_hold_any_byte() {
         let pax = parse(b"27 SCHILY.xattr.user.a=\n\0\xff\n12 path=a=b\n").expect("records");
-        assert_eq!(pax.xattrs.get(&b"user.a"[..]).map(Vec::as_slice), Some(&b"\n\0\xff"[..]));
+        assert_eq!(
+            pax.xattrs.get(&b"user.a"[..]).map(Vec::as_slice),
+            Some(&b"\n\0\xff"[..])
+        );
         assert_eq!(pax.path.as_deref(), Some(&b"a=b"[..]));
     }
 
@@ -165,7 +178,11 @@ mod tests {
     #[test]
     fn times_are_exact_to_the_nanosecond() {
         let check = |text: &str, secs: i64, nanos: u32| {
-            assert_eq!(time(text.as_bytes()), Ok(Timestamp::new(secs, nanos)), "{text}");
+            assert_eq!(
+                time(text.as_bytes()),
+                Ok(Timestamp::new(secs, nanos)),
+                "{text}"
+            );
         };
         check("1700000000", 1_700_000_000, 0);
         check("1700000000.123456789", 1_700_000_000, 123_456_789);

@@ -1,12 +1,17 @@
 //! Owns what the machine that built a root file system left in it, and takes it out. A pure
 //! function of the tree.
 
-use super::tree::{Kind, Last, NodeId, Tree};
+use super::node::{Kind, NodeId};
+use super::tree::{Last, Tree};
 
 /// Files that name the builder, or would give all machines of an image the same identity.
-const DROPPED: [&str; 3] = ["/etc/hostname", "/etc/resolv.conf", "/var/lib/dbus/machine-id"];
+const DROPPED: [&str; 3] = [
+    "/etc/hostname",
+    "/etc/resolv.conf",
+    "/var/lib/dbus/machine-id",
+];
 /// Must exist and be empty, so that the first boot fills it.
-const MACHINE_ID: &str = "machine-id";
+const MACHINE_ID: &[u8] = b"machine-id";
 /// What a package manager can fetch again.
 const CACHES: [&str; 3] = ["/var/lib/apt/lists", "/var/cache/apt", "/var/cache/apk"];
 /// Programs expect these with their owner and mode, so they stay, empty.
@@ -17,11 +22,10 @@ const LOCK: &[u8] = b"lock";
 /// Takes the builder's traces out of a tree; how many names are gone or emptied.
 pub(super) fn scrub(tree: &mut Tree) -> u64 {
     let mut changed = DROPPED.iter().filter(|path| tree.remove(path)).count() as u64;
-    if let Some(etc) = tree.lookup("/etc", Last::Follow) {
-        if tree.child(etc, MACHINE_ID.as_bytes()).is_some() {
-            tree.empty_child(etc, MACHINE_ID.as_bytes());
-            changed += 1;
-        }
+    let etc = tree.lookup("/etc", Last::Follow);
+    if let Some(etc) = etc.filter(|etc| tree.child(*etc, MACHINE_ID).is_some()) {
+        tree.empty_child(etc, MACHINE_ID);
+        changed += 1;
     }
     if let Some(ssh) = tree.lookup("/etc/ssh", Last::Follow) {
         changed += each_file(tree, ssh, |name| match name.starts_with(b"ssh_host_") {
@@ -57,8 +61,13 @@ fn each_file(tree: &mut Tree, top: NodeId, decide: impl Fn(&[u8]) -> Fate) -> u6
     let mut changed = 0;
     let mut stack = vec![top];
     while let Some(parent) = stack.pop() {
-        let Some(directory) = tree.directory(parent) else { continue };
-        let children: Vec<_> = directory.children().map(|(name, id)| (name.to_vec(), id)).collect();
+        let Some(directory) = tree.directory(parent) else {
+            continue;
+        };
+        let children: Vec<_> = directory
+            .children()
+            .map(|(name, id)| (name.to_vec(), id))
+            .collect();
         for (name, id) in children {
             match &tree.node(id).kind {
                 Kind::Directory(_) => stack.push(id),
@@ -78,8 +87,8 @@ fn each_file(tree: &mut Tree, top: NodeId, decide: impl Fn(&[u8]) -> Fate) -> u6
 
 #[cfg(test)]
 mod tests {
+    use super::super::node::{Content, Extent, NewKind};
     use super::super::path::TreePath;
-    use super::super::tree::{Content, Extent, NewKind};
     use super::*;
     use crate::ext4::Attrs;
 
@@ -87,10 +96,20 @@ mod tests {
         let mut tree = Tree::default();
         for raw in paths {
             let path = TreePath::parse(raw.as_bytes(), 4096).expect("a path");
-            let extents = [Extent { logical: 0, stored: 0, len: 5 }].into();
+            let extents = [Extent {
+                logical: 0,
+                stored: 0,
+                len: 5,
+            }]
+            .into();
             let kind = NewKind::File(Content { len: 5, extents });
-            let attrs = Attrs { mode: 0o640, gid: 4, ..Attrs::IMPLIED_DIRECTORY };
-            tree.insert(&path, attrs, Box::default(), kind).expect("inserted");
+            let attrs = Attrs {
+                mode: 0o640,
+                gid: 4,
+                ..Attrs::IMPLIED_DIRECTORY
+            };
+            tree.insert(&path, attrs, Box::default(), kind)
+                .expect("inserted");
         }
         tree
     }
@@ -121,7 +140,10 @@ mod tests {
         let found = |tree: &Tree, path| tree.lookup(path, Last::Keep);
         assert!(gone.iter().all(|path| found(&tree, path).is_none()));
         assert!(kept.iter().all(|path| found(&tree, path).is_some()));
-        assert!(found(&tree, "/var/cache/apt/archives").is_some(), "directories stay");
+        assert!(
+            found(&tree, "/var/cache/apt/archives").is_some(),
+            "directories stay"
+        );
         for path in emptied {
             let node = tree.node(found(&tree, path).expect("kept"));
             assert_eq!(node.kind, Kind::File(Content::default()), "{path}");
@@ -134,7 +156,8 @@ mod tests {
         let mut tree = Tree::default();
         let path = TreePath::parse(b"etc/machine-id", 4096).expect("a path");
         let kind = NewKind::Symlink(b"/var/lib/dbus/machine-id".as_slice().into());
-        tree.insert(&path, Attrs::IMPLIED_DIRECTORY, Box::default(), kind).expect("inserted");
+        tree.insert(&path, Attrs::IMPLIED_DIRECTORY, Box::default(), kind)
+            .expect("inserted");
         scrub(&mut tree);
         let id = tree.lookup("/etc/machine-id", Last::Keep).expect("kept");
         assert_eq!(tree.node(id).kind, Kind::File(Content::default()));

@@ -59,7 +59,9 @@ impl Origin {
         if seen(&now) == seen(&self.before) {
             return Ok(());
         }
-        Err(ImportError::Changed { path: self.path.clone() })
+        Err(ImportError::Changed {
+            path: self.path.clone(),
+        })
     }
 }
 
@@ -69,22 +71,31 @@ impl Source {
             Self::File(path) => open_file(&path, watch, limit),
             Self::Stream(reader) => {
                 let (input, _) = Input::new(reader, None, watch, limit)?;
-                Ok(Opened { input, origin: None })
+                Ok(Opened {
+                    input,
+                    origin: None,
+                })
             }
         }
     }
 }
 
 fn open_file(path: &Path, watch: Watch, limit: u64) -> Result<Opened, ImportError> {
-    let failed = |source| ImportError::Open { path: path.to_owned(), source };
+    let failed = |source| ImportError::Open {
+        path: path.to_owned(),
+        source,
+    };
     let file = File::open(path).map_err(failed)?;
     let before = file.metadata().map_err(failed)?;
     let total = before.is_file().then_some(before.len());
     let second = file.try_clone().map_err(failed)?;
     let (input, packing) = Input::new(Box::new(file), total, watch, limit)?;
     let in_place = before.is_file() && packing == Packing::Plain;
-    let origin =
-        in_place.then(|| Origin { file: second, path: path.to_owned(), before });
+    let origin = in_place.then(|| Origin {
+        file: second,
+        path: path.to_owned(),
+        before,
+    });
     Ok(Opened { input, origin })
 }
 
@@ -98,7 +109,11 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn tick(&self, step: Step) -> Result<(), ImportError> {
         self.progress.report(step);
-        if self.cancel.is_cancelled() { Err(ImportError::Cancelled) } else { Ok(()) }
+        if self.cancel.is_cancelled() {
+            Err(ImportError::Cancelled)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -122,7 +137,10 @@ impl Input {
         limit: u64,
     ) -> Result<(Self, Packing), ImportError> {
         let packed = Arc::new(AtomicU64::new(0));
-        let mut raw = Metered { inner: raw, count: Arc::clone(&packed) };
+        let mut raw = Metered {
+            inner: raw,
+            count: Arc::clone(&packed),
+        };
         let mut start = [0; 6];
         let len = read_start(&mut raw, &mut start).map_err(ImportError::Read)?;
         let packing = Packing::of(&start[..len]);
@@ -131,12 +149,20 @@ impl Input {
         let unpacked: Box<dyn Read> = match packing {
             Packing::Plain => Box::new(whole),
             Packing::Gzip | Packing::Xz | Packing::Zstd => {
-                unpack(packing, BufReader::with_capacity(BUFFER, whole)).map_err(ImportError::Read)?
+                unpack(packing, BufReader::with_capacity(BUFFER, whole))
+                    .map_err(ImportError::Read)?
             }
         };
         let reader = BufReader::with_capacity(BUFFER, Hashing::new(unpacked));
-        let input =
-            Self { reader, position: 0, limit, packed, packed_total, next_tick: 0, watch };
+        let input = Self {
+            reader,
+            position: 0,
+            limit,
+            packed,
+            packed_total,
+            next_tick: 0,
+            watch,
+        };
         Ok((input, packing))
     }
 
@@ -154,7 +180,9 @@ impl Input {
         while len > 0 {
             let ready = self.fill()?;
             if ready == 0 {
-                return Err(ImportError::Truncated { offset: self.position });
+                return Err(ImportError::Truncated {
+                    offset: self.position,
+                });
             }
             let n = len.min(ready as u64);
             let piece = usize::try_from(n).expect("no more than the buffer");
@@ -199,7 +227,9 @@ impl Input {
                 Ok(bytes) => return Ok(bytes.len()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    return Err(ImportError::Truncated { offset: self.position });
+                    return Err(ImportError::Truncated {
+                        offset: self.position,
+                    });
                 }
                 Err(error) => return Err(ImportError::Read(error)),
             }
@@ -210,7 +240,10 @@ impl Input {
         self.reader.consume(bytes);
         self.position += bytes as u64;
         if self.position > self.limit {
-            return Err(ImportError::Limit { limit: "bytes of archive", most: self.limit });
+            return Err(ImportError::Limit {
+                limit: "bytes of archive",
+                most: self.limit,
+            });
         }
         if self.position < self.next_tick {
             return Ok(());

@@ -67,7 +67,10 @@ pub(super) fn pairs(numbers: &[u64]) -> Result<Vec<(u64, u64)>, EntryError> {
     if !numbers.len().is_multiple_of(2) {
         return Err(EntryError::SparseMap);
     }
-    Ok(numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())
+    Ok(numbers
+        .chunks_exact(2)
+        .map(|pair| (pair[0], pair[1]))
+        .collect())
 }
 
 /// Reads a map that precedes the data, from blocks as they are asked for: lines of decimal
@@ -100,11 +103,14 @@ impl DataMap {
     }
 
     fn is_complete(&self) -> bool {
-        self.expected.is_some_and(|expected| self.numbers.len() == expected)
+        self.expected
+            .is_some_and(|expected| self.numbers.len() == expected)
     }
 
     fn end_line(&mut self, most: usize) -> Result<(), EntryError> {
-        let number = std::str::from_utf8(&self.digits).ok().and_then(|text| text.parse().ok());
+        let number = std::str::from_utf8(&self.digits)
+            .ok()
+            .and_then(|text| text.parse().ok());
         let number: u64 = number.ok_or(EntryError::SparseMap)?;
         self.digits.clear();
         if self.expected.is_some() {

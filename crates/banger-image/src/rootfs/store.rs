@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::error::{ImportError, writing};
-use super::tree::{Content, Extent};
+use super::node::{Content, Extent};
 use crate::ext4::{BLOCK_BYTES, Segment};
 
 const BUFFER: usize = 1 << 20;
@@ -16,17 +16,27 @@ const BUFFER: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) enum Collector {
     /// Data is copied to a file without a name beside the destination.
-    Spool { file: BufWriter<File>, len: u64, dir: PathBuf },
+    Spool {
+        file: BufWriter<File>,
+        len: u64,
+        dir: PathBuf,
+    },
     /// Data stays where it is.
     Origin(File),
 }
 
 impl Collector {
     pub(super) fn spool(dir: &Path) -> Result<Self, ImportError> {
-        let file = tempfile::tempfile_in(dir)
-            .map_err(|source| ImportError::Create { dir: dir.to_owned(), source })?;
+        let file = tempfile::tempfile_in(dir).map_err(|source| ImportError::Create {
+            dir: dir.to_owned(),
+            source,
+        })?;
         let file = BufWriter::with_capacity(BUFFER, file);
-        Ok(Self::Spool { file, len: 0, dir: dir.to_owned() })
+        Ok(Self::Spool {
+            file,
+            len: 0,
+            dir: dir.to_owned(),
+        })
     }
 
     /// Where the data that comes next will be found, which lies at `offset` in the archive.
@@ -41,7 +51,8 @@ impl Collector {
         match self {
             Self::Spool { file, len, dir } => {
                 *len += bytes.len() as u64;
-                file.write_all(bytes).map_err(|source| writing(dir, "the unpacked data", *len, source))
+                file.write_all(bytes)
+                    .map_err(|source| writing(dir, "the unpacked data", *len, source))
             }
             Self::Origin(_) => Ok(()),
         }
@@ -69,7 +80,12 @@ impl Store {
     pub(super) fn head(&self, content: &Content, most: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let len = content.len.min(most);
-        ContentReader { store: self, content, ranges: vec![(0, len)] }.read_to_end(&mut bytes)?;
+        ContentReader {
+            store: self,
+            content,
+            ranges: vec![(0, len)],
+        }
+        .read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
@@ -87,7 +103,11 @@ impl Store {
             }
         }
         ranges.reverse();
-        ContentReader { store: self, content, ranges }
+        ContentReader {
+            store: self,
+            content,
+            ranges,
+        }
     }
 }
 
@@ -96,7 +116,9 @@ pub(super) fn segments(content: &Content) -> Vec<Segment> {
     let mut ranges: Vec<(u64, u64)> = Vec::new();
     for extent in &content.extents {
         let start = extent.logical / BLOCK_BYTES * BLOCK_BYTES;
-        let end = (extent.logical + extent.len).next_multiple_of(BLOCK_BYTES).min(content.len);
+        let end = (extent.logical + extent.len)
+            .next_multiple_of(BLOCK_BYTES)
+            .min(content.len);
         match ranges.last_mut() {
             Some(last) if start <= last.1 => last.1 = end,
             Some(_) | None => ranges.push((start, end)),
@@ -142,7 +164,9 @@ impl ContentReader<'_> {
 impl Read for ContentReader<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         while self.ranges.pop_if(|(at, end)| at == end).is_some() {}
-        let Some(&(at, end)) = self.ranges.last() else { return Ok(0) };
+        let Some(&(at, end)) = self.ranges.last() else {
+            return Ok(0);
+        };
         let most = (end - at).min(buf.len() as u64);
         let n = match self.at(at) {
             Ok(extent) => {
@@ -175,7 +199,11 @@ mod tests {
             .iter()
             .map(|&(logical, len)| {
                 stored += len;
-                Extent { logical, stored: stored - len, len }
+                Extent {
+                    logical,
+                    stored: stored - len,
+                    len,
+                }
             })
             .collect();
         Content { len, extents }
@@ -191,8 +219,16 @@ mod tests {
         check(10, &[(0, 10)], &[Data(10)]);
         check(10, &[], &[Hole(10)]);
         check(10, &[(3, 2)], &[Data(10)]);
-        check(20_000, &[(5000, 10)], &[Hole(4096), Data(4096), Hole(11_808)]);
-        check(20_000, &[(4096, 10), (8000, 300)], &[Hole(4096), Data(8192), Hole(7712)]);
+        check(
+            20_000,
+            &[(5000, 10)],
+            &[Hole(4096), Data(4096), Hole(11_808)],
+        );
+        check(
+            20_000,
+            &[(4096, 10), (8000, 300)],
+            &[Hole(4096), Data(8192), Hole(7712)],
+        );
         check(10_000, &[(9000, 1000)], &[Hole(8192), Data(1808)]);
     }
 

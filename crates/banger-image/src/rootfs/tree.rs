@@ -5,82 +5,12 @@
 use std::collections::BTreeMap;
 
 use super::error::{EntryError, EntryName};
+use super::node::{Content, Directory, Kind, NewKind, Node, NodeId};
 use super::path::TreePath;
-use crate::ext4::{Attrs, SYMLINK_MAX, Special, Xattr};
+use crate::ext4::{Attrs, SYMLINK_MAX, Xattr};
 
 /// As many links as the kernel follows in one path.
 const MAX_LINKS: u32 = 40;
-
-/// Names a node of one tree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NodeId(u32);
-
-impl NodeId {
-    pub const ROOT: Self = Self(0);
-
-    /// A dense number, for tables beside the tree.
-    pub fn index(self) -> usize {
-        self.0 as usize
-    }
-}
-
-/// A piece of a file's data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Extent {
-    /// Where it is in the file.
-    pub logical: u64,
-    /// Where it is in the store.
-    pub stored: u64,
-    pub len: u64,
-}
-
-/// A file's data; what no extent covers is a hole.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Content {
-    pub len: u64,
-    /// In ascending order, apart from each other, inside of `len`.
-    pub extents: Box<[Extent]>,
-}
-
-/// What a node is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
-    Directory(Directory),
-    File(Content),
-    Symlink(Box<[u8]>),
-    Special(Special),
-}
-
-/// A directory's names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Directory {
-    parent: NodeId,
-    children: BTreeMap<Box<[u8]>, NodeId>,
-}
-
-impl Directory {
-    /// The children in the order of their names' bytes.
-    pub fn children(&self) -> impl DoubleEndedIterator<Item = (&[u8], NodeId)> {
-        self.children.iter().map(|(name, id)| (&**name, *id))
-    }
-}
-
-/// An inode. Several names of one node are hard links.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Node {
-    pub attrs: Attrs,
-    pub xattrs: Box<[Xattr]>,
-    pub kind: Kind,
-}
-
-/// What an entry brings, before it has a place.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NewKind {
-    Directory,
-    File(Content),
-    Symlink(Box<[u8]>),
-    Special(Special),
-}
 
 /// A whole root file system.
 #[derive(Debug, Clone)]
@@ -91,9 +21,18 @@ pub struct Tree {
 
 impl Default for Tree {
     fn default() -> Self {
-        let root = Directory { parent: NodeId::ROOT, children: BTreeMap::new() };
+        let root = Directory {
+            parent: NodeId::ROOT,
+            children: BTreeMap::new(),
+        };
         let attrs = Attrs::IMPLIED_DIRECTORY;
-        Self { nodes: vec![Node { attrs, xattrs: Box::default(), kind: Kind::Directory(root) }] }
+        Self {
+            nodes: vec![Node {
+                attrs,
+                xattrs: Box::default(),
+                kind: Kind::Directory(root),
+            }],
+        }
     }
 }
 
@@ -122,11 +61,13 @@ impl Tree {
     pub fn insert(
         &mut self,
         path: &TreePath,
-        attrs: Attrs,
+        mut attrs: Attrs,
         xattrs: Box<[Xattr]>,
         kind: NewKind,
     ) -> Result<(), EntryError> {
         if let NewKind::Symlink(target) = &kind {
+            // Linux knows no other mode of a link, whatever an archive says.
+            attrs.mode = 0o777;
             if target.is_empty() || target.len() > SYMLINK_MAX {
                 return Err(EntryError::SymlinkTarget { len: target.len() });
             }
@@ -138,21 +79,28 @@ impl Tree {
             return self.describe_root(attrs, xattrs, &kind);
         };
         let parent = self.enter(&parents)?;
-        let old = self.child(parent, name).filter(|old| self.directory(*old).is_some());
+        let old = self
+            .child(parent, name)
+            .filter(|old| self.directory(*old).is_some());
         let kind = match (kind, old) {
             (NewKind::Directory, Some(old)) => {
                 let node = &mut self.nodes[old.index()];
                 (node.attrs, node.xattrs) = (attrs, xattrs);
                 return Ok(());
             }
-            (NewKind::Directory, None) => {
-                Kind::Directory(Directory { parent, children: BTreeMap::new() })
-            }
+            (NewKind::Directory, None) => Kind::Directory(Directory {
+                parent,
+                children: BTreeMap::new(),
+            }),
             (NewKind::File(content), _) => Kind::File(content),
             (NewKind::Symlink(target), _) => Kind::Symlink(target),
             (NewKind::Special(special), _) => Kind::Special(special),
         };
-        let id = self.add(Node { attrs, xattrs, kind });
+        let id = self.add(Node {
+            attrs,
+            xattrs,
+            kind,
+        });
         self.name(parent, name, id);
         Ok(())
     }
@@ -181,8 +129,12 @@ impl Tree {
 
     /// Takes the name at a path away; whether there was one.
     pub fn remove(&mut self, path: &str) -> bool {
-        let Some(path) = TreePath::parse(path.as_bytes(), usize::MAX).ok() else { return false };
-        let Some((parents, name)) = path.split_last() else { return false };
+        let Some(path) = TreePath::parse(path.as_bytes(), usize::MAX).ok() else {
+            return false;
+        };
+        let Some((parents, name)) = path.split_last() else {
+            return false;
+        };
         match self.find(&parents, Last::Follow) {
             Ok(Some(parent)) => self.remove_child(parent, name),
             Ok(None) | Err(_) => false,
@@ -199,15 +151,22 @@ impl Tree {
 
     /// Makes a name in a directory an empty file of its own, with the attributes that it had.
     pub fn empty_child(&mut self, parent: NodeId, name: &[u8]) {
-        let Some(old) = self.child(parent, name) else { return };
+        let Some(old) = self.child(parent, name) else {
+            return;
+        };
         let attrs = match &self.node(old).kind {
             Kind::File(_) => self.node(old).attrs,
-            Kind::Directory(_) | Kind::Symlink(_) | Kind::Special(_) => {
-                Attrs { mode: 0o644, ..Attrs::IMPLIED_DIRECTORY }
-            }
+            Kind::Directory(_) | Kind::Symlink(_) | Kind::Special(_) => Attrs {
+                mode: 0o644,
+                ..Attrs::IMPLIED_DIRECTORY
+            },
         };
         let kind = Kind::File(Content::default());
-        let id = self.add(Node { attrs, xattrs: Box::default(), kind });
+        let id = self.add(Node {
+            attrs,
+            xattrs: Box::default(),
+            kind,
+        });
         self.name(parent, name, id);
     }
 
@@ -220,9 +179,12 @@ impl Tree {
     pub fn path_of(&self, mut directory: NodeId) -> Vec<u8> {
         let mut names: Vec<&[u8]> = Vec::new();
         while directory != NodeId::ROOT {
-            let Some(parent) = self.directory(directory).map(|d| d.parent) else { break };
+            let Some(parent) = self.directory(directory).map(|d| d.parent) else {
+                break;
+            };
             let name = self.directory(parent).and_then(|d| {
-                d.children().find_map(|(name, id)| (id == directory).then_some(name))
+                d.children()
+                    .find_map(|(name, id)| (id == directory).then_some(name))
             });
             names.push(name.unwrap_or_default());
             directory = parent;
@@ -259,22 +221,33 @@ impl Tree {
                 None => self.add_implied(at, name),
             };
             if self.directory(at).is_none() {
-                return Err(EntryError::NotADirectory { at: EntryName::new(name) });
+                return Err(EntryError::NotADirectory {
+                    at: EntryName::new(name),
+                });
             }
         }
         Ok(at)
     }
 
     fn add_implied(&mut self, parent: NodeId, name: &[u8]) -> NodeId {
-        let kind = Kind::Directory(Directory { parent, children: BTreeMap::new() });
+        let kind = Kind::Directory(Directory {
+            parent,
+            children: BTreeMap::new(),
+        });
         let attrs = Attrs::IMPLIED_DIRECTORY;
-        let id = self.add(Node { attrs, xattrs: Box::default(), kind });
+        let id = self.add(Node {
+            attrs,
+            xattrs: Box::default(),
+            kind,
+        });
         self.name(parent, name, id);
         id
     }
 
     fn find(&self, path: &TreePath, last: Last) -> Result<Option<NodeId>, EntryError> {
-        let Some((parents, name)) = path.split_last() else { return Ok(Some(NodeId::ROOT)) };
+        let Some((parents, name)) = path.split_last() else {
+            return Ok(Some(NodeId::ROOT));
+        };
         let mut links = 0;
         let mut at = NodeId::ROOT;
         for name in parents.names() {
@@ -293,18 +266,27 @@ impl Tree {
     /// From a directory through one name, and through the links that it may be. `..` in a link
     /// stops at the root, where an absolute one begins: nothing leaves the tree.
     fn step(&self, from: NodeId, name: &[u8], links: &mut u32) -> Result<NodeId, EntryError> {
-        let dangling = || EntryError::Dangling { link: EntryName::new(name) };
+        let dangling = || EntryError::Dangling {
+            link: EntryName::new(name),
+        };
         let found = self.child(from, name).ok_or_else(dangling)?;
-        let Kind::Symlink(target) = &self.node(found).kind else { return Ok(found) };
+        let Kind::Symlink(target) = &self.node(found).kind else {
+            return Ok(found);
+        };
         *links += 1;
         if *links > MAX_LINKS {
             return Err(EntryError::TooManyLinks { most: MAX_LINKS });
         }
-        let mut at = if target.starts_with(b"/") { NodeId::ROOT } else { from };
+        let mut at = if target.starts_with(b"/") {
+            NodeId::ROOT
+        } else {
+            from
+        };
         for part in target.split(|byte| *byte == b'/') {
             at = match part {
                 b"" | b"." => at,
                 b".." => self.directory(at).ok_or_else(dangling)?.parent,
+                part if self.child(at, part).is_none() => return Err(dangling()),
                 part => self.step(at, part, links)?,
             };
         }
@@ -376,7 +358,10 @@ mod tests {
         put(&mut tree, "gone", link("nowhere")).expect("a link");
         put(&mut tree, "file", file()).expect("a file");
         let mut check = |raw: &str| put(&mut tree, raw, file()).expect_err("refused");
-        assert_eq!(check("loop/x"), EntryError::TooManyLinks { most: MAX_LINKS });
+        assert_eq!(
+            check("loop/x"),
+            EntryError::TooManyLinks { most: MAX_LINKS }
+        );
         assert!(matches!(check("gone/x"), EntryError::Dangling { .. }));
         assert!(matches!(check("file/x"), EntryError::NotADirectory { .. }));
         assert_eq!(check("."), EntryError::RootIsNoDirectory);
@@ -405,7 +390,13 @@ mod tests {
         let check = |tree: &mut Tree, target: &str| {
             tree.link(&path("c"), &path(target)).expect_err("refused")
         };
-        assert!(matches!(check(&mut tree, "none"), EntryError::NoLinkTarget { .. }));
-        assert!(matches!(check(&mut tree, "d"), EntryError::LinkToDirectory { .. }));
+        assert!(matches!(
+            check(&mut tree, "none"),
+            EntryError::NoLinkTarget { .. }
+        ));
+        assert!(matches!(
+            check(&mut tree, "d"),
+            EntryError::LinkToDirectory { .. }
+        ));
     }
 }

@@ -7,9 +7,10 @@ use std::io::{self, Read};
 
 use super::error::{EntryName, ImportError};
 use super::measure::{JOURNAL_BLOCKS, Needs, Size};
+use super::node::{Content, Kind, NodeId};
 use super::source::Watch;
 use super::store::{ContentReader, Store, segments};
-use super::tree::{Content, Kind, NodeId, Tree};
+use super::tree::Tree;
 use crate::ext4::{Builder, Ext4Error, FsUuid, Inode, Label, Layout, MkExt4, Options};
 use crate::progress::Step;
 
@@ -42,7 +43,12 @@ pub(super) fn plan<'t>(
         match builder.seal() {
             Ok(layout) => {
                 let inodes = nodes.len() as u64;
-                return Ok(Plan { layout, files, needed: needs.bytes(), inodes });
+                return Ok(Plan {
+                    layout,
+                    files,
+                    needed: needs.bytes(),
+                    inodes,
+                });
             }
             Err(Ext4Error::Layout { .. }) if groups < first.groups + MORE_GROUPS => groups += 1,
             Err(source) => return Err(ImportError::Image(source)),
@@ -51,8 +57,8 @@ pub(super) fn plan<'t>(
 }
 
 impl Plan<'_> {
-    pub(super) fn len(&self) -> u64 {
-        self.layout.len()
+    pub(super) fn image_len(&self) -> u64 {
+        self.layout.image_len()
     }
 
     /// Writes the image; `total` bytes of content are announced to who watches.
@@ -63,10 +69,24 @@ impl Plan<'_> {
         watch: &Watch,
         total: u64,
     ) -> Result<(), Ext4Error> {
-        let meter = Meter { watch, total, done: Cell::new(0), next: Cell::new(0) };
-        let files = self.files.iter().filter(|(_, content)| !content.extents.is_empty());
+        let meter = Meter {
+            watch,
+            total,
+            done: Cell::new(0),
+            next: Cell::new(0),
+        };
+        let files = self
+            .files
+            .iter()
+            .filter(|(_, content)| !content.extents.is_empty());
         let files = files.map(|(node, content)| {
-            (*node, Metered { inner: store.reader(content), meter: &meter })
+            (
+                *node,
+                Metered {
+                    inner: store.reader(content),
+                    meter: &meter,
+                },
+            )
         });
         self.layout.write(out, files)
     }
@@ -117,18 +137,29 @@ fn declare_all<'t, B: Builder>(
 ) -> Result<Files<'t, B::Node>, ImportError> {
     let root = tree.node(NodeId::ROOT);
     builder
-        .set_root(Inode { attrs: root.attrs, xattrs: &root.xattrs })
-        .map_err(|source| ImportError::Place { entry: EntryName::new(b"/"), source })?;
+        .set_root(Inode {
+            attrs: root.attrs,
+            xattrs: &root.xattrs,
+        })
+        .map_err(|source| ImportError::Place {
+            entry: EntryName::new(b"/"),
+            source,
+        })?;
     let mut declared: Vec<Option<B::Node>> = vec![None; tree.node_count()];
     let mut files = Vec::new();
     let mut stack = vec![(NodeId::ROOT, builder.root())];
     while let Some((id, parent)) = stack.pop() {
-        let Some(directory) = tree.directory(id) else { continue };
+        let Some(directory) = tree.directory(id) else {
+            continue;
+        };
         let first = stack.len();
         for (name, child) in directory.children() {
             let refused = |source| {
                 let path = [&tree.path_of(id)[..], name].join(&b'/');
-                ImportError::Place { entry: EntryName::new(&path), source }
+                ImportError::Place {
+                    entry: EntryName::new(&path),
+                    source,
+                }
             };
             if let Some(node) = declared[child.index()] {
                 builder.link(parent, name, node).map_err(refused)?;
@@ -156,7 +187,10 @@ fn declare_one<B: Builder>(
     name: &[u8],
 ) -> Result<B::Node, Ext4Error> {
     let node = tree.node(id);
-    let inode = Inode { attrs: node.attrs, xattrs: &node.xattrs };
+    let inode = Inode {
+        attrs: node.attrs,
+        xattrs: &node.xattrs,
+    };
     match &node.kind {
         Kind::Directory(_) => builder.directory(parent, name, inode),
         Kind::File(content) => builder.file(parent, name, inode, &segments(content)),
@@ -187,7 +221,9 @@ impl Meter<'_> {
             done: done.min(self.total),
             total: Some(self.total),
         };
-        self.watch.tick(step).map_err(|_| io::Error::from(io::ErrorKind::Interrupted))
+        self.watch
+            .tick(step)
+            .map_err(|_| io::Error::from(io::ErrorKind::Interrupted))
     }
 }
 

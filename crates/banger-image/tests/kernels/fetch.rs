@@ -13,11 +13,16 @@ async fn check(answer: Answer, expect: Expect) -> (Result<Fetched, FetchError>, 
     let directory = tempfile::tempdir().unwrap();
     let destination = directory.path().join("file");
     let url = server.url("file").parse().unwrap();
-    let result = fetcher().to_file(&url, &destination, expect, &report()).await;
+    let result = fetcher()
+        .to_file(&url, &destination, expect, &report())
+        .await;
     let left = std::fs::read_dir(directory.path()).unwrap().count();
     assert_eq!(left, usize::from(result.is_ok()), "whole or nothing");
     if let Ok(fetched) = &result {
-        assert_eq!(Sha256::of(&std::fs::read(destination).unwrap()), fetched.digest);
+        assert_eq!(
+            Sha256::of(&std::fs::read(destination).unwrap()),
+            fetched.digest
+        );
     }
     (result, server.requests().len())
 }
@@ -49,10 +54,16 @@ async fn lasting_trouble_ends() {
     assert!(matches!(result, Err(FetchError::Status { .. })));
     assert_eq!(requests, 3);
     let (result, requests) = check(Answer::BreaksOff(body()), any).await;
-    assert!(matches!(result, Err(FetchError::BrokenOff { .. })), "{result:?}");
+    assert!(
+        matches!(result, Err(FetchError::BrokenOff { .. })),
+        "{result:?}"
+    );
     assert_eq!(requests, 3);
     let (result, _) = check(Answer::Stalls(body()), any).await;
-    assert!(matches!(result, Err(FetchError::Stalled { .. })), "{result:?}");
+    assert!(
+        matches!(result, Err(FetchError::Stalled { .. })),
+        "{result:?}"
+    );
 }
 
 #[tokio::test]
@@ -66,19 +77,28 @@ async fn what_is_not_there_is_not_asked_for_again() {
 async fn no_more_than_allowed_is_taken() {
     for answer in [Answer::Body(body()), Answer::Endless(body())] {
         let (result, requests) = check(answer, Expect::at_most(1_000_000)).await;
-        assert!(matches!(result, Err(FetchError::TooLarge { .. })), "{result:?}");
+        assert!(
+            matches!(result, Err(FetchError::TooLarge { .. })),
+            "{result:?}"
+        );
         assert_eq!(requests, 1);
     }
 }
 
 #[tokio::test]
 async fn other_bytes_than_promised_are_refused() {
-    let short = Expect { limit: 2_000_000, ..Expect::exactly(1_200_001, Sha256::of(&body())) };
+    let short = Expect {
+        limit: 2_000_000,
+        ..Expect::exactly(1_200_001, Sha256::of(&body()))
+    };
     let (result, _) = check(Answer::Body(body()), short).await;
     assert!(matches!(result, Err(FetchError::Size { .. })), "{result:?}");
     let other = Expect::exactly(1_200_000, Sha256::of(b"other"));
     let (result, requests) = check(Answer::Body(body()), other).await;
-    assert!(matches!(result, Err(FetchError::Digest { .. })), "{result:?}");
+    assert!(
+        matches!(result, Err(FetchError::Digest { .. })),
+        "{result:?}"
+    );
     assert_eq!(requests, 1);
 }
 
@@ -87,7 +107,10 @@ async fn a_server_that_is_down_is_named() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url: String = format!("http://{}/file", listener.local_addr().unwrap());
     drop(listener);
-    let error = fetcher().to_memory(&url.parse().unwrap(), 10).await.unwrap_err();
+    let error = fetcher()
+        .to_memory(&url.parse().unwrap(), 10)
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains(&url), "{error}");
 }
 
@@ -101,7 +124,11 @@ async fn a_dropped_download_leaves_nothing() {
     let (fetcher, report) = (fetcher(), report());
     let begun = async {
         // Progress on disk shows that the download is under way.
-        while std::fs::read_dir(directory.path()).unwrap().next().is_none() {
+        while std::fs::read_dir(directory.path())
+            .unwrap()
+            .next()
+            .is_none()
+        {
             tokio::task::yield_now().await;
         }
     };

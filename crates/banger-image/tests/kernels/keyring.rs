@@ -4,7 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use banger_image::debian::Keyring;
 use banger_image::debian::keyring::{Reason, SignatureError};
+use pgp::armor::BlockType;
+use pgp::composed::{Deserializable as _, DetachedSignature, KeyType};
 use pgp::crypto::hash::HashAlgorithm;
+use pgp::packet::PacketTrait as _;
+use pgp::ser::Serialize;
 
 use crate::support::signer::{How, Signer, frame};
 
@@ -27,11 +31,17 @@ fn check_refused(signer: &Signer, how: How, expected: Reason) {
 }
 
 fn check_accepted(signer: &Signer, how: How) {
-    assert_eq!(open(signer, &signer.sign(TEXT, how)).unwrap(), "Suite: x\n- dashed\nDate: y");
+    assert_eq!(
+        open(signer, &signer.sign(TEXT, how)).unwrap(),
+        "Suite: x\n- dashed\nDate: y"
+    );
 }
 
 fn by_subkey() -> How {
-    How { subkey: true, ..How::default() }
+    How {
+        subkey: true,
+        ..How::default()
+    }
 }
 
 #[test]
@@ -44,16 +54,29 @@ fn a_primary_key_and_its_signing_subkey_both_count() {
     let signer = Signer::new();
     check_accepted(&signer, How::default());
     check_accepted(&signer, by_subkey());
-    check_accepted(&signer, How { hash: HashAlgorithm::Sha512, ..How::default() });
+    check_accepted(
+        &signer,
+        How {
+            hash: HashAlgorithm::Sha512,
+            ..How::default()
+        },
+    );
 }
 
 #[test]
 fn a_changed_text_does_not_count() {
     let signer = Signer::new();
     let message = signer.sign(TEXT, How::default());
-    for (from, to) in [("Suite: x", "Suite: z"), ("Date: y", "Date: y\nMore: z"), ("dashed", "")] {
+    for (from, to) in [
+        ("Suite: x", "Suite: z"),
+        ("Date: y", "Date: y\nMore: z"),
+        ("dashed", ""),
+    ] {
         let error = open(&signer, &message.replacen(from, to, 1)).unwrap_err();
-        assert!(error.to_string().contains("does not match the text"), "{error}");
+        assert!(
+            error.to_string().contains("does not match the text"),
+            "{error}"
+        );
     }
 }
 
@@ -73,37 +96,48 @@ fn one_good_signature_among_strangers_is_enough() {
     assert!(open(&Signer::new(), &frame(TEXT, &joined)).is_err());
 }
 
-/// Puts the packets of several armored signatures into one block, as the archive does.
+/// The packets of several signatures, to be armored as one block, as the archive does it.
+struct Packets(Vec<u8>);
+
+impl Serialize for Packets {
+    fn to_writer<W: std::io::Write>(&self, writer: &mut W) -> pgp::errors::Result<()> {
+        writer.write_all(&self.0)?;
+        Ok(())
+    }
+
+    fn write_len(&self) -> usize {
+        self.0.len()
+    }
+}
+
 fn join(blocks: &[String]) -> String {
-    use pgp::composed::{Deserializable as _, DetachedSignature};
-    use pgp::packet::PacketTrait as _;
-    let mut packets = Vec::new();
+    let mut packets = Packets(Vec::new());
     for block in blocks {
         let (parsed, _) = DetachedSignature::from_string(block).unwrap();
-        parsed.signature.to_writer_with_header(&mut packets).unwrap();
+        parsed
+            .signature
+            .to_writer_with_header(&mut packets.0)
+            .unwrap();
     }
     let mut armored = Vec::new();
-    let source = pgp::ser::Serialize::to_writer;
-    struct Raw(Vec<u8>);
-    impl pgp::ser::Serialize for Raw {
-        fn to_writer<W: std::io::Write>(&self, writer: &mut W) -> pgp::errors::Result<()> {
-            writer.write_all(&self.0)?;
-            Ok(())
-        }
-        fn write_len(&self) -> usize {
-            self.0.len()
-        }
-    }
-    let _: fn(&Raw, &mut Vec<u8>) -> pgp::errors::Result<()> = source;
-    let kind = pgp::armor::BlockType::Signature;
-    pgp::armor::write(&Raw(packets), kind, &mut armored, None, true).unwrap();
+    pgp::armor::write(&packets, BlockType::Signature, &mut armored, None, true).unwrap();
     String::from_utf8(armored).unwrap()
 }
 
 #[test]
 fn weak_hashes_do_not_count() {
-    for hash in [HashAlgorithm::Sha1, HashAlgorithm::Sha224] {
-        check_refused(&Signer::new(), How { hash, ..How::default() }, Reason::WeakHash);
+    // Keys of other kinds refuse to make such signatures in the first place.
+    let signer = Signer::of(KeyType::Rsa(2048), true);
+    for hash in [
+        HashAlgorithm::Md5,
+        HashAlgorithm::Sha1,
+        HashAlgorithm::Sha224,
+    ] {
+        let how = How {
+            hash,
+            ..How::default()
+        };
+        check_refused(&signer, how, Reason::WeakHash);
     }
 }
 
@@ -111,17 +145,42 @@ fn weak_hashes_do_not_count() {
 fn a_signature_has_its_own_time() {
     let signer = Signer::new();
     let made = SystemTime::now() + 3 * DAY;
-    check_refused(&signer, How { made, ..How::default() }, Reason::BadTime);
+    check_refused(
+        &signer,
+        How {
+            made,
+            ..How::default()
+        },
+        Reason::BadTime,
+    );
     let made = SystemTime::now() - 3 * DAY;
     let lasts = Some(DAY);
-    check_refused(&signer, How { made, lasts, ..How::default() }, Reason::SignatureExpired);
-    check_accepted(&signer, How { made, lasts: Some(9 * DAY), ..How::default() });
+    check_refused(
+        &signer,
+        How {
+            made,
+            lasts,
+            ..How::default()
+        },
+        Reason::SignatureExpired,
+    );
+    check_accepted(
+        &signer,
+        How {
+            made,
+            lasts: Some(9 * DAY),
+            ..How::default()
+        },
+    );
 }
 
 #[test]
 fn a_key_counts_only_during_its_life() {
     let before_birth = SystemTime::now() - 900 * DAY;
-    let early = How { made: before_birth, ..How::default() };
+    let early = How {
+        made: before_birth,
+        ..How::default()
+    };
     check_refused(&Signer::new(), early, Reason::KeyTooYoung);
 
     let mut signer = Signer::new();
@@ -132,7 +191,14 @@ fn a_key_counts_only_during_its_life() {
     check_refused(&signer, by_subkey(), Reason::KeyExpired);
     // Made while the key was alive, but read after its death.
     let made = SystemTime::now() - 700 * DAY;
-    check_refused(&signer, How { made, ..How::default() }, Reason::KeyExpired);
+    check_refused(
+        &signer,
+        How {
+            made,
+            ..How::default()
+        },
+        Reason::KeyExpired,
+    );
 }
 
 #[test]
@@ -158,7 +224,7 @@ fn a_revoked_key_takes_its_subkeys_along() {
 
 #[test]
 fn keys_that_may_not_sign_do_not_count() {
-    let signer = Signer::with_flags(false);
+    let signer = Signer::of(KeyType::Ed25519Legacy, false);
     check_refused(&signer, How::default(), Reason::MayNotSign);
     check_refused(&signer, by_subkey(), Reason::MayNotSign);
 }
@@ -173,7 +239,12 @@ fn a_subkey_must_consent_to_its_binding() {
 #[test]
 fn what_is_not_signed_at_all_is_refused() {
     let signer = Signer::new();
-    assert!(matches!(open(&signer, TEXT), Err(SignatureError::Framing { .. })));
-    let broken = signer.sign(TEXT, How::default()).replace("\n\n", "\n\n\u{0}");
+    assert!(matches!(
+        open(&signer, TEXT),
+        Err(SignatureError::Framing { .. })
+    ));
+    let broken = signer
+        .sign(TEXT, How::default())
+        .replace("\n\n", "\n\n\u{0}");
     assert!(open(&signer, &broken).is_err());
 }

@@ -1,6 +1,9 @@
 //! Kernels from a mirror's signature to a bootable archive, against a mirror that the tests run
 //! themselves: what must work, and every way in which a mirror can lie. Needs no root and no VM.
-#![allow(clippy::unwrap_used, reason = "a test that cannot set up its world should stop")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot set up its world should stop"
+)]
 
 mod boot_modules;
 mod bzimage;

@@ -42,18 +42,29 @@ pub(super) fn start() -> Result<(), DaemonError> {
         .stdout(Stdio::piped())
         .stderr(stderr)
         .spawn()
-        .map_err(|source| DaemonError::Spawn { program: program.clone(), source })?;
+        .map_err(|source| DaemonError::Spawn {
+            program: program.clone(),
+            source,
+        })?;
     let stdout = child.stdout.take().expect("stdout was asked for");
     match await_ready(stdout, PATIENCE).map_err(prepare("listen to bangerd"))? {
         Word::Ready => Ok(()),
         Word::Ended => {
             let status = child.wait().map_err(prepare("wait for bangerd"))?;
-            Err(DaemonError::Died { program, status, said: read(&mut said) })
+            Err(DaemonError::Died {
+                program,
+                status,
+                said: read(&mut said),
+            })
         }
         Word::Nothing => {
             end(&mut child);
             let seconds = PATIENCE.as_secs();
-            Err(DaemonError::Silent { program, seconds, said: read(&mut said) })
+            Err(DaemonError::Silent {
+                program,
+                seconds,
+                said: read(&mut said),
+            })
         }
     }
 }
@@ -86,12 +97,13 @@ fn await_ready(mut stdout: ChildStdout, patience: Duration) -> std::io::Result<W
         }
         let read = stdout.read(&mut buffer)?;
         word.extend_from_slice(&buffer[..read]);
-        if word.starts_with(READY) {
+        if word.windows(READY.len()).any(|window| window == READY) {
             return Ok(Word::Ready);
         }
-        if read == 0 || !READY.starts_with(&word) {
+        if read == 0 {
             return Ok(Word::Ended);
         }
+        word.drain(..word.len().saturating_sub(READY.len()));
     }
 }
 
@@ -104,7 +116,9 @@ fn end(child: &mut Child) {
 fn read(said: &mut File) -> String {
     let mut bytes = Vec::new();
     // Its last words are a courtesy; the failure itself is reported without them, too.
-    let _ = said.rewind().and_then(|()| said.take(MAX_SAID).read_to_end(&mut bytes));
+    let _ = said
+        .rewind()
+        .and_then(|()| said.take(MAX_SAID).read_to_end(&mut bytes));
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -121,11 +135,18 @@ fn candidates(own: &Path, search: Option<&OsStr>) -> Vec<PathBuf> {
     let mut found = Vec::new();
     if let Some(directory) = own.parent() {
         found.push(directory.join(PROGRAM));
-        found.extend(directory.parent().map(|above| above.join("lib/banger").join(PROGRAM)));
+        found.extend(
+            directory
+                .parent()
+                .map(|above| above.join("lib/banger").join(PROGRAM)),
+        );
     }
     let directories = search.map(|search| env::split_paths(search).collect::<Vec<_>>());
     // A relative entry means something else in each directory: not for a daemon.
-    let absolute = directories.into_iter().flatten().filter(|path| path.is_absolute());
+    let absolute = directories
+        .into_iter()
+        .flatten()
+        .filter(|path| path.is_absolute());
     found.extend(absolute.map(|directory| directory.join(PROGRAM)));
     found
 }
@@ -171,6 +192,7 @@ mod tests {
         check("echo ready; exec tail -f /dev/null", PATIENCE, &Word::Ready);
         check("exit 3", PATIENCE, &Word::Ended);
         check("echo hello", PATIENCE, &Word::Ended);
+        check("echo warning: odd; echo ready", PATIENCE, &Word::Ready);
         check("exec tail -f /dev/null", Duration::ZERO, &Word::Nothing);
     }
 }

@@ -9,11 +9,17 @@ fn api(code: ErrorCode) -> Failure {
 }
 
 fn not_started(reason: NotStarted) -> Failure {
-    Failure::NotStarted { reason, message: "cannot run x".into() }
+    Failure::NotStarted {
+        reason,
+        message: "cannot run x".into(),
+    }
 }
 
 fn interrupted(signal: u8) -> Failure {
-    Failure::Interrupted { signal, outcome: "nothing was made".into() }
+    Failure::Interrupted {
+        signal,
+        outcome: "nothing was made".into(),
+    }
 }
 
 fn pipe(kind: io::ErrorKind) -> Failure {
@@ -26,7 +32,9 @@ fn each_failure_has_one_exit_code_per_role() {
         socket: "/s".into(),
         source: io::ErrorKind::NotFound.into(),
     });
-    let truncated = Failure::Client(ClientError::Truncated { operation: "GET /".into() });
+    let truncated = Failure::Client(ClientError::Truncated {
+        operation: "GET /".into(),
+    });
     let cases = [
         (api(ErrorCode::InvalidArgument), 2, 125),
         (api(ErrorCode::NotFound), 1, 125),
@@ -66,7 +74,10 @@ fn each_failure_has_one_exit_code_per_role() {
 fn a_failed_boot_tells_everything_and_hides_control_characters() {
     let mut error = ApiError::new(ErrorCode::GuestFailed, "VM calm-otter did not boot")
         .with_hint("banger vm logs calm-otter");
-    error.causes = vec!["the agent said nothing for 60 s".into(), "broken pipe".into()];
+    error.causes = vec![
+        "the agent said nothing for 60 s".into(),
+        "broken pipe".into(),
+    ];
     error.left = Some("the stopped VM calm-otter".into());
     error.console = vec!["[    1.2] Kernel panic\x1b[2J".into(), "---[ end".into()];
     error.log = vec!["qemu: bye".into()];

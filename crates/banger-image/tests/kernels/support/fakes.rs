@@ -114,11 +114,17 @@ pub(crate) fn module_files() -> Vec<(String, Vec<u8>)> {
         file("kernel/virtio_ring.ko", &[]),
         file("kernel/virtio.ko", &["virtio_ring"]),
         file("kernel/virtio_mmio.ko", &["virtio", "virtio_ring"]),
-        ("kernel/virtio_blk.ko.xz".to_owned(), xz(&module(&["virtio"]))),
+        (
+            "kernel/virtio_blk.ko.xz".to_owned(),
+            xz(&module(&["virtio"])),
+        ),
         ("kernel/overlay.ko.gz".to_owned(), gzip(&module(&[]))),
         file("kernel/virtio-rng.ko", &["virtio"]),
         file("kernel/unrelated.ko", &[]),
-        ("modules.builtin".to_owned(), b"kernel/fs/ext4/ext4.ko\n".to_vec()),
+        (
+            "modules.builtin".to_owned(),
+            b"kernel/fs/ext4/ext4.ko\n".to_vec(),
+        ),
     ]
 }
 
@@ -131,7 +137,10 @@ pub(crate) fn kernel_members() -> Vec<(String, Vec<u8>)> {
     [
         (format!("./boot/vmlinuz-{RELEASE}"), image),
         (format!("./boot/config-{RELEASE}"), b"CONFIG_X=y\n".to_vec()),
-        ("./usr/share/doc/linux/copyright".to_owned(), b"GPL\n".to_vec()),
+        (
+            "./usr/share/doc/linux/copyright".to_owned(),
+            b"GPL\n".to_vec(),
+        ),
     ]
     .into_iter()
     .chain(modules)
@@ -151,8 +160,11 @@ pub(crate) fn tar(members: &[(String, Vec<u8>)]) -> Vec<u8> {
 
 pub(crate) fn deb_of(data_name: &str, data: &[u8]) -> Vec<u8> {
     let mut outer = ar::Builder::new(Vec::new());
-    let members: [(&str, &[u8]); 3] =
-        [("debian-binary", b"2.0\n"), ("control.tar.xz", b"ignored"), (data_name, data)];
+    let members: [(&str, &[u8]); 3] = [
+        ("debian-binary", b"2.0\n"),
+        ("control.tar.xz", b"ignored"),
+        (data_name, data),
+    ];
     for (name, bytes) in members {
         let header = ar::Header::new(name.as_bytes().to_vec(), bytes.len() as u64);
         outer.append(&header, bytes).unwrap();

@@ -57,12 +57,18 @@ impl Dist {
     }
 
     pub(crate) fn index(&self) -> String {
-        self.path(&format!("dists/{}/main/binary-amd64/Packages.xz", self.suite))
+        self.path(&format!(
+            "dists/{}/main/binary-amd64/Packages.xz",
+            self.suite
+        ))
     }
 
     pub(crate) fn index_by_hash(&self, index: &[u8]) -> String {
         let hex = Sha256::of(index).to_hex();
-        self.path(&format!("dists/{}/main/binary-amd64/by-hash/SHA256/{hex}", self.suite))
+        self.path(&format!(
+            "dists/{}/main/binary-amd64/by-hash/SHA256/{hex}",
+            self.suite
+        ))
     }
 
     pub(crate) fn pool(&self) -> String {
@@ -91,7 +97,9 @@ impl Dist {
     }
 
     pub(crate) fn release(&self, packages: &str, index: &[u8]) -> String {
-        let valid = self.valid_until.map(|at| format!("Valid-Until: {}\n", rfc822(at)));
+        let valid = self
+            .valid_until
+            .map(|at| format!("Valid-Until: {}\n", rfc822(at)));
         format!(
             "Origin: Test\nSuite: oldstable\nCodename: {}\nDate: {}\n{}Acquire-By-Hash: {}\n\
              SHA256:\n {} {} main/binary-amd64/Packages\n {} {} main/binary-amd64/Packages.xz\n",
@@ -109,16 +117,26 @@ impl Dist {
 
 /// The archive's form of a date. The weekday is not looked at, so any will do.
 fn rfc822(at: SystemTime) -> String {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
     let stamp = humantime::format_rfc3339_seconds(at).to_string();
     let month: usize = stamp[5..7].parse().unwrap();
-    format!("Sat, {} {} {} {} UTC", &stamp[8..10], MONTHS[month - 1], &stamp[..4], &stamp[11..19])
+    format!(
+        "Sat, {} {} {} {} UTC",
+        &stamp[8..10],
+        MONTHS[month - 1],
+        &stamp[..4],
+        &stamp[11..19]
+    )
 }
 
 impl Mirror {
     pub(crate) async fn start() -> Self {
-        Self { server: Server::start().await, signer: Signer::new() }
+        Self {
+            server: Server::start().await,
+            signer: Signer::new(),
+        }
     }
 
     /// A mirror with one suite on it.
@@ -139,7 +157,8 @@ impl Mirror {
     pub(crate) fn publish_index(&self, dist: &Dist, packages: &str) {
         let index = fakes::xz(packages.as_bytes());
         if dist.by_hash {
-            self.server.set(&dist.index_by_hash(&index), Answer::Body(index.clone()));
+            self.server
+                .set(&dist.index_by_hash(&index), Answer::Body(index.clone()));
         }
         self.server.set(&dist.index(), Answer::Body(index.clone()));
         self.publish_release(dist, &dist.release(packages, &index));
@@ -147,13 +166,18 @@ impl Mirror {
 
     pub(crate) fn publish_release(&self, dist: &Dist, release: &str) {
         let signed = self.signer.sign(release, How::default());
-        self.server.set(&dist.in_release(), Answer::Body(signed.into_bytes()));
+        self.server
+            .set(&dist.in_release(), Answer::Body(signed.into_bytes()));
     }
 
     /// Replaces every file whose path contains `part`.
     pub(crate) fn spoil(&self, part: &str, answer: &Answer) {
-        let paths: Vec<String> =
-            self.server.paths().into_iter().filter(|path| path.contains(part)).collect();
+        let paths: Vec<String> = self
+            .server
+            .paths()
+            .into_iter()
+            .filter(|path| path.contains(part))
+            .collect();
         assert!(!paths.is_empty(), "nothing to spoil in {part}");
         for path in paths {
             self.server.set(&path, answer.clone());

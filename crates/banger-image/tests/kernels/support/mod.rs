@@ -16,7 +16,11 @@ pub(crate) fn silent() -> SharedProgress {
 }
 
 pub(crate) fn report() -> Report {
-    Report { progress: silent(), stage: "test", detail: String::new() }
+    Report {
+        progress: silent(),
+        stage: "test",
+        detail: String::new(),
+    }
 }
 
 /// A fetcher that loses its patience soon.

@@ -38,7 +38,10 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let server = Self { address: listener.local_addr().unwrap(), state: Arc::default() };
+        let server = Self {
+            address: listener.local_addr().unwrap(),
+            state: Arc::default(),
+        };
         let accepting = server.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -55,7 +58,11 @@ impl Server {
     }
 
     pub(crate) fn set(&self, path: &str, answer: Answer) {
-        self.state.lock().unwrap().answers.insert(format!("/{path}"), answer);
+        self.state
+            .lock()
+            .unwrap()
+            .answers
+            .insert(format!("/{path}"), answer);
     }
 
     pub(crate) fn body(&self, path: &str) -> Vec<u8> {
@@ -67,7 +74,11 @@ impl Server {
 
     pub(crate) fn paths(&self) -> Vec<String> {
         let state = self.state.lock().unwrap();
-        state.answers.keys().map(|path| path[1..].to_owned()).collect()
+        state
+            .answers
+            .keys()
+            .map(|path| path[1..].to_owned())
+            .collect()
     }
 
     pub(crate) fn requests(&self) -> Vec<String> {
@@ -106,7 +117,8 @@ async fn send(stream: &mut TcpStream, answer: Answer) -> std::io::Result<()> {
         Answer::Body(body) => send_body(stream, body.len(), &body).await,
         Answer::Flaky(..) => unreachable!("resolved when the request came in"),
         Answer::Status(status) => {
-            let head = format!("HTTP/1.1 {status} x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let head =
+                format!("HTTP/1.1 {status} x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
             stream.write_all(head.as_bytes()).await
         }
         Answer::BreaksOff(body) => send_body(stream, body.len() + 1, &body).await,
@@ -115,7 +127,9 @@ async fn send(stream: &mut TcpStream, answer: Answer) -> std::io::Result<()> {
             std::future::pending().await
         }
         Answer::Endless(block) => {
-            stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n").await?;
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n")
+                .await?;
             loop {
                 stream.write_all(&block).await?;
             }
@@ -124,7 +138,8 @@ async fn send(stream: &mut TcpStream, answer: Answer) -> std::io::Result<()> {
 }
 
 async fn send_body(stream: &mut TcpStream, promised: usize, body: &[u8]) -> std::io::Result<()> {
-    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {promised}\r\nconnection: close\r\n\r\n");
+    let head =
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {promised}\r\nconnection: close\r\n\r\n");
     stream.write_all(head.as_bytes()).await?;
     stream.write_all(body).await
 }

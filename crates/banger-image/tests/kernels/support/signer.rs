@@ -45,19 +45,19 @@ fn stamp(at: SystemTime) -> Timestamp {
 
 impl Signer {
     pub(crate) fn new() -> Self {
-        Self::with_flags(true)
+        Self::of(KeyType::Ed25519Legacy, true)
     }
 
-    pub(crate) fn with_flags(can_sign: bool) -> Self {
+    pub(crate) fn of(key_type: KeyType, can_sign: bool) -> Self {
         let created = stamp(SystemTime::now() - 2 * YEAR);
         let subkey = SubkeyParamsBuilder::default()
-            .key_type(KeyType::Ed25519Legacy)
+            .key_type(key_type.clone())
             .can_sign(can_sign)
             .created_at(created)
             .build()
             .unwrap();
         let secret = SecretKeyParamsBuilder::default()
-            .key_type(KeyType::Ed25519Legacy)
+            .key_type(key_type)
             .can_certify(true)
             .can_sign(can_sign)
             .created_at(created)
@@ -72,7 +72,9 @@ impl Signer {
     }
 
     pub(crate) fn armored(&self) -> String {
-        self.public.to_armored_string(ArmorOptions::default()).unwrap()
+        self.public
+            .to_armored_string(ArmorOptions::default())
+            .unwrap()
     }
 
     /// Replaces the primary key's self-signature by one that ends at `lifetime` after its birth.
@@ -143,7 +145,11 @@ impl Signer {
     pub(crate) fn revoke_primary(&mut self) {
         let signature = self
             .config(SignatureType::KeyRevocation, vec![])
-            .sign_key(&self.secret.primary_key, &Password::empty(), &self.public.primary_key)
+            .sign_key(
+                &self.secret.primary_key,
+                &Password::empty(),
+                &self.public.primary_key,
+            )
             .unwrap();
         self.public.details.revocation_signatures.push(signature);
     }
@@ -178,7 +184,13 @@ impl Signer {
 pub(crate) fn frame(text: &str, signature: &str) -> String {
     let escaped: String = text
         .lines()
-        .map(|line| if line.starts_with('-') { format!("- {line}\n") } else { format!("{line}\n") })
+        .map(|line| {
+            if line.starts_with('-') {
+                format!("- {line}\n")
+            } else {
+                format!("{line}\n")
+            }
+        })
         .collect();
     format!("-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n{escaped}{signature}")
 }
@@ -190,16 +202,23 @@ fn armored_signature(key: &impl SigningKey, text: &str, how: How) -> String {
         SubpacketData::IssuerFingerprint(key.fingerprint()),
     ];
     data.extend(
-        how.lasts.map(|lasts| SubpacketData::SignatureExpirationTime(lasts.try_into().unwrap())),
+        how.lasts
+            .map(|lasts| SubpacketData::SignatureExpirationTime(lasts.try_into().unwrap())),
     );
-    let hashed = data.into_iter().map(|data| Subpacket::regular(data).unwrap()).collect();
+    let hashed = data
+        .into_iter()
+        .map(|data| Subpacket::regular(data).unwrap())
+        .collect();
     DetachedSignature::sign_text_data_with_subpackets(
         thread_rng(),
         key,
         &Password::empty(),
         how.hash,
         lines.join("\r\n").as_bytes(),
-        SubpacketConfig::UserDefined { hashed, unhashed: vec![] },
+        SubpacketConfig::UserDefined {
+            hashed,
+            unhashed: vec![],
+        },
     )
     .unwrap()
     .to_armored_string(ArmorOptions::default())

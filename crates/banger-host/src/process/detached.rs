@@ -1,5 +1,5 @@
-//! Owns the start, the watch and the end of other programs: the only place that makes
-//! processes. Knows command lines as given, not what the programs do.
+//! Processes that outlive this one: started in a session of their own, found again by the
+//! lock that they hold, watched by their descriptors.
 
 use std::{
     ffi::OsString,
@@ -12,12 +12,12 @@ use std::{
 };
 
 use banger_core::{host::VmmExit, host_error::HostError};
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal},
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal,
 };
 use tokio::{io::unix::AsyncFd, sync::watch};
 
+use super::clean_environment;
 use crate::{
     lock::{Note, VmmLock},
     sys,
@@ -197,29 +197,6 @@ fn spawn_detached(detached: &Detached, lock: OwnedFd) -> Result<Child, HostError
     })
 }
 
-/// What a program is told of our environment: nothing that changes its language or its
-/// behaviour, but the way to the outside.
-fn clean_environment(command: &mut Command) {
-    const KEPT: [&str; 10] = [
-        "PATH",
-        "HOME",
-        "USER",
-        "LOGNAME",
-        "http_proxy",
-        "https_proxy",
-        "ftp_proxy",
-        "no_proxy",
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-    ];
-    command.env_clear().env("LC_ALL", "C");
-    for name in KEPT {
-        if let Some(value) = std::env::var_os(name) {
-            command.env(name, value);
-        }
-    }
-}
-
 /// Waits for the process and reaps it, when it is a child of ours.
 async fn wait(handle: &AsyncFd<Arc<OwnedFd>>) -> Ended {
     if let Err(error) = handle.readable().await {
@@ -237,158 +214,6 @@ async fn wait(handle: &AsyncFd<Arc<OwnedFd>>) -> Ended {
     }
 }
 
-/// Starts a program that works for us and whose output we read. It leads a process group of
-/// its own, so that a Ctrl-C at our terminal does not hit it and all of it can be ended.
-pub(crate) fn start_worker(
-    program: &Path,
-    args: &[OsString],
-    env: &[(&str, &Path)],
-) -> io::Result<Child> {
-    use std::os::unix::process::CommandExt;
-
-    let mut command = Command::new(program);
-    clean_environment(&mut command);
-    command
-        .args(args)
-        .envs(env.iter().copied())
-        .process_group(0);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-}
-
-/// Runs a program that answers a question about itself, and returns what it prints. It gets
-/// two seconds, and what it prints beyond a pipe's capacity does not matter.
-pub(crate) fn ask(program: &Path, args: &[&str]) -> io::Result<String> {
-    let args: Vec<OsString> = args.iter().map(OsString::from).collect();
-    let mut child = start_worker(program, &args, &[])?;
-    let handle = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
-    let patience = Timespec {
-        tv_sec: 2,
-        tv_nsec: 0,
-    };
-    let ready = poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&patience));
-    if !ready.is_ok_and(|ready| ready > 0) {
-        child.kill()?;
-    }
-    let output = child.wait_with_output()?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    Err(io::Error::other(output.status.to_string()))
-}
-
-/// Finds a program as a shell would, also where administrators' programs are.
-pub(crate) fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let fixed = ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path)
-        .filter(|dir| dir.is_absolute())
-        .chain(fixed)
-        .map(|dir| dir.join(program))
-        .find(|candidate| is_program(candidate))
-}
-
-fn is_program(path: &Path) -> bool {
-    path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
-}
-
 #[cfg(test)]
-mod tests {
-    use banger_core::host::{Accelerator, VmmKind};
-
-    use super::*;
-
-    const NOTE: Note = Note { vmm: VmmKind::Qemu, accelerator: Accelerator::Tcg };
-
-    /// A VMM that is no VMM: the shell runs `script`.
-    fn stand_in(dir: &Path, script: &str) -> Detached {
-        Detached {
-            program: "/bin/sh".into(),
-            args: vec!["-c".into(), script.into()],
-            log: dir.join("vmm.log"),
-            lock: dir.join("vmm.lock"),
-            note: NOTE,
-            file_limit: 1 << 20,
-        }
-    }
-
-    #[tokio::test]
-    async fn a_forgotten_vmm_is_found_again_by_its_lock() {
-        let dir = tempfile::tempdir().unwrap();
-        let detached = stand_in(dir.path(), "exec sleep 1000");
-        let first = Process::start(&detached).unwrap();
-        let pid = first.pid();
-        drop(first);
-        let (again, note) = Process::adopt(&detached.lock).unwrap().unwrap();
-        assert_eq!((again.pid(), note), (pid, NOTE));
-        assert!(!again.has_ended());
-        again.kill().unwrap();
-        again.ended().await;
-        assert!(again.has_ended());
-        assert!(Process::adopt(&detached.lock).unwrap().is_none());
-        again.kill().unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_machine_runs_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let detached = stand_in(dir.path(), "exec sleep 1000");
-        let process = Process::start(&detached).unwrap();
-        assert!(matches!(Process::start(&detached), Err(HostError::Spawn { .. })));
-        process.kill().unwrap();
-        assert_eq!(process.ended().await, Ended::Signal(9));
-        let process = Process::start(&detached).unwrap();
-        process.kill().unwrap();
-        process.ended().await;
-    }
-
-    #[tokio::test]
-    async fn an_end_is_told_as_often_as_asked() {
-        let dir = tempfile::tempdir().unwrap();
-        let process = Process::start(&stand_in(dir.path(), "echo words >&2; exit 7")).unwrap();
-        for _ in 0..2 {
-            assert_eq!(process.ended().await, Ended::Code(7));
-        }
-        assert_eq!(std::fs::read_to_string(dir.path().join("vmm.log")).unwrap(), "words\n");
-        assert!(!VmmExit::from(Ended::Code(7)).clean);
-    }
-
-    #[tokio::test]
-    async fn a_vmm_leads_a_session_and_inherits_nothing_but_its_lock() {
-        let dir = tempfile::tempdir().unwrap();
-        let inherited = std::fs::File::open("/dev/null").unwrap();
-        rustix::io::fcntl_setfd(&inherited, rustix::io::FdFlags::empty()).unwrap();
-        let script = "cut -d' ' -f5,6 /proc/$$/stat; echo $$; umask; ulimit -c; ls -l /proc/$$/fd";
-        let process = Process::start(&stand_in(dir.path(), script)).unwrap();
-        assert_eq!(process.ended().await, Ended::Code(0));
-        let log = std::fs::read_to_string(dir.path().join("vmm.log")).unwrap();
-        let lines: Vec<_> = log.lines().collect();
-        let pid = lines[1];
-        assert_eq!(lines[0], format!("{pid} {pid}"), "group and session");
-        assert_eq!(&lines[2..4], ["0077", "0"]);
-        let targets: Vec<_> = lines.iter().filter_map(|line| line.split(" -> ").nth(1)).collect();
-        let own = |target: &&&str| target.ends_with("vmm.log") || target.ends_with("vmm.lock");
-        assert_eq!(targets.iter().filter(own).count(), 3, "{log}");
-        assert_eq!(targets.len(), 4, "{log}");
-    }
-
-    #[tokio::test]
-    async fn no_file_of_a_vmm_grows_beyond_its_limit() {
-        let dir = tempfile::tempdir().unwrap();
-        let script = "head -c 3000000 /dev/zero; true";
-        let process = Process::start(&stand_in(dir.path(), script)).unwrap();
-        assert_eq!(process.ended().await, Ended::Code(0));
-        assert!(std::fs::metadata(dir.path().join("vmm.log")).unwrap().len() <= 1 << 20);
-    }
-
-    #[test]
-    fn a_program_answers_or_fails() {
-        let sh = Path::new("/bin/sh");
-        assert_eq!(ask(sh, &["-c", "echo yes"]).unwrap(), "yes\n");
-        assert!(ask(sh, &["-c", "exit 1"]).is_err());
-        assert!(find("sh").is_some() && find("no-such-program-anywhere").is_none());
-    }
-}
+#[path = "detached_tests.rs"]
+mod tests;

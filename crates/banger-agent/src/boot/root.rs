@@ -1,0 +1,176 @@
+//! Owns the assembly of the machine's root: a read-only base, an overlay over the machine's own disk, or the base
+//! alone, written to. Knows where devices are only through `device`.
+
+use std::ffi::CStr;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use banger_guest_proto::boot::{BootConfig, DeviceRef, fatal};
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountFlags, mount};
+
+use super::device::{self, BlockDevice};
+use super::{Fatal, OrFatal};
+use crate::{console, sys};
+
+/// Where the root is assembled before it becomes the root.
+pub(super) const NEW_ROOT: &str = "/newroot";
+const BASE: &str = "/base";
+const DISK: &str = "/disk";
+const UPPER: &str = "/disk/upper";
+const WORK: &str = "/disk/work";
+const PLAIN: &str = "/disk/plain";
+
+/// What makes the overlay as good as one file system, for a base that never changes and a disk that only ever has
+/// this base below it:
+///
+/// * `redirect_dir=on`: a directory of the image can be renamed; without it rename fails with EXDEV.
+/// * `index=on`: hard links of the image stay links of each other when one of them is written to.
+/// * `metacopy=off`: a file on the disk is a whole file, readable without the base.
+/// * `xino=auto`: one device number and lasting inode numbers, as tar, rsync and find expect.
+const OVERLAY: &CStr = c"lowerdir=/base,upperdir=/disk/upper,workdir=/disk/work,redirect_dir=on,index=on,metacopy=off,xino=auto";
+
+/// Directories that their owners keep overlays of their own in, which no overlay can hold.
+const PLAIN_DIRS: [&str; 2] = ["var/lib/docker", "var/lib/containerd"];
+
+/// Something that could not be put in place.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RootError {
+    #[error("cannot create the directory {}", path.display())]
+    Directory {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot mount {} as {fs}", device.display())]
+    Device {
+        device: PathBuf,
+        fs: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot mount the overlay")]
+    Overlay(#[source] io::Error),
+    #[error("cannot bind {} to the disk", path.display())]
+    Bind {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot open {path}")]
+    Open {
+        path: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot grow the file system of {}", device.display())]
+    Grow {
+        device: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Assembles the root at [`NEW_ROOT`] and returns the file system that the machine writes to.
+pub(super) fn mount(config: &BootConfig) -> Result<OwnedFd, Fatal> {
+    let base = device::find(&config.root).or_fatal(fatal::ROOT_NOT_FOUND)?;
+    let fs = config.root_fs.as_str();
+    let Some(disk) = &config.disk else {
+        mount_device(&base, NEW_ROOT, fs, MountFlags::empty()).or_fatal(fatal::ROOT_NOT_MOUNTED)?;
+        return writable(&base, NEW_ROOT).or_fatal(fatal::ROOT_NOT_MOUNTED);
+    };
+    mount_device(&base, BASE, fs, MountFlags::RDONLY).or_fatal(fatal::ROOT_NOT_MOUNTED)?;
+    let root = mount_disk(disk)?;
+    overlay().or_fatal(fatal::OVERLAY)?;
+    plain_dirs();
+    Ok(root)
+}
+
+fn mount_disk(disk: &DeviceRef) -> Result<OwnedFd, Fatal> {
+    let disk = device::find(disk).or_fatal(fatal::DISK_NOT_FOUND)?;
+    mount_device(&disk, DISK, "ext4", MountFlags::empty()).or_fatal(fatal::DISK_NOT_MOUNTED)?;
+    writable(&disk, DISK).or_fatal(fatal::DISK_NOT_MOUNTED)
+}
+
+fn mount_device(
+    device: &BlockDevice,
+    target: &'static str,
+    fs: &str,
+    flags: MountFlags,
+) -> Result<(), RootError> {
+    directory(Path::new(target), 0o755)?;
+    // A base is complete as it is: a journal that wants to be replayed is not part of it.
+    let frozen = fs == "ext4" && flags.contains(MountFlags::RDONLY);
+    let options = if frozen { c"noload" } else { c"" };
+    mount(device.path(), target, fs, flags, options).map_err(|error| RootError::Device {
+        device: device.path(),
+        fs: fs.into(),
+        source: error.into(),
+    })
+}
+
+/// Opens a file system's root for the machine's end, and grows it when its device has grown.
+fn writable(device: &BlockDevice, target: &'static str) -> Result<OwnedFd, RootError> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(target, flags, Mode::empty())
+        .map_err(|error| RootError::Open { path: target, source: error.into() })?;
+    if let Err(error) = grow(device, &root) {
+        console::warn("disk", &error);
+    }
+    Ok(root)
+}
+
+fn grow(device: &BlockDevice, root: &OwnedFd) -> Result<(), RootError> {
+    let grow = || -> io::Result<()> {
+        let block_size = u64::try_from(rustix::fs::fstatfs(root)?.f_bsize).map_err(io::Error::other)?;
+        sys::ext4_resize(root, device.size()? / block_size)
+    };
+    grow().map_err(|source| RootError::Grow { device: device.path(), source })
+}
+
+fn overlay() -> Result<(), RootError> {
+    for path in [UPPER, WORK, NEW_ROOT] {
+        directory(Path::new(path), 0o755)?;
+    }
+    mount("overlay", NEW_ROOT, "overlay", MountFlags::empty(), OVERLAY)
+        .map_err(|error| RootError::Overlay(error.into()))
+}
+
+/// Binds directories of the disk's plain file system. They are there before their programs are, so that a program which is
+/// installed later finds them; an image that is no distribution, and has no /var/lib, is left alone.
+fn plain_dirs() {
+    for dir in PLAIN_DIRS {
+        let target = Path::new(NEW_ROOT).join(dir);
+        let parent = target.parent().expect("the directories have parents");
+        let is_dir = |path: &Path| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
+        let parents_are_plain = is_dir(parent) && parent.parent().is_some_and(is_dir);
+        let link = fs::symlink_metadata(&target).is_ok_and(|metadata| !metadata.is_dir());
+        if parents_are_plain && !link && let Err(error) = bind_plain(dir, &target) {
+            console::warn("plain directory", &error);
+        }
+    }
+}
+
+fn bind_plain(dir: &str, target: &Path) -> Result<(), RootError> {
+    let source = Path::new(PLAIN).join(dir);
+    for path in [source.as_path(), target] {
+        directory(path, 0o711)?;
+    }
+    rustix::mount::mount_bind(&source, target)
+        .map_err(|error| RootError::Bind { path: target.into(), source: error.into() })
+}
+
+/// Creates a directory where there is none.
+fn directory(path: &Path, mode: u32) -> Result<(), RootError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .map_err(|source| RootError::Directory { path: path.into(), source })
+}

@@ -1,0 +1,56 @@
+//! `vm create`, and what `vm run` shares with it: a specification becomes a request.
+
+use banger_api::{
+    client::Client,
+    vm::{CreateVm, Vm},
+};
+
+use crate::{
+    cli::vm::{CreateArgs, Network, SpecArgs, Vmm},
+    exec::signals::Signals,
+    output,
+    progress::Display,
+    report::{Failure, SUCCESS},
+};
+
+pub(super) async fn run(client: &Client, args: CreateArgs) -> Result<u8, Failure> {
+    let mut signals = Signals::listen()?;
+    let request = CreateVm {
+        start: !args.no_start,
+        ..request(args.spec)
+    };
+    let display = Display::new(args.quiet.quiet);
+    let vm = create(client, &request, &display, &mut signals).await?;
+    output::print(&format!("{}\n", vm.name))?;
+    Ok(SUCCESS)
+}
+
+/// Makes a VM and shows how it comes about. A signal cancels it.
+pub(super) async fn create(
+    client: &Client,
+    request: &CreateVm,
+    display: &Display,
+    signals: &mut Signals,
+) -> Result<Vm, Failure> {
+    let mut progress = display.single();
+    let work = client.create_vm(request, |step| progress.step(&step));
+    let outcome = "making the VM was cancelled, and it is removed";
+    signals.interrupt(work, outcome).await
+}
+
+/// Only what was given: the daemon decides the rest.
+pub(super) fn request(spec: SpecArgs) -> CreateVm {
+    CreateVm {
+        name: spec.name.map(Into::into),
+        image: spec.image.map(Into::into),
+        kernel: spec.kernel.map(Into::into),
+        vcpus: spec.vcpu,
+        memory_bytes: spec.memory.map(|size| size.0),
+        disk_bytes: spec.disk_size.map(|size| size.0),
+        init: spec.init,
+        network: spec.network.map(Network::as_str).map(str::to_owned),
+        vmm: spec.vmm.map(Vmm::as_str).map(str::to_owned),
+        start: false,
+        auto_remove: false,
+    }
+}

@@ -1,0 +1,107 @@
+//! `daemon status`, `stop`, `start` and `openapi`.
+
+use banger_api::{daemon::DaemonStatus, places::Places};
+
+use crate::{
+    cli::DaemonCommand,
+    daemon::{Connected, DaemonError, connect, ensure, retire},
+    output,
+    report::{Failure, SUCCESS},
+    table::fields,
+    text::count,
+};
+
+pub(super) async fn run(command: DaemonCommand, places: &Places) -> Result<u8, Failure> {
+    match command {
+        DaemonCommand::Status(args) => {
+            let Connected { status, .. } = connect(places).await?;
+            if args.json {
+                output::print_json(&status)?;
+            } else {
+                output::print(&details(&status))?;
+            }
+        }
+        DaemonCommand::Stop => stop(places).await?,
+        DaemonCommand::Start => {
+            let Connected { status, .. } = ensure(places).await?;
+            output::print(&details(&status))?;
+        }
+        DaemonCommand::Openapi => {
+            let Connected { client, .. } = ensure(places).await?;
+            output::print_json(&client.openapi().await?)?;
+        }
+    }
+    Ok(SUCCESS)
+}
+
+async fn stop(places: &Places) -> Result<(), Failure> {
+    let Connected { client, status } = match connect(places).await {
+        Err(Failure::Daemon(DaemonError::NotRunning)) => {
+            output::remark("the daemon was not running");
+            return Ok(());
+        }
+        other => other?,
+    };
+    retire(&client, &status).await?;
+    if status.running_vms > 0 {
+        let vms = count(status.running_vms, "VM");
+        output::remark(format_args!(
+            "{vms} left running: the next daemon takes care of them"
+        ));
+    }
+    Ok(())
+}
+
+fn details(status: &DaemonStatus) -> String {
+    let uptime = std::time::Duration::from_secs(status.uptime_seconds);
+    let replaced = "its program was replaced: the next command starts the new one";
+    fields(&[
+        ("pid", Some(status.pid.to_string())),
+        ("build", Some(status.build.to_string())),
+        (
+            "uptime",
+            Some(humantime::format_duration(uptime).to_string()),
+        ),
+        ("running VMs", Some(status.running_vms.to_string())),
+        ("socket", Some(status.socket.clone())),
+        ("log", Some(status.log_path.clone())),
+        ("state", Some(status.state_dir.clone())),
+        ("outdated", status.replaced.then(|| replaced.to_owned())),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use banger_api::build::BuildInfo;
+    use insta::assert_snapshot;
+
+    use super::*;
+
+    #[test]
+    fn the_status_fits_a_screen() {
+        let status = DaemonStatus {
+            pid: 7,
+            build: BuildInfo {
+                version: "0.1.0".into(),
+                commit: "abc".into(),
+                built_at: 0,
+            },
+            uptime_seconds: 3_700,
+            socket: "/r/bangerd.sock".into(),
+            log_path: "/s/bangerd.log".into(),
+            state_dir: "/s".into(),
+            running_vms: 2,
+            replaced: true,
+        };
+        assert_snapshot!(details(&status), @r"
+        pid          7
+        build        0.1.0 (abc, built 1970-01-01T00:00:00Z)
+        uptime       1h 1m 40s
+        running VMs  2
+        socket       /r/bangerd.sock
+        log          /s/bangerd.log
+        state        /s
+        outdated     its program was replaced: the next command starts the new one
+        ");
+    }
+}

@@ -1,0 +1,130 @@
+//! `vm run` and `vm exec`: commands of a guest, and what becomes of its VM afterwards.
+
+use std::{
+    env,
+    io::{self, IsTerminal},
+    time::Duration,
+};
+
+use banger_api::{
+    client::{Client, ClientError},
+    error::{ApiError, ErrorCode},
+    exec::ExecStart,
+    vm::{CreateVm, DeleteVm, Vm, VmState},
+};
+use tokio::time::timeout;
+
+use super::create::{create, request};
+use crate::{
+    cli::vm::{ExecArgs, ProcessArgs, RunArgs},
+    exec::{self, signals::Signals, terminal},
+    output,
+    progress::Display,
+    report::{Failure, SUCCESS},
+};
+
+/// How long a VM that is not needed any more may take to vanish before we say so and end.
+const REMOVAL: Duration = Duration::from_secs(10);
+
+pub(super) async fn run(client: &Client, args: RunArgs) -> Result<u8, Failure> {
+    let mut signals = Signals::listen()?;
+    let request = CreateVm {
+        start: true,
+        auto_remove: args.rm,
+        ..request(args.spec)
+    };
+    let display = Display::new(args.quiet.quiet);
+    let vm = create(client, &request, &display, &mut signals).await?;
+    if args.detach {
+        output::print(&format!("{}\n", vm.name))?;
+        return Ok(SUCCESS);
+    }
+    let mut start = start(args.process, args.command);
+    start.owner = args.rm;
+    let ended = exec::run(client, &vm.id, &start, &mut signals).await;
+    if args.rm {
+        remove(client, &vm, &mut signals).await;
+    } else if !args.quiet.quiet && worth_reminding(&start, &ended) {
+        remind(client, &vm).await;
+    }
+    ended
+}
+
+pub(super) async fn exec(client: &Client, args: ExecArgs) -> Result<u8, Failure> {
+    let mut signals = Signals::listen()?;
+    let start = start(args.process, args.command);
+    exec::run(client, args.target.as_str(), &start, &mut signals).await
+}
+
+/// What to run and how, with our own terminal where there is one.
+fn start(process: ProcessArgs, argv: Vec<String>) -> ExecStart {
+    let tty = terminal::wanted(process.tty, process.no_tty).then(terminal::window);
+    let given = process.env.into_iter();
+    let given = given.filter_map(|variable| variable.resolve(|key| env::var_os(key)));
+    // Later values win: what the user gives comes behind what we know of the terminal.
+    let kind = tty
+        .and_then(|_| terminal::kind())
+        .map(|kind| ("TERM".to_owned(), kind));
+    ExecStart {
+        argv,
+        env: kind.into_iter().chain(given).collect(),
+        cwd: process.workdir,
+        user: process.user,
+        tty,
+        stdin: true,
+        owner: false,
+    }
+}
+
+/// Deletes the VM of `--rm`. The daemon does so, too, when its owner's stream ends: finding
+/// it gone is fine.
+async fn remove(client: &Client, vm: &Vm, signals: &mut Signals) {
+    let query = DeleteVm { force: true };
+    let deletion = signals.interrupt(client.delete_vm(&vm.id, query), "");
+    let failure = match timeout(REMOVAL, deletion).await {
+        Ok(Ok(())) => return,
+        Ok(Err(Failure::Client(ClientError::Api(ApiError {
+            code: ErrorCode::NotFound,
+            ..
+        })))) => {
+            return;
+        }
+        Ok(Err(Failure::Interrupted { .. })) | Err(_) => {
+            format!("banger: the daemon goes on deleting VM {}", vm.name)
+        }
+        Ok(Err(failure)) => failure.render().trim_end().to_owned(),
+    };
+    output::remark(failure);
+}
+
+/// Scripts know that the VM stays; people, and whoever reads about a failure, are told.
+fn worth_reminding(start: &ExecStart, ended: &Result<u8, Failure>) -> bool {
+    let read = start.tty.is_some() || io::stderr().is_terminal() || ended.is_err();
+    read && !matches!(ended, Err(Failure::PipeClosed))
+}
+
+async fn remind(client: &Client, vm: &Vm) {
+    // A shell may have ended with its machine; and a reminder is not worth an error.
+    let running = client
+        .vm(&vm.id)
+        .await
+        .is_ok_and(|vm| vm.state == VmState::Running);
+    if running {
+        output::remark(reminder(&vm.name));
+    }
+}
+
+fn reminder(name: &str) -> String {
+    format!("VM {name} is still running: banger exec {name} -- CMD, banger rm -f {name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reminder_says_what_can_be_done() {
+        let expected = "VM calm-otter is still running: banger exec calm-otter -- CMD, banger rm -f calm-otter";
+        assert_eq!(reminder("calm-otter"), expected);
+    }
+}

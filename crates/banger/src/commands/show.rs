@@ -1,0 +1,217 @@
+//! `vm list`, `ps` and `vm show`.
+
+use std::time::SystemTime;
+
+use banger_api::{
+    client::Client,
+    size::format_size,
+    vm::{Vm, VmState},
+};
+
+use crate::{
+    cli::vm::{ListArgs, ShowArgs},
+    output,
+    report::{Failure, SUCCESS},
+    table::{fields, table},
+    text::age,
+};
+
+pub(super) async fn list(client: &Client, args: &ListArgs, all: bool) -> Result<u8, Failure> {
+    let mut vms = client.vms().await?;
+    vms.retain(|vm| all || is_up(vm.state));
+    if args.json.json {
+        output::print_json(&vms)?;
+    } else if args.quiet {
+        let names: String = vms.iter().map(|vm| format!("{}\n", vm.name)).collect();
+        output::print(&names)?;
+    } else {
+        output::print(&overview(&vms, SystemTime::now()))?;
+    }
+    Ok(SUCCESS)
+}
+
+pub(super) async fn show(client: &Client, args: &ShowArgs) -> Result<u8, Failure> {
+    let vm = client.vm(args.target.as_str()).await?;
+    if args.json.json {
+        output::print_json(&vm)?;
+    } else {
+        output::print(&details(&vm, SystemTime::now()))?;
+    }
+    Ok(SUCCESS)
+}
+
+/// Whether `ps` shows it.
+fn is_up(state: VmState) -> bool {
+    match state {
+        VmState::Starting | VmState::Running | VmState::Stopping | VmState::Deleting => true,
+        VmState::Created | VmState::Stopped | VmState::Error => false,
+    }
+}
+
+fn overview(vms: &[Vm], now: SystemTime) -> String {
+    let header = [
+        "NAME", "STATE", "IMAGE", "VCPU", "MEM", "DISK", "VMM", "CREATED", "ID",
+    ];
+    let rows: Vec<_> = vms.iter().map(|vm| row(vm, now)).collect();
+    table(header, &rows)
+}
+
+fn row(vm: &Vm, now: SystemTime) -> [String; 9] {
+    [
+        vm.name.clone(),
+        vm.state.as_str().to_owned(),
+        vm.image.clone(),
+        vm.vcpus.to_string(),
+        format_size(vm.memory_bytes),
+        format_size(vm.disk_bytes),
+        machine(vm).unwrap_or_else(|| "-".to_owned()),
+        age(&vm.created_at, now),
+        vm.id.chars().take(12).collect(),
+    ]
+}
+
+fn machine(vm: &Vm) -> Option<String> {
+    match (&vm.vmm, &vm.accelerator) {
+        (Some(vmm), Some(accelerator)) => Some(format!("{vmm}/{accelerator}")),
+        (Some(vmm), None) => Some(vmm.clone()),
+        (None, _) => None,
+    }
+}
+
+fn details(vm: &Vm, now: SystemTime) -> String {
+    let agent = vm.agent.as_ref();
+    let yes = |flag: bool| flag.then(|| "yes".to_owned());
+    fields(&[
+        ("name", Some(vm.name.clone())),
+        ("id", Some(vm.id.clone())),
+        ("state", Some(vm.state.as_str().to_owned())),
+        ("last error", vm.last_error.clone()),
+        ("image", Some(vm.image.clone())),
+        ("kernel", Some(vm.kernel.clone())),
+        ("vcpus", Some(vm.vcpus.to_string())),
+        ("memory", Some(format_size(vm.memory_bytes))),
+        ("disk", Some(format_size(vm.disk_bytes))),
+        ("init", Some(vm.init.clone())),
+        ("network", Some(vm.network.clone())),
+        ("vmm", machine(vm)),
+        ("vmm reason", vm.vmm_reason.clone()),
+        ("pid", vm.pid.map(|pid| pid.to_string())),
+        (
+            "agent",
+            agent.map(|agent| format!("{}, generation {}", agent.version, agent.generation)),
+        ),
+        ("first process", agent.map(|agent| agent.init.clone())),
+        ("boot id", agent.map(|agent| agent.boot_id.clone())),
+        ("removed at end", yes(vm.auto_remove)),
+        ("created", Some(age(&vm.created_at, now))),
+        ("changed", Some(age(&vm.updated_at, now))),
+        ("disk path", Some(vm.disk_path.clone())),
+        ("console path", Some(vm.console_path.clone())),
+        ("vmm log path", Some(vm.vmm_log_path.clone())),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use banger_api::vm::Agent;
+    use insta::assert_snapshot;
+
+    use super::*;
+
+    fn vm() -> Vm {
+        Vm {
+            id: "0123456789abcdef0123456789abcdef".into(),
+            name: "calm-otter".into(),
+            state: VmState::Running,
+            image: "debian-bookworm".into(),
+            kernel: "debian-6.1".into(),
+            vcpus: 2,
+            memory_bytes: 2 << 30,
+            disk_bytes: 8 << 30,
+            init: "auto".into(),
+            network: "user".into(),
+            vmm: Some("qemu".into()),
+            accelerator: Some("tcg".into()),
+            vmm_reason: Some("/dev/kvm is absent".into()),
+            pid: Some(7),
+            disk_path: "/s/disk.ext4".into(),
+            console_path: "/s/console.log".into(),
+            vmm_log_path: "/s/vmm.log".into(),
+            agent: Some(Agent {
+                version: "0.1.0".into(),
+                generation: 1,
+                boot_id: "b".into(),
+                init: "systemd\x1b".into(),
+            }),
+            last_error: None,
+            auto_remove: false,
+            created_at: "1970-01-01T00:00:00Z".into(),
+            updated_at: "1970-01-01T00:01:00Z".into(),
+        }
+    }
+
+    fn now() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(185)
+    }
+
+    #[test]
+    fn the_overview_has_a_line_per_vm() {
+        let stopped = Vm {
+            name: "b".into(),
+            state: VmState::Created,
+            vmm: None,
+            accelerator: None,
+            memory_bytes: 512 << 20,
+            ..vm()
+        };
+        assert_snapshot!(overview(&[vm(), stopped], now()), @r"
+        NAME        STATE    IMAGE            VCPU  MEM      DISK   VMM       CREATED        ID
+        calm-otter  running  debian-bookworm  2     2 GiB    8 GiB  qemu/tcg  3 minutes ago  0123456789ab
+        b           created  debian-bookworm  2     512 MiB  8 GiB  -         3 minutes ago  0123456789ab
+        ");
+    }
+
+    #[test]
+    fn the_details_leave_out_what_is_not_known() {
+        assert_snapshot!(details(&vm(), now()), @r"
+        name            calm-otter
+        id              0123456789abcdef0123456789abcdef
+        state           running
+        image           debian-bookworm
+        kernel          debian-6.1
+        vcpus           2
+        memory          2 GiB
+        disk            8 GiB
+        init            auto
+        network         user
+        vmm             qemu/tcg
+        vmm reason      /dev/kvm is absent
+        pid             7
+        agent           0.1.0, generation 1
+        first process   systemd\u{1b}
+        boot id         b
+        created         3 minutes ago
+        changed         2 minutes ago
+        disk path       /s/disk.ext4
+        console path    /s/console.log
+        vmm log path    /s/vmm.log
+        ");
+        let fresh = Vm {
+            agent: None,
+            pid: None,
+            vmm: None,
+            ..vm()
+        };
+        assert!(!details(&fresh, now()).contains("agent"));
+    }
+
+    #[test]
+    fn ps_shows_what_uses_the_host() {
+        let up = [VmState::Starting, VmState::Running, VmState::Stopping];
+        let down = [VmState::Created, VmState::Stopped, VmState::Error];
+        assert!(up.into_iter().all(is_up));
+        assert!(!down.into_iter().any(is_up));
+    }
+}

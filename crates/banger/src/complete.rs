@@ -1,0 +1,135 @@
+//! Completion in shells: the scripts, and live names from the daemon where it runs.
+//! Starts no daemon and reports nothing: who presses Tab wants names or silence.
+
+use std::{env, io, path::Path, time::Duration};
+
+use banger_api::{
+    client::{Client, ClientError},
+    places::Places,
+    vm::VmState,
+};
+use clap::CommandFactory;
+use clap_complete::{CompleteEnv, engine::CompletionCandidate, env::Shells};
+
+use crate::{
+    cli::{Cli, Shell},
+    output,
+    report::{Failure, SUCCESS},
+};
+
+/// Set by the scripts when they ask us for words.
+const VARIABLE: &str = "BANGER_COMPLETE";
+/// Nobody waits longer for Tab.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Answers a script and ends the process, if it was a script that started us.
+pub(crate) fn answer() {
+    CompleteEnv::with_factory(Cli::command)
+        .var(VARIABLE)
+        .complete();
+}
+
+/// Prints a shell's script.
+pub(crate) fn script(shell: Shell) -> Result<u8, Failure> {
+    let mut script = Vec::new();
+    Shells::builtins()
+        .completer(name(shell))
+        .expect("every shell that we name is built in")
+        .write_registration(VARIABLE, "banger", "banger", &program(), &mut script)
+        .map_err(|source| Failure::Host {
+            operation: "write the completion script",
+            source,
+        })?;
+    output::print_bytes(&script)?;
+    Ok(SUCCESS)
+}
+
+fn name(shell: Shell) -> &'static str {
+    match shell {
+        Shell::Bash => "bash",
+        Shell::Zsh => "zsh",
+        Shell::Fish => "fish",
+        Shell::Elvish => "elvish",
+        Shell::Powershell => "powershell",
+    }
+}
+
+/// How the script calls us: by name if we were found by name.
+fn program() -> String {
+    let called = env::args().next().unwrap_or_default();
+    let absolute = || {
+        env::current_exe()?
+            .into_os_string()
+            .into_string()
+            .map_err(|_| io::ErrorKind::InvalidData.into())
+    };
+    if Path::new(&called).components().count() > 1 {
+        absolute().unwrap_or_else(|_: io::Error| called.clone())
+    } else {
+        "banger".to_owned()
+    }
+}
+
+pub(crate) fn vms() -> Vec<CompletionCandidate> {
+    ask(async |client| Ok(client.vms().await?.into_iter().map(|vm| vm.name).collect()))
+}
+
+pub(crate) fn running_vms() -> Vec<CompletionCandidate> {
+    ask(async |client| {
+        let vms = client.vms().await?.into_iter();
+        Ok(vms
+            .filter(|vm| vm.state == VmState::Running)
+            .map(|vm| vm.name)
+            .collect())
+    })
+}
+
+pub(crate) fn images() -> Vec<CompletionCandidate> {
+    ask(async |client| {
+        Ok(client
+            .images()
+            .await?
+            .into_iter()
+            .map(|image| image.name)
+            .collect())
+    })
+}
+
+pub(crate) fn kernels() -> Vec<CompletionCandidate> {
+    ask(async |client| {
+        Ok(client
+            .kernels()
+            .await?
+            .into_iter()
+            .map(|kernel| kernel.name)
+            .collect())
+    })
+}
+
+pub(crate) fn available_kernels() -> Vec<CompletionCandidate> {
+    ask(async |client| {
+        Ok(client
+            .available_kernels()
+            .await?
+            .into_iter()
+            .map(|kernel| kernel.name)
+            .collect())
+    })
+}
+
+fn ask(
+    question: impl AsyncFnOnce(Client) -> Result<Vec<String>, ClientError>,
+) -> Vec<CompletionCandidate> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let (Ok(runtime), Ok(places)) = (runtime, Places::from_env()) else {
+        return Vec::new();
+    };
+    let client = Client::new(places.socket());
+    let answer = runtime.block_on(async { tokio::time::timeout(PATIENCE, question(client)).await });
+    match answer {
+        Ok(Ok(names)) => names.into_iter().map(CompletionCandidate::new).collect(),
+        Ok(Err(_)) | Err(_) => Vec::new(),
+    }
+}

@@ -1,0 +1,188 @@
+//! A command of a guest, connected to our own standard streams, signals and terminal.
+//! Knows the exec stream; knows neither how VMs are made nor what becomes of them.
+
+pub(crate) mod pipes;
+pub(crate) mod signals;
+pub(crate) mod terminal;
+
+use std::{io, pin::pin, time::Instant};
+
+use banger_api::{
+    client::{Client, ClientError, ExecReceiver, ExecSender, Received},
+    exec::{ExecControl, ExecEvent, ExecStart},
+};
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use self::{
+    pipes::{Stream, Writer},
+    signals::{Policy, Reaction, Signals},
+    terminal::RawMode,
+};
+use crate::{
+    output,
+    report::{Failure, signal_code},
+};
+
+/// Signals and window changes under way; more than that in a burst say nothing new.
+const CONTROLS: usize = 32;
+
+/// Runs a command to its end and gives back the exit code that stands for it.
+///
+/// On every way out that is not the command's own end, the command is hung up.
+pub(crate) async fn run(
+    client: &Client,
+    target: &str,
+    start: &ExecStart,
+    signals: &mut Signals,
+) -> Result<u8, Failure> {
+    let connected = client.exec(target, start);
+    let (sender, receiver) = signals
+        .interrupt(connected, "the command was not run")
+        .await?;
+    let input = start.stdin.then(|| pipes::read(io::stdin())).transpose()?;
+    let writer = Writer::start()?;
+    let raw = match start.tty {
+        Some(_) => RawMode::enter().map_err(|source| Failure::Host {
+            operation: "switch the terminal to raw mode",
+            source,
+        })?,
+        None => None,
+    };
+    let (controls, pending) = mpsc::channel(CONTROLS);
+    let mut feeding = pin!(feed(sender, input, pending));
+    let mut delivering = pin!(deliver(receiver, writer));
+    let mut policy = Policy::new(start.tty.is_some());
+    let begin = Instant::now();
+    let mut fed = false;
+    loop {
+        let caught = tokio::select! {
+            ended = &mut delivering => return ended,
+            // A stream that broke here is broken for the other direction, too, unless the
+            // command has ended: that direction knows.
+            _ = &mut feeding, if !fed => {
+                fed = true;
+                continue;
+            }
+            caught = signals.next() => caught,
+        };
+        let control = match policy.react(caught, begin.elapsed()) {
+            Reaction::Nothing => continue,
+            Reaction::Forward(signal) => ExecControl::Signal(signal),
+            Reaction::Refresh => {
+                if let Some(raw) = &raw {
+                    raw.renew();
+                }
+                ExecControl::Resize(terminal::window())
+            }
+            Reaction::Abandon(signal) => {
+                let outcome = "the command was hung up".to_owned();
+                return Err(Failure::Interrupted { signal, outcome });
+            }
+        };
+        let _ = controls.try_send(control);
+    }
+}
+
+/// Sends input and controls until the command takes no more.
+async fn feed(
+    mut sender: ExecSender,
+    mut input: Option<mpsc::Receiver<io::Result<Bytes>>>,
+    mut controls: mpsc::Receiver<ExecControl>,
+) -> Result<(), ClientError> {
+    loop {
+        tokio::select! {
+            biased;
+            control = controls.recv() => match control {
+                Some(control) => sender.control(control).await?,
+                None => return Ok(()),
+            },
+            chunk = next_chunk(&mut input), if input.is_some() => match chunk {
+                Some(Ok(bytes)) => sender.stdin(&bytes).await?,
+                end => {
+                    if let Some(Err(error)) = end {
+                        output::remark(format_args!("banger: cannot read standard input: {error}"));
+                    }
+                    input = None;
+                    sender.control(ExecControl::StdinEof).await?;
+                }
+            },
+        }
+    }
+}
+
+async fn next_chunk(
+    input: &mut Option<mpsc::Receiver<io::Result<Bytes>>>,
+) -> Option<io::Result<Bytes>> {
+    match input {
+        Some(input) => input.recv().await,
+        None => None,
+    }
+}
+
+/// Writes what the command says, until it has ended and everything is written.
+async fn deliver(mut receiver: ExecReceiver, writer: Writer) -> Result<u8, Failure> {
+    let ending = loop {
+        let (stream, bytes) = match receiver.next().await {
+            Ok(Some(Received::Stdout(bytes))) => (Stream::Stdout, bytes),
+            Ok(Some(Received::Stderr(bytes))) => (Stream::Stderr, bytes),
+            Ok(Some(Received::Event(event))) => match ending_of(event) {
+                Some(ending) => break ending,
+                None => continue,
+            },
+            Ok(None) => break Err(Failure::NoEnding),
+            Err(error) => break Err(error.into()),
+        };
+        if writer.write(stream, bytes).await.is_err() {
+            break Err(Failure::PipeClosed);
+        }
+    };
+    writer.finish().await?;
+    ending
+}
+
+fn ending_of(event: ExecEvent) -> Option<Result<u8, Failure>> {
+    match event {
+        ExecEvent::Started { .. } => None,
+        ExecEvent::Exited { code } => Some(Ok(code)),
+        ExecEvent::Signaled { signal } => Some(Ok(signal_code(signal))),
+        ExecEvent::NotStarted { reason, message } => {
+            Some(Err(Failure::NotStarted { reason, message }))
+        }
+        ExecEvent::Failed(error) => Some(Err(ClientError::Api(error).into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use banger_api::{
+        error::{ApiError, ErrorCode},
+        exec::NotStarted,
+    };
+
+    use super::*;
+    use crate::report::Role;
+
+    #[test]
+    fn a_command_and_its_failure_to_begin_have_docker_s_codes() {
+        let failed = ApiError::new(ErrorCode::GuestFailed, "gone");
+        let not_started = |reason| ExecEvent::NotStarted {
+            reason,
+            message: String::new(),
+        };
+        let cases = [
+            (ExecEvent::Exited { code: 42 }, 42),
+            (ExecEvent::Signaled { signal: 9 }, 137),
+            (not_started(NotStarted::NotFound), 127),
+            (not_started(NotStarted::NotExecutable), 126),
+            (not_started(NotStarted::NoSuchUser), 125),
+            (ExecEvent::Failed(failed), 125),
+        ];
+        for (event, code) in cases {
+            let ending = ending_of(event.clone()).expect("these end a stream");
+            let got = ending.unwrap_or_else(|failure| failure.exit_code(Role::GuestCommand));
+            assert_eq!(got, code, "{event:?}");
+        }
+        assert!(ending_of(ExecEvent::Started { pid: 1 }).is_none());
+    }
+}

@@ -1,0 +1,138 @@
+//! What the help says, word by word, and that every command has some.
+
+use std::path::Path;
+
+use insta::assert_snapshot;
+
+use crate::fake::{banger, text};
+
+fn help(words: &[&str]) -> String {
+    let mut command = banger(Path::new("/nonexistent"), words);
+    // A width of its own: help fits itself to the terminal.
+    let output = command
+        .arg("--help")
+        .env("COLUMNS", "100")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{words:?}");
+    text(&output.stdout).to_owned()
+}
+
+#[test]
+fn the_help_of_the_whole_is_one_screen() {
+    assert_snapshot!(help(&[]), @r"
+    A real Linux machine with one command
+
+    Usage: banger <COMMAND>
+
+    Commands:
+      run         Make a VM and open a shell in it, or run a command
+      exec        Run a command in a running VM
+      ps          List the VMs that run
+      rm          Delete VMs
+      vm          Virtual machines
+      image       Images: the root file systems that VMs are made from
+      kernel      Kernels that VMs boot
+      daemon      The daemon that keeps the VMs
+      doctor      Check whether this host can run VMs
+      version     Print version, commit and build time
+      completion  Print a completion script for a shell
+
+    Options:
+      -h, --help     Print help
+      -V, --version  Print version
+
+    Examples:
+      banger run                          a shell in a fresh machine
+      banger run --rm -- uname -a         one command in a machine that goes away afterwards
+      banger ps                           the machines that run
+      banger doctor                       is this host ready?
+
+    `run`, `exec`, `ps` and `rm` are short for the commands of `banger vm`.
+    ");
+}
+
+#[test]
+fn the_help_of_run_names_every_flag() {
+    assert_snapshot!(help(&["run"]), @r"
+    Make a VM and open a shell in it, or run a command
+
+    Usage: banger run [OPTIONS] [-- <COMMAND>...]
+
+    Arguments:
+      [COMMAND]...  Command to run [default: the login shell]
+
+    Options:
+          --rm                 Delete the VM when the command or shell has ended
+      -d, --detach             Start the VM, print its name and leave it running
+          --name <NAME>        The VM's name: 1 to 63 of a-z, 0-9 and - [default: one is made up]
+          --image <IMAGE>      Image to make it from [default: debian-bookworm]
+          --kernel <KERNEL>    Kernel to boot [default: the newest that fits]
+          --vcpu <N>           Virtual processors
+          --memory <SIZE>      Memory, as in 512M or 2G
+          --disk-size <SIZE>   Size of the VM's own disk; it costs only what is written
+          --init <INIT>        First process: auto, agent, systemd or an absolute path
+          --network <NETWORK>  Network: user (outbound) or none
+          --vmm <VMM>          VMM to use: qemu or firecracker [default: what this host can run]
+      -e, --env <KEY[=VALUE]>  Set a variable, or pass on this environment's value
+      -w, --workdir <DIR>      Directory to run it in
+      -u, --user <USER>        User to run it as: NAME, UID, NAME:GROUP or UID:GID [default: root]
+      -t, --tty                Give it a terminal even if standard input or output is none
+      -T, --no-tty             Give it no terminal
+      -q, --quiet              Report no progress
+      -h, --help               Print help
+
+    Examples:
+      banger run                               a shell in a fresh machine, which stays
+      banger run --rm -- uname -a              one command; the machine goes away afterwards
+      banger run --name web --memory 2G -d     start it and come back
+      tar c . | banger run --rm -- tar tv      standard input reaches the command
+
+    Exits with the command's own code; 128 and the signal's number if a signal ended it; 125 if
+    banger failed before or around it, 126 if it is not executable, 127 if it is not there.
+    Ctrl-C reaches the command; the third within three seconds stops waiting for it.
+    ");
+}
+
+#[test]
+fn the_help_of_exec_names_every_flag() {
+    assert_snapshot!(help(&["vm", "exec"]), @r"
+    Run a command in a running VM
+
+    Usage: banger vm exec [OPTIONS] <VM> [-- <COMMAND>...]
+
+    Arguments:
+      <VM>          Name, id or unique prefix
+      [COMMAND]...  Command to run [default: the login shell]
+
+    Options:
+      -e, --env <KEY[=VALUE]>  Set a variable, or pass on this environment's value
+      -w, --workdir <DIR>      Directory to run it in
+      -u, --user <USER>        User to run it as: NAME, UID, NAME:GROUP or UID:GID [default: root]
+      -t, --tty                Give it a terminal even if standard input or output is none
+      -T, --no-tty             Give it no terminal
+      -h, --help               Print help
+
+    Examples:
+      banger exec web                          the login shell
+      banger exec web -- systemctl status
+      banger exec -u nobody -w /tmp web -- id
+      banger exec web -- tar c /etc > etc.tar
+
+    Exits as `banger run` does.
+    ");
+}
+
+#[test]
+fn every_command_has_an_example() {
+    let commands = "run|exec|ps|rm|vm run|vm create|vm start|vm stop|vm delete|vm list|vm show|\
+        vm exec|vm logs|image list|image show|image delete|image import|image pull|kernel list|\
+        kernel show|kernel rm|kernel import|kernel pull|daemon status|daemon stop|daemon start|\
+        daemon openapi|doctor|version|completion";
+    for command in commands.split('|') {
+        let words: Vec<_> = command.split(' ').collect();
+        let help = help(&words);
+        assert!(help.contains("Example"), "{command}:\n{help}");
+        assert!(help.contains("Usage: banger "), "{command}:\n{help}");
+    }
+}

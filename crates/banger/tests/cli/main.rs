@@ -1,0 +1,9 @@
+//! The CLI as people and scripts meet it: the real program against a daemon made of paper.
+//! Needs no VM, no root and no bangerd.
+
+mod commands;
+mod daemon;
+mod exec;
+mod fake;
+mod help;
+mod terminal;
