@@ -81,7 +81,9 @@ fn collect(mut stream: impl Read, shared: &Shared) {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
             Err(_) => 0,
         };
-        let Ok(mut said) = shared.said.lock() else { return };
+        let Ok(mut said) = shared.said.lock() else {
+            return;
+        };
         said.bytes.extend_from_slice(&buffer[..count]);
         said.ended = count == 0;
         shared.more.notify_all();

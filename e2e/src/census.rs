@@ -23,7 +23,9 @@ pub(crate) fn residents(home: &Path) -> Vec<Resident> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let pids = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(|pid| *pid != std::process::id())
         .filter_map(|pid| resident(pid, home))
         .collect()
@@ -34,14 +36,19 @@ fn resident(pid: u32, home: &Path) -> Option<Resident> {
     // A process that has ended, or is not ours to look at, has neither.
     let line = read("cmdline").ok().filter(|line| !line.is_empty())?;
     let environment = read("environ").unwrap_or_default();
-    belongs(&line, &environment, home).then(|| Resident { pid, line: words(&line) })
+    belongs(&line, &environment, home).then(|| Resident {
+        pid,
+        line: words(&line),
+    })
 }
 
 fn belongs(line: &[u8], environment: &[u8], home: &Path) -> bool {
     let home = home.as_os_str().as_encoded_bytes();
     let variable = [b"BANGER_HOME=", home].concat();
     let below = [home, b"/"].concat();
-    environment.split(|byte| *byte == 0).any(|entry| entry == variable)
+    environment
+        .split(|byte| *byte == 0)
+        .any(|entry| entry == variable)
         || line.windows(below.len()).any(|window| window == below)
 }
 

@@ -38,11 +38,20 @@ impl Call {
     pub(crate) fn new(program: &Path, args: &[impl AsRef<OsStr>]) -> Self {
         let mut command = Command::new(program);
         command.args(args);
-        let words = args.iter().map(|arg| arg.as_ref().to_string_lossy().into_owned());
+        let words = args
+            .iter()
+            .map(|arg| arg.as_ref().to_string_lossy().into_owned());
         let name = program.file_name().unwrap_or(program.as_os_str());
-        let shown = [name.to_string_lossy().into_owned()].into_iter().chain(words);
+        let shown = [name.to_string_lossy().into_owned()]
+            .into_iter()
+            .chain(words);
         let shown = shown.collect::<Vec<_>>().join(" ");
-        Self { command, shown, input: Input::Nothing, limit: LIMIT }
+        Self {
+            command,
+            shown,
+            input: Input::Nothing,
+            limit: LIMIT,
+        }
     }
 
     #[must_use]
@@ -92,7 +101,10 @@ impl Call {
             Input::Nothing => Stdio::null(),
             Input::Bytes(_) | Input::Open => Stdio::piped(),
         };
-        self.command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = match self.command.spawn() {
             Ok(child) => child,
             Err(error) => panic!("cannot start {}: {error}", self.shown),

@@ -31,9 +31,17 @@ pub fn busybox_tar() -> Vec<u8> {
     for applet in applets() {
         tar.link(&format!("bin/{applet}"), "busybox");
     }
-    tar.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n");
+    tar.file(
+        "etc/passwd",
+        0o644,
+        b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n",
+    );
     tar.file("etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n");
-    tar.file("etc/os-release", 0o644, b"ID=busybox\nPRETTY_NAME=\"Busybox of the stories\"\n");
+    tar.file(
+        "etc/os-release",
+        0o644,
+        b"ID=busybox\nPRETTY_NAME=\"Busybox of the stories\"\n",
+    );
     tar.finish()
 }
 
@@ -48,7 +56,9 @@ pub fn one_binary_tar() -> Vec<u8> {
 fn busybox() -> Vec<u8> {
     match fs::read(BUSYBOX) {
         Ok(program) => program,
-        Err(error) => panic!("the stories need busybox-static, and {BUSYBOX} cannot be read: {error}"),
+        Err(error) => {
+            panic!("the stories need busybox-static, and {BUSYBOX} cannot be read: {error}")
+        }
     }
 }
 
@@ -61,8 +71,13 @@ fn applets() -> Vec<String> {
 }
 
 /// A tar that belongs to root and always has the same bytes.
-#[derive(Default)]
 struct Root(Builder<Vec<u8>>);
+
+impl Default for Root {
+    fn default() -> Self {
+        Self(Builder::new(Vec::new()))
+    }
+}
 
 impl Root {
     fn directory(&mut self, path: &str, mode: u32) {
@@ -77,7 +92,14 @@ impl Root {
         self.append(EntryType::Symlink, path, 0o777, Some(target), &[]);
     }
 
-    fn append(&mut self, kind: EntryType, path: &str, mode: u32, link: Option<&str>, content: &[u8]) {
+    fn append(
+        &mut self,
+        kind: EntryType,
+        path: &str,
+        mode: u32,
+        link: Option<&str>,
+        content: &[u8],
+    ) {
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);
         header.set_mode(mode);
@@ -93,7 +115,9 @@ impl Root {
     }
 
     fn finish(self) -> Vec<u8> {
-        self.0.into_inner().expect("a tar in memory takes everything")
+        self.0
+            .into_inner()
+            .expect("a tar in memory takes everything")
     }
 }
 
@@ -107,7 +131,12 @@ mod tests {
         let mut archive = tar::Archive::new(tar);
         let entries = archive.entries().unwrap().map(Result::unwrap);
         entries
-            .map(|entry| (entry.path().unwrap().display().to_string(), entry.header().entry_type()))
+            .map(|entry| {
+                (
+                    entry.path().unwrap().display().to_string(),
+                    entry.header().entry_type(),
+                )
+            })
             .collect()
     }
 
@@ -121,6 +150,9 @@ mod tests {
 
     #[test]
     fn the_other_image_has_one_program() {
-        assert_eq!(entries(&one_binary_tar()).into_keys().collect::<Vec<_>>(), ["bin/echo"]);
+        assert_eq!(
+            entries(&one_binary_tar()).into_keys().collect::<Vec<_>>(),
+            ["bin/echo"]
+        );
     }
 }

@@ -9,6 +9,7 @@
 mod capture;
 mod census;
 mod command;
+mod home;
 mod images;
 mod outcome;
 mod running;

@@ -140,7 +140,13 @@ pub(crate) fn shown(bytes: &[u8]) -> String {
 fn escaped(bytes: &[u8]) -> String {
     let keep = |c: char| c == '\n' || !c.is_control();
     let text = lossy(bytes);
-    let parts = text.chars().map(|c| if keep(c) { c.to_string() } else { c.escape_default().to_string() });
+    let parts = text.chars().map(|c| {
+        if keep(c) {
+            c.to_string()
+        } else {
+            c.escape_default().to_string()
+        }
+    });
     parts.collect()
 }
 

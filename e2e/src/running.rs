@@ -101,7 +101,13 @@ impl Running {
         let (Some(stdout), Some(stderr)) = (rest(&self.stdout), rest(&self.stderr)) else {
             panic!("$ {}\nhas ended, but somebody holds its pipes", self.shown);
         };
-        Outcome { shown: self.shown.clone(), status, stdout, stderr, took }
+        Outcome {
+            shown: self.shown.clone(),
+            status,
+            stdout,
+            stderr,
+            took,
+        }
     }
 
     fn signal(&self, signal: Signal) {

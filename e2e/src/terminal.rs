@@ -33,18 +33,30 @@ impl Terminal {
         let user = || File::from(pty.user.try_clone().expect("a descriptor can be copied"));
         // Taking a terminal needs a call between fork and exec; this program is made for it.
         let mut setsid = Command::new("setsid");
-        setsid.arg("--ctty").arg(command.get_program()).args(command.get_args());
+        setsid
+            .arg("--ctty")
+            .arg(command.get_program())
+            .args(command.get_args());
         for (name, value) in command.get_envs() {
             match value {
                 Some(value) => setsid.env(name, value),
                 None => setsid.env_remove(name),
             };
         }
-        setsid.env("TERM", "xterm").stdin(user()).stdout(user()).stderr(user());
+        setsid
+            .env("TERM", "xterm")
+            .stdin(user())
+            .stdout(user())
+            .stderr(user());
         let child = setsid.spawn().expect("setsid is part of every Debian");
         let keyboard = File::from(pty.controller);
         let screen = keyboard.try_clone().expect("a descriptor can be copied");
-        Self { child, keyboard, screen: Capture::of(screen), seen: 0 }
+        Self {
+            child,
+            keyboard,
+            screen: Capture::of(screen),
+            seen: 0,
+        }
     }
 
     /// Types some text.
@@ -77,7 +89,9 @@ impl Terminal {
             self.unseen()
         );
         let status = self.child.wait().expect("our own child can be waited for");
-        status.code().unwrap_or_else(|| panic!("the program was ended: {status}"))
+        status
+            .code()
+            .unwrap_or_else(|| panic!("the program was ended: {status}"))
     }
 
     fn unseen(&self) -> String {
@@ -94,7 +108,12 @@ impl Drop for Terminal {
 }
 
 fn winsize(cols: u16, rows: u16) -> Winsize {
-    Winsize { ws_col: cols, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 }
+    Winsize {
+        ws_col: cols,
+        ws_row: rows,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    }
 }
 
 #[cfg(test)]
@@ -104,7 +123,10 @@ mod tests {
     #[test]
     fn a_program_sees_a_terminal_that_changes() {
         let mut command = Command::new("sh");
-        command.args(["-c", "trap 'stty size; exit 3' WINCH; stty size; while :; do read -r _; done"]);
+        command.args([
+            "-c",
+            "trap 'stty size; exit 3' WINCH; stty size; while :; do read -r _; done",
+        ]);
         let mut terminal = Terminal::open(&command, 100, 30);
         terminal.expect("30 100");
         terminal.resize(90, 20);

@@ -77,12 +77,9 @@ mod tests {
     fn waiting_has_an_end() {
         assert_eq!(within(Duration::ZERO, || Some(7)), Some(7));
         assert_eq!(within(Duration::ZERO, || None::<u8>), None);
-        let mut turns = 0..3;
-        let last = eventually("the range ends", Duration::from_secs(60), || match turns.next() {
-            Some(_) => None,
-            None => Some(()),
-        });
-        assert_eq!(last, ());
+        let mut turns = 1..=3;
+        let third = || turns.next().filter(|turn| *turn == 3);
+        assert_eq!(eventually("a third turn", Duration::from_secs(60), third), 3);
     }
 
     #[test]

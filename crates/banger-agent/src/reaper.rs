@@ -10,9 +10,12 @@ use std::process::Command;
 use std::rc::Rc;
 
 use banger_guest_proto::message::ExitStatus;
-use rustix::process::{Pid, WaitOptions, WaitStatus, wait, waitpid};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, WaitId, WaitIdOptions, WaitOptions, WaitStatus, wait, waitid, waitpid,
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 /// Which children are waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +31,7 @@ pub(crate) enum Scope {
 pub(crate) struct Reaper {
     scope: Scope,
     waiting: RefCell<HashMap<Pid, oneshot::Sender<ExitStatus>>>,
+    buried: Notify,
 }
 
 /// A process that was started and whose end has not been told yet.
@@ -51,7 +55,7 @@ impl Process {
 impl Reaper {
     /// Starts to wait. Must be called within a local task set.
     pub(crate) fn start(scope: Scope) -> io::Result<Rc<Self>> {
-        let reaper = Rc::new(Self { scope, waiting: RefCell::default() });
+        let reaper = Rc::new(Self { scope, waiting: RefCell::default(), buried: Notify::new() });
         let children = signal(SignalKind::child())?;
         tokio::task::spawn_local(Rc::clone(&reaper).run(children));
         Ok(reaper)
@@ -67,9 +71,18 @@ impl Reaper {
         Ok(Process { pid, ended })
     }
 
+    /// Waits until there is no child left. For process 1 that means no other process at all.
+    pub(crate) async fn childless(&self) {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        while waitid(WaitId::All, options) != Err(Errno::CHILD) {
+            self.buried.notified().await;
+        }
+    }
+
     async fn run(self: Rc<Self>, mut children: Signal) {
         loop {
             self.reap();
+            self.buried.notify_waiters();
             if children.recv().await.is_none() {
                 return;
             }

@@ -35,6 +35,15 @@ pub struct Assembly {
     pub runtime: PathBuf,
 }
 
+impl Assembly {
+    /// Removes initramfs archives that an earlier daemon left half-made.
+    pub(crate) fn sweep(&self) {
+        if let Err(error) = initramfs::sweep(&self.initramfs_cache) {
+            tracing::warn!(%error, "cannot sweep the initramfs cache");
+        }
+    }
+}
+
 impl Assemble for Assembly {
     fn plan(&self, vm: &VmRecord, choice: &VmmChoice) -> Result<LaunchPlan, Error> {
         let kernel = self.kernels.get(&vm.spec.kernel)?;

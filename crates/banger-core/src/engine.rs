@@ -99,6 +99,7 @@ impl Engine {
         let Parts { store, images, kernels, assembly, defaults, directories, patience } = parts;
         images.sweep()?;
         kernels.sweep();
+        assembly.sweep();
         let assembly = Arc::new(assembly);
         let surroundings = Surroundings { store, host, assembly, patience, clock };
         let engine = Self {

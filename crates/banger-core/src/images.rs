@@ -302,7 +302,11 @@ fn watch_over(tar: &dyn RootTar, cancel: CancellationToken, progress: SharedProg
                     if changed.is_err() {
                         return;
                     }
-                    let detail = said.borrow_and_update().clone();
+                    // mmdebstrap marks what it does with `I:`, and grumbles with `W:`.
+                    let line = said.borrow_and_update().clone();
+                    let Some(detail) = line.strip_prefix("I: ").map(str::to_owned) else {
+                        continue;
+                    };
                     progress.report(Step { stage: "mmdebstrap", detail, done: 0, total: None });
                 }
             }

@@ -110,6 +110,8 @@ impl Host for LinuxHost {
             note,
             file_limit: admission::file_limit(plan)?,
         };
+        // What follows would take the sockets and the console of a machine that runs.
+        process::refuse_running(&detached.lock)?;
         places::prepare(&plan.places)?;
         logs::start_console(&plan.places.console())?;
         let process = Process::start(&detached)?;
@@ -131,6 +133,7 @@ impl Host for LinuxHost {
     }
 
     async fn sweep(&self, places: &VmPlaces) -> Result<(), HostError> {
+        process::refuse_running(&places::vmm_lock(places))?;
         places::sweep(places)
     }
 

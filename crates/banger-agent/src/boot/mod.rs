@@ -6,6 +6,7 @@ pub(crate) mod hostname;
 mod identity;
 mod modules;
 mod mounts;
+pub(crate) use mounts::cgroups;
 mod net;
 mod root;
 mod switch;

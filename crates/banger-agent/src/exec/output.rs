@@ -1,13 +1,12 @@
 //! Owns the way from a process's output to the host: reads only what the host has room for. Knows no process.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io;
 use std::task::{Context, Poll, ready};
 
 use banger_guest_proto::frame::{self, HEADER_LEN, Kind};
 use banger_guest_proto::session::frames::{Closed, FrameSender};
 use bytes::Bytes;
-use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 
 use super::spawn::{End, descriptor};
@@ -16,6 +15,11 @@ use super::spawn::{End, descriptor};
 const CHUNK: usize = 32 << 10;
 /// As much as a pipe can hold, which bounds what a process can have left behind at its end.
 const LEFT_BEHIND: usize = 64 << 10;
+
+thread_local! {
+    /// All execs read into the same place, since none keeps anything there.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into());
+}
 
 /// Why [`Output::pump`] stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +44,6 @@ struct Source {
 pub(super) struct Output {
     sender: FrameSender,
     sources: Vec<Source>,
-    buffer: Vec<u8>,
     waits_for_host: bool,
 }
 
@@ -48,7 +51,7 @@ impl Output {
     pub(super) fn new(sender: FrameSender, ends: impl IntoIterator<Item = (Kind, End)>) -> Self {
         let sources =
             ends.into_iter().map(|(kind, end)| Source { kind, end, limit: None }).collect();
-        Self { sender, sources, buffer: Vec::new(), waits_for_host: false }
+        Self { sender, sources, waits_for_host: false }
     }
 
     /// Whether all output was read.
@@ -111,72 +114,49 @@ impl Output {
     fn poll_source(&mut self, cx: &mut Context<'_>, index: usize) -> Poll<Result<(), Closed>> {
         let source = &mut self.sources[index];
         let wanted = source.limit.unwrap_or(CHUNK).min(CHUNK);
-        let room = self.sender.poll_room(cx, wanted.max(1));
-        self.waits_for_host = room.is_pending();
-        let room = ready!(room)?.min(wanted);
-        let count = match read(cx, &source.end, source.limit.is_some(), room, &mut self.buffer) {
-            Poll::Ready(count) => count,
-            Poll::Pending => return Poll::Pending,
-        };
-        if count == 0 {
+        if wanted == 0 {
             self.sources.remove(index);
             return Poll::Ready(Ok(()));
         }
+        let room = self.sender.poll_room(cx, wanted);
+        self.waits_for_host = room.is_pending();
+        let Some(frame) = ready!(poll_read(cx, source, ready!(room)?)) else {
+            self.sources.remove(index);
+            return Poll::Ready(Ok(()));
+        };
         if let Some(limit) = &mut source.limit {
-            *limit -= count;
+            *limit -= frame.len() - HEADER_LEN;
         }
-        let frame = finish_frame(source.kind, &mut self.buffer);
         Poll::Ready(self.sender.queue(frame))
     }
 }
 
-/// Reads behind the place where the header goes. Zero is the end: of the stream, or of what is there.
-fn read(
+/// Reads a frame's payload. `None` is the end: of the stream, or of what is there.
+fn poll_read(
     cx: &mut Context<'_>,
-    end: &End,
-    only_what_is_there: bool,
+    source: &Source,
     room: usize,
-    buffer: &mut Vec<u8>,
-) -> Poll<usize> {
+) -> Poll<Option<Bytes>> {
     loop {
-        let mut guard = if only_what_is_there {
-            None
-        } else {
-            match ready!(end.poll_read_ready(cx)) {
-                Ok(guard) => Some(guard),
-                Err(_) => return Poll::Ready(0),
-            }
+        if source.limit.is_some() {
+            return Poll::Ready(read(source, room).ok().flatten());
+        }
+        let Ok(mut guard) = ready!(source.end.poll_read_ready(cx)) else {
+            return Poll::Ready(None);
         };
-        match read_now(end, room, buffer) {
-            Ok(count) => return Poll::Ready(count),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => match &mut guard {
-                Some(guard) => guard.clear_ready(),
-                None => return Poll::Ready(0),
-            },
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+        match read(source, room) {
+            Ok(frame) => return Poll::Ready(frame),
+            Err(Errno::AGAIN) => guard.clear_ready(),
+            Err(Errno::INTR) => {}
             // A terminal that nobody has open any more gives EIO.
-            Err(_) => return Poll::Ready(0),
+            Err(_) => return Poll::Ready(None),
         }
     }
 }
 
-fn read_now(end: &End, room: usize, buffer: &mut Vec<u8>) -> io::Result<usize> {
-    buffer.clear();
-    buffer.resize(HEADER_LEN, 0);
-    if room == 0 {
-        return Ok(0);
-    }
-    buffer.reserve_exact(room);
-    // A reservation may be more than was asked for, but the host has room for so much only.
-    let mut spare = buffer.spare_capacity_mut();
-    let limit = spare.len().min(room);
-    spare = &mut spare[..limit];
-    let (filled, _) = rustix::io::read(descriptor(end), spare).map_err(Errno::from)?;
-    let count = filled.len();
-    let _ = spare_capacity::<u8>;
-    Ok(count)
-}
-
-fn finish_frame(kind: Kind, buffer: &mut Vec<u8>) -> Bytes {
-    frame::encode(kind, &buffer[HEADER_LEN..])
+fn read(source: &Source, room: usize) -> rustix::io::Result<Option<Bytes>> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let count = rustix::io::read(descriptor(&source.end), &mut scratch[..room])?;
+        Ok((count > 0).then(|| frame::encode(source.kind, &scratch[..count])))
+    })
 }

@@ -20,6 +20,7 @@ use tokio::{io::unix::AsyncFd, sync::watch};
 use super::clean_environment;
 use crate::{
     lock::{Note, VmmLock},
+    places::file_error,
     sys,
 };
 
@@ -73,30 +74,17 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `program` in a session of its own and returns once its exec has succeeded.
     pub(crate) fn start(detached: &Detached) -> Result<Self, HostError> {
-        let name = || detached.program.display().to_string();
         let spawn_error = |source| HostError::Spawn {
-            program: name(),
+            program: detached.program.display().to_string(),
             source,
         };
-        let lock_error = |operation| {
-            let path = detached.lock.clone();
-            move |source| HostError::File {
-                operation,
-                path,
-                source,
-            }
-        };
-        let mut lock = VmmLock::create(&detached.lock).map_err(lock_error("open"))?;
-        if let Some(pid) = lock.holder().map_err(lock_error("query"))? {
-            let text = format!("process {} runs this machine already", pid.as_raw_nonzero());
-            return Err(spawn_error(io::Error::new(
-                io::ErrorKind::AlreadyExists,
-                text,
-            )));
-        }
-        lock.write_note(detached.note)
-            .map_err(lock_error("write"))?;
-        let child = spawn_detached(detached, lock.into_descriptor())?;
+        refuse_running(&detached.lock)?;
+        let lock = VmmLock::create(&detached.lock).and_then(|mut lock| {
+            lock.write_note(detached.note)?;
+            Ok(lock.into_descriptor())
+        });
+        let lock = lock.map_err(|source| file_error("write", &detached.lock, source))?;
+        let child = spawn_detached(detached, lock)?;
         let pid = Pid::from_child(&child);
         let handle = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| spawn_error(e.into()))?;
         Self::watch(pid, handle).map_err(spawn_error)
@@ -166,6 +154,22 @@ impl Process {
             Err(errno) => Err(errno.into()),
         }
     }
+}
+
+/// Succeeds when no process holds the lock at `path`: what is beside it is nobody's then.
+pub(crate) fn refuse_running(path: &Path) -> Result<(), HostError> {
+    let holder = match VmmLock::open(path) {
+        Ok(None) => return Ok(()),
+        Ok(Some(lock)) => lock.holder(),
+        Err(error) => Err(error),
+    };
+    let text = match holder {
+        Ok(None) => return Ok(()),
+        Ok(Some(pid)) => format!("process {} runs the machine", pid.as_raw_nonzero()),
+        Err(source) => return Err(file_error("query", path, source)),
+    };
+    let source = io::Error::new(io::ErrorKind::AlreadyExists, text);
+    Err(file_error("take", path, source))
 }
 
 fn spawn_detached(detached: &Detached, lock: OwnedFd) -> Result<Child, HostError> {

@@ -45,7 +45,7 @@ async fn a_machine_runs_once() {
     let process = Process::start(&detached).unwrap();
     assert!(matches!(
         Process::start(&detached),
-        Err(HostError::Spawn { .. })
+        Err(HostError::File { .. })
     ));
     process.kill().unwrap();
     assert_eq!(process.ended().await, Ended::Signal(9));
