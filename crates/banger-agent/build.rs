@@ -6,9 +6,17 @@ use std::time::SystemTime;
 
 fn main() {
     let version = env("BANGER_VERSION").unwrap_or_else(|| env!("CARGO_PKG_VERSION").into());
-    let commit = env("BANGER_COMMIT").or_else(commit).unwrap_or_else(|| "unknown".into());
-    let time = env("BANGER_BUILD_TIME").or_else(now).unwrap_or_else(|| "unknown".into());
-    for (name, value) in [("VERSION", version), ("COMMIT", commit), ("BUILD_TIME", time)] {
+    let commit = env("BANGER_COMMIT")
+        .or_else(commit)
+        .unwrap_or_else(|| "unknown".into());
+    let time = env("BANGER_BUILD_TIME")
+        .or_else(now)
+        .unwrap_or_else(|| "unknown".into());
+    for (name, value) in [
+        ("VERSION", version),
+        ("COMMIT", commit),
+        ("BUILD_TIME", time),
+    ] {
         println!("cargo:rustc-env=BANGER_{name}={value}");
         println!("cargo:rerun-if-env-changed=BANGER_{name}");
     }
@@ -31,7 +39,10 @@ fn now() -> Option<String> {
 }
 
 fn run(command: &mut Command) -> Option<String> {
-    let output = command.output().ok().filter(|output| output.status.success())?;
+    let output = command
+        .output()
+        .ok()
+        .filter(|output| output.status.success())?;
     let text = String::from_utf8(output.stdout).ok()?;
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }

@@ -19,6 +19,12 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Whether it succeeded, for a story that goes two ways.
+    #[must_use]
+    pub fn succeeded(&self) -> bool {
+        self.status.success()
+    }
+
     /// It succeeded.
     #[track_caller]
     pub fn ok(&self) -> &Self {
@@ -86,12 +92,6 @@ impl Outcome {
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.stdout
-    }
-
-    /// The bytes of standard error, as far as they are text.
-    #[must_use]
-    pub fn complaint(&self) -> String {
-        lossy(&self.stderr)
     }
 
     /// From the start of the command to its end.

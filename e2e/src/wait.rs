@@ -79,7 +79,10 @@ mod tests {
         assert_eq!(within(Duration::ZERO, || None::<u8>), None);
         let mut turns = 1..=3;
         let third = || turns.next().filter(|turn| *turn == 3);
-        assert_eq!(eventually("a third turn", Duration::from_secs(60), third), 3);
+        assert_eq!(
+            eventually("a third turn", Duration::from_secs(60), third),
+            3
+        );
     }
 
     #[test]

@@ -23,7 +23,10 @@ fn three_machines_start_at_once_and_share_nothing_they_write() {
         ran.finish().ok().stdout(format!("{name}\n")).stderr("");
     }
     for name in NAMES {
-        assert_eq!(world.guest(name, "cat /mark; ls /etc/passwd 2>&1 | wc -l"), format!("{name}\n1"));
+        assert_eq!(
+            world.guest(name, "cat /mark; ls /etc/passwd 2>&1 | wc -l"),
+            format!("{name}\n1")
+        );
     }
     let boots: BTreeSet<_> = NAMES.iter().map(|name| world.boot_id(name)).collect();
     assert_eq!(boots.len(), NAMES.len());
@@ -33,7 +36,9 @@ fn three_machines_start_at_once_and_share_nothing_they_write() {
     // The image is what it was for whoever comes next.
     let next = world.banger(["run", "--rm", "--", "sh", "-c", "ls /mark; cat /etc/passwd"]);
     next.code(0).stdout_has(["root:"]);
-    world.banger(["rm", "--force", "alder", "birch", "cedar"]).ok();
+    world
+        .banger(["rm", "--force", "alder", "birch", "cedar"])
+        .ok();
     assert!(world.machines().is_empty());
 }
 

@@ -16,7 +16,11 @@ fn check(end: impl Fn(&World, u32)) {
     let daemon = world.daemon().pid;
     end(&world, daemon);
     wait_for_end(daemon, SOON);
-    assert_eq!(world.machines(), machines, "the machine goes on without a daemon");
+    assert_eq!(
+        world.machines(),
+        machines,
+        "the machine goes on without a daemon"
+    );
 
     assert_eq!(world.boot_id("web"), boot);
     let next = world.daemon();
@@ -31,17 +35,23 @@ fn check(end: impl Fn(&World, u32)) {
 
 #[test]
 fn a_killed_daemon_is_replaced_and_the_machine_goes_on() {
-    check(|world, pid| drop(world.shell(&format!("kill -KILL {pid}")).run().ok()));
+    check(|world, pid| {
+        world.shell(&format!("kill -KILL {pid}")).run().ok();
+    });
 }
 
 #[test]
 fn a_daemon_that_is_told_to_end_leaves_the_machine_running() {
-    check(|world, pid| drop(world.shell(&format!("kill -TERM {pid}")).run().ok()));
+    check(|world, pid| {
+        world.shell(&format!("kill -TERM {pid}")).run().ok();
+    });
 }
 
 #[test]
 fn a_stopped_daemon_leaves_the_machine_running() {
-    check(|world, _| drop(world.banger(["daemon", "stop"]).ok()));
+    check(|world, _| {
+        world.banger(["daemon", "stop"]).ok();
+    });
 }
 
 #[test]
@@ -54,7 +64,10 @@ fn a_machine_that_ends_while_no_daemon_looks_is_found_stopped() {
         wait_for_end(pid, SOON);
     }
     let state = world.state_of("web");
-    assert!(matches!(state, VmState::Stopped | VmState::Error), "{state:?}");
+    assert!(
+        matches!(state, VmState::Stopped | VmState::Error),
+        "{state:?}"
+    );
     world.banger(["vm", "start", "web"]).ok();
     assert_eq!(world.guest("web", "echo again"), "again");
 }
@@ -68,7 +81,10 @@ fn commands_that_begin_together_share_one_daemon() {
     let pid = world.daemon().pid;
     // One daemon logs that it serves; a second would have done so, too.
     let log = std::fs::read_to_string(world.state("bangerd.log")).expect("the daemon has a log");
-    let serving: Vec<_> = log.lines().filter(|line| line.contains("serving")).collect();
+    let serving: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("serving"))
+        .collect();
     assert_eq!(serving.len(), 1, "{log}");
     assert!(serving[0].contains(&pid.to_string()), "{log}");
 }
@@ -77,5 +93,8 @@ fn commands_that_begin_together_share_one_daemon() {
 fn stopping_what_does_not_run_is_no_failure() {
     let world = World::empty();
     world.banger(["daemon", "stop"]).ok().stdout("");
-    world.banger(["daemon", "status"]).code(1).stderr_has(["not running", "banger daemon start"]);
+    world
+        .banger(["daemon", "status"])
+        .code(1)
+        .stderr_has(["not running", "banger daemon start"]);
 }

@@ -59,7 +59,12 @@ fn what_banger_itself_cannot_do_is_125_around_a_command_and_1_elsewhere() {
 fn wrong_usage_is_2_and_leaves_no_row() {
     let world = World::new();
     let check = |line: &str, word: &str| {
-        world.shell(line).run().code(2).stdout("").stderr_has([word]);
+        world
+            .shell(line)
+            .run()
+            .code(2)
+            .stdout("")
+            .stderr_has([word]);
     };
     check("banger run --no-such-flag", "--no-such-flag");
     check("banger no-such-command", "no-such-command");
@@ -106,7 +111,12 @@ fn a_command_runs_as_where_and_with_what_it_is_told() {
     check("-e A", "printenv A", "inherited\n");
     let refused = |flags: &str, word: &str| {
         let line = format!("banger exec {flags} web -- true");
-        world.shell(&line).run().code(125).stdout("").stderr_has([word]);
+        world
+            .shell(&line)
+            .run()
+            .code(125)
+            .stdout("")
+            .stderr_has([word]);
     };
     refused("-u nobody-at-all", "nobody-at-all");
     refused("-w /no/such/place", "/no/such/place");

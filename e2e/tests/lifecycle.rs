@@ -30,9 +30,22 @@ fn a_stopped_machine_comes_back_with_its_files() {
 #[test]
 fn the_documents_say_what_scripts_need() {
     let world = World::new();
-    world.banger(["vm", "create", "--no-start", "--name", "web", "--memory", "320M"]).ok();
+    world
+        .banger([
+            "vm",
+            "create",
+            "--no-start",
+            "--name",
+            "web",
+            "--memory",
+            "320M",
+        ])
+        .ok();
     let made = world.vm("web");
-    assert_eq!((made.state, made.vmm, made.pid), (VmState::Created, None, None));
+    assert_eq!(
+        (made.state, made.vmm, made.pid),
+        (VmState::Created, None, None)
+    );
     assert_eq!((made.memory_bytes, made.vcpus), (320 << 20, 1));
     world.banger(["vm", "start", "web"]).ok();
 
@@ -44,7 +57,7 @@ fn the_documents_say_what_scripts_need() {
     assert!(Path::new(&vm.disk_path).is_file());
     assert!(Path::new(&vm.console_path).is_file());
     assert!(vm.pid.is_some_and(|pid| world.machines() == [pid]));
-    assert_eq!(world.vms(), [vm.clone()]);
+    assert_eq!(world.vms(), std::slice::from_ref(&vm));
     let agent = vm.agent.expect("it runs, so its agent has answered");
     assert_eq!(agent.boot_id, world.boot_id("web"));
     assert_eq!(agent.init, "agent");
@@ -53,7 +66,10 @@ fn the_documents_say_what_scripts_need() {
     assert!(Path::new(&image.rootfs_path).is_file());
     assert_eq!(image.vms, ["web"]);
     // The same for people, in words.
-    world.banger(["ps"]).ok().stdout_has(["web", "running", BUSYBOX]);
+    world
+        .banger(["ps"])
+        .ok()
+        .stdout_has(["web", "running", BUSYBOX]);
     world.banger(["vm", "logs", "--vmm", "web"]).ok();
 }
 
@@ -61,9 +77,15 @@ fn the_documents_say_what_scripts_need() {
 fn only_force_deletes_a_running_machine() {
     let world = World::new();
     world.start("web");
-    let directory = Path::new(&world.vm("web").disk_path).parent().map(Path::to_owned);
+    let directory = Path::new(&world.vm("web").disk_path)
+        .parent()
+        .map(Path::to_owned);
     let directory = directory.expect("a disk is in a directory");
-    world.banger(["rm", "web"]).code(1).stdout("").stderr_has(["running", "--force"]);
+    world
+        .banger(["rm", "web"])
+        .code(1)
+        .stdout("")
+        .stderr_has(["running", "--force"]);
     assert_eq!(world.state_of("web"), VmState::Running);
     world.banger(["rm", "--force", "web"]).ok().stdout("web\n");
     assert!(world.vms().is_empty() && world.machines().is_empty());
@@ -75,32 +97,60 @@ fn only_force_deletes_a_running_machine() {
 fn a_command_for_several_machines_does_all_it_can() {
     let world = World::new();
     for name in ["otter-one", "otter-two", "badger"] {
-        world.banger(["vm", "create", "--no-start", "--name", name]).ok();
+        world
+            .banger(["vm", "create", "--no-start", "--name", name])
+            .ok();
     }
-    world.banger(["vm", "start", "otter-one", "badger"]).ok().stdout("otter-one\nbadger\n");
-    world.banger(["ps", "-q"]).ok().stdout("otter-one\nbadger\n");
-    world.banger(["vm", "list", "-q"]).ok().stdout("otter-one\notter-two\nbadger\n");
+    world
+        .banger(["vm", "start", "otter-one", "badger"])
+        .ok()
+        .stdout("otter-one\nbadger\n");
+    world
+        .banger(["ps", "-q"])
+        .ok()
+        .stdout("otter-one\nbadger\n");
+    world
+        .banger(["vm", "list", "-q"])
+        .ok()
+        .stdout("otter-one\notter-two\nbadger\n");
     let stopped = world.banger(["vm", "stop", "badger", "nobody", "otter-one"]);
-    stopped.code(1).stdout("badger\notter-one\n").stderr_has(["nobody"]);
+    stopped
+        .code(1)
+        .stdout("badger\notter-one\n")
+        .stderr_has(["nobody"]);
     assert!(world.machines().is_empty());
     // Running or not, and named twice: each goes once.
-    world.banger(["rm", "badger", "otter-one", "badger"]).ok().stdout("badger\notter-one\n");
-    world.banger(["vm", "list", "-q"]).ok().stdout("otter-two\n");
+    world
+        .banger(["rm", "badger", "otter-one", "badger"])
+        .ok()
+        .stdout("badger\notter-one\n");
+    world
+        .banger(["vm", "list", "-q"])
+        .ok()
+        .stdout("otter-two\n");
 }
 
 #[test]
 fn a_prefix_will_do_where_it_is_unique() {
     let world = World::new();
     for name in ["otter-one", "otter-two", "otter"] {
-        world.banger(["vm", "create", "--no-start", "--name", name]).ok();
+        world
+            .banger(["vm", "create", "--no-start", "--name", name])
+            .ok();
     }
     let check = |target: &str, name: &str| assert_eq!(world.vm(target).name, name);
     check("otter-o", "otter-one");
     check("otter", "otter");
     check(&world.vm("otter-two").id, "otter-two");
     let ambiguous = world.banger(["vm", "show", "otter-"]);
-    ambiguous.code(1).stdout("").stderr_has(["otter-one", "otter-two"]);
-    world.banger(["vm", "show", "badger"]).code(1).stderr_has(["badger"]);
+    ambiguous
+        .code(1)
+        .stdout("")
+        .stderr_has(["otter-one", "otter-two"]);
+    world
+        .banger(["vm", "show", "badger"])
+        .code(1)
+        .stderr_has(["badger"]);
 }
 
 #[test]
@@ -108,7 +158,10 @@ fn a_name_is_given_once() {
     let world = World::new();
     let create = || world.banger(["vm", "create", "--no-start", "--name", "web"]);
     create().ok();
-    create().code(1).stdout("").stderr_has(["web", "banger vm delete"]);
+    create()
+        .code(1)
+        .stdout("")
+        .stderr_has(["web", "banger vm delete"]);
     world.banger(["rm", "web"]).ok();
     create().ok();
     // Without a name one is made up.

@@ -54,6 +54,12 @@ fn a_command_gets_a_terminal_exactly_where_there_is_one() {
     let mut refused = world.terminal(["exec", "-T", "web", "--", "tty"]);
     refused.expect("not a tty");
     assert_eq!(refused.finish(), 1);
-    world.banger(["exec", "web", "--", "tty"]).code(1).stdout("not a tty\n");
-    world.banger(["exec", "-t", "web", "--", "tty"]).ok().stdout_has(["/dev/pts/"]);
+    world
+        .banger(["exec", "web", "--", "tty"])
+        .code(1)
+        .stdout("not a tty\n");
+    world
+        .banger(["exec", "-t", "web", "--", "tty"])
+        .ok()
+        .stdout_has(["/dev/pts/"]);
 }

@@ -8,10 +8,11 @@
 )]
 
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use xtask::bench;
 use xtask::tidy::{self, Report};
 
 /// Chores of banger's repository.
@@ -26,11 +27,40 @@ struct Cli {
 enum Task {
     /// Hold the rules that no compiler checks: crate edges, module headers, file lengths, links.
     Tidy,
+    /// Measure banger.
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// Boots, commands and sizes, beside QEMU started by hand; needs `make build`.
+    Run(BenchRun),
+}
+
+#[derive(Debug, Args)]
+struct BenchRun {
+    /// Pairs of boots, banger's and by hand.
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    pairs: usize,
+    /// Repetitions of everything short.
+    #[arg(long, default_value_t = 40, value_name = "N")]
+    rounds: usize,
+    /// VMs that `vm list` is measured with.
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    vms: usize,
+    /// Measure the default image, too; making it takes a minute.
+    #[arg(long)]
+    debian: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Tidy => run_tidy(),
+        Task::Bench(Bench::Run(args)) => run_bench(&args),
     };
     outcome.unwrap_or_else(|error| {
         print_chain(error.as_ref());
@@ -46,6 +76,30 @@ fn run_tidy() -> Result<ExitCode, Box<dyn Error>> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn run_bench(args: &BenchRun) -> Result<ExitCode, Box<dyn Error>> {
+    let plan = bench::Plan {
+        pairs: args.pairs,
+        rounds: args.rounds,
+        vms: args.vms,
+        debian: args.debian,
+    };
+    let report = bench::run(&release_programs(), plan, &mut |step| {
+        eprintln!("bench: {step}")
+    })?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{report}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where `make build` leaves the programs.
+fn release_programs() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    repository_root().join(target).join("release")
 }
 
 fn print_report(report: &Report) {

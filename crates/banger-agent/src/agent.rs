@@ -43,7 +43,14 @@ impl Agent {
         };
         let init = Cell::new(Init { state, running_ns });
         let marks = Cell::new(marks);
-        Self { reaper, pid1, marks, init, shutdowns, boot_id: RefCell::default() }
+        Self {
+            reaper,
+            pid1,
+            marks,
+            init,
+            shutdowns,
+            boot_id: RefCell::default(),
+        }
     }
 
     /// Notes what init says of itself.
@@ -59,9 +66,21 @@ impl Agent {
     /// Does what the host's greeting asks for, and answers it.
     pub(crate) fn greeted(&self, host: &HostHello) -> AgentHello {
         let attempts = [
-            ("clock", clock::follow(host.wall_clock_ns).map_err(Into::into)),
-            ("entropy", clock::add_entropy(&host.entropy).map_err(Into::into)),
-            ("host name", host.hostname.as_ref().map_or(Ok(()), hostname::rename).map_err(Into::into)),
+            (
+                "clock",
+                clock::follow(host.wall_clock_ns).map_err(Into::into),
+            ),
+            (
+                "entropy",
+                clock::add_entropy(&host.entropy).map_err(Into::into),
+            ),
+            (
+                "host name",
+                host.hostname
+                    .as_ref()
+                    .map_or(Ok(()), hostname::rename)
+                    .map_err(Into::into),
+            ),
         ];
         for (what, result) in attempts {
             let result: Result<(), Box<dyn std::error::Error>> = result;
@@ -73,7 +92,11 @@ impl Agent {
             generations: Generations::OURS,
             generation: Generations::OURS.agree(host.generations),
             version: version::line(),
-            boot_id: self.boot_id.borrow_mut().get_or_insert_with(proc_files::boot_id).clone(),
+            boot_id: self
+                .boot_id
+                .borrow_mut()
+                .get_or_insert_with(proc_files::boot_id)
+                .clone(),
             pid1: self.pid1,
             uptime_ns: clock::uptime_ns(),
             marks: self.marks.get(),

@@ -23,7 +23,10 @@ pub(crate) fn trace(what: fmt::Arguments<'_>) {
 
 /// Says what did not work although the boot goes on.
 pub(crate) fn warn(what: &str, error: &dyn std::error::Error) {
-    line(format_args!("banger-agent: warning: {what}: {}", Chain(error)));
+    line(format_args!(
+        "banger-agent: warning: {what}: {}",
+        Chain(error)
+    ));
 }
 
 /// Says why the boot cannot go on, in the words that the host looks for.
@@ -50,7 +53,9 @@ impl fmt::Display for Chain<'_> {
 fn line(text: fmt::Arguments<'_>) {
     let text = format!("\r\n{text}\r\n");
     // Where even the console is missing, there is nobody left to tell.
-    let Ok(mut console) = OpenOptions::new().write(true).open("/dev/console") else { return };
+    let Ok(mut console) = OpenOptions::new().write(true).open("/dev/console") else {
+        return;
+    };
     let _ = console.write_all(text.as_bytes());
     let _ = rustix::termios::tcdrain(&console);
 }

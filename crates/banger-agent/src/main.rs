@@ -26,6 +26,11 @@ mod version;
 
 use std::convert::Infallible;
 
+/// musl's allocator returns every larger block to the kernel, and the next frame faults it in again, page by page: half
+/// of an exec's throughput on an emulated processor.
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 use banger_guest_proto::boot::fatal;
 use banger_guest_proto::hello::Pid1;
 
@@ -34,14 +39,20 @@ use init::{Choice, InitError, Notifications};
 use serve::Server;
 use sys::Forked;
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the agent's only command line")]
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is the agent's only command line"
+)]
 fn main() {
     if std::env::args().nth(1).as_deref() == Some("--version") {
         println!("banger-agent {}", version::line());
         return;
     }
     if std::process::id() != 1 {
-        eprintln!("banger-agent: this is the first process of a virtual machine and runs nowhere else");
+        eprintln!(
+            "banger-agent: this is the first process of a virtual machine and runs nowhere else"
+        );
         std::process::exit(2);
     }
     let Err(Fatal { phrase, cause }) = run();
@@ -55,7 +66,10 @@ fn run() -> Result<Infallible, Fatal> {
         Choice::Agent => Server::as_process_1(booted).run(),
         Choice::Program { path, kind } => {
             let notifications = notifications(kind).or_fatal(fatal::INIT)?;
-            let forked = sys::fork().map_err(|source| InitError::HandOver { step: "fork", source });
+            let forked = sys::fork().map_err(|source| InitError::HandOver {
+                step: "fork",
+                source,
+            });
             match forked.or_fatal(fatal::INIT)? {
                 Forked::Child => Server::beside(kind, booted, notifications).run(),
                 Forked::Parent { .. } => init::become_init(&path, kind).or_fatal(fatal::INIT),
@@ -66,10 +80,12 @@ fn run() -> Result<Infallible, Fatal> {
 
 fn notifications(kind: Pid1) -> Result<Option<Notifications>, InitError> {
     match kind {
-        Pid1::Systemd => Notifications::bind().map(Some).map_err(|source| InitError::HandOver {
-            step: "listen to systemd",
-            source,
-        }),
+        Pid1::Systemd => Notifications::bind()
+            .map(Some)
+            .map_err(|source| InitError::HandOver {
+                step: "listen to systemd",
+                source,
+            }),
         Pid1::Agent | Pid1::Other => Ok(None),
     }
 }

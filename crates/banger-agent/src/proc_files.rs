@@ -24,22 +24,35 @@ pub(crate) fn arguments_address() -> Option<u64> {
 }
 
 fn parse_load(text: &str) -> [f32; 3] {
-    let mut words = text.split_whitespace().map(|word| word.parse().unwrap_or(0.0));
+    let mut words = text
+        .split_whitespace()
+        .map(|word| word.parse().unwrap_or(0.0));
     std::array::from_fn(|_| words.next().unwrap_or(0.0))
 }
 
 fn parse_memory(text: &str) -> (u64, u64) {
     let value = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+        line.split_whitespace()
+            .next()?
+            .parse::<u64>()
+            .ok()?
+            .checked_mul(1024)
     };
-    (value("MemTotal:").unwrap_or(0), value("MemAvailable:").unwrap_or(0))
+    (
+        value("MemTotal:").unwrap_or(0),
+        value("MemAvailable:").unwrap_or(0),
+    )
 }
 
 /// The address is field 48; the second field is a name that may contain anything but ends at the last parenthesis.
 fn parse_arguments_address(stat: &str) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(48 - 3)?.parse().ok().filter(|address| *address != 0)
+    rest.split_whitespace()
+        .nth(48 - 3)?
+        .parse()
+        .ok()
+        .filter(|address| *address != 0)
 }
 
 #[cfg(test)]

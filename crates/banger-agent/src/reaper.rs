@@ -11,9 +11,7 @@ use std::rc::Rc;
 
 use banger_guest_proto::message::ExitStatus;
 use rustix::io::Errno;
-use rustix::process::{
-    Pid, WaitId, WaitIdOptions, WaitOptions, WaitStatus, wait, waitid, waitpid,
-};
+use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, WaitStatus, wait, waitid, waitpid};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
 
@@ -55,7 +53,11 @@ impl Process {
 impl Reaper {
     /// Starts to wait. Must be called within a local task set.
     pub(crate) fn start(scope: Scope) -> io::Result<Rc<Self>> {
-        let reaper = Rc::new(Self { scope, waiting: RefCell::default(), buried: Notify::new() });
+        let reaper = Rc::new(Self {
+            scope,
+            waiting: RefCell::default(),
+            buried: Notify::new(),
+        });
         let children = signal(SignalKind::child())?;
         tokio::task::spawn_local(Rc::clone(&reaper).run(children));
         Ok(reaper)
@@ -74,7 +76,7 @@ impl Reaper {
     /// Waits until there is no child left. For process 1 that means no other process at all.
     pub(crate) async fn childless(&self) {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        while waitid(WaitId::All, options) != Err(Errno::CHILD) {
+        while !matches!(waitid(WaitId::All, options), Err(Errno::CHILD)) {
             self.buried.notified().await;
         }
     }
@@ -120,5 +122,7 @@ fn exit_status(status: WaitStatus) -> Option<ExitStatus> {
     if let Some(code) = status.exit_status() {
         return Some(ExitStatus::Exited { code });
     }
-    status.terminating_signal().map(|signal| ExitStatus::Signaled { signal })
+    status
+        .terminating_signal()
+        .map(|signal| ExitStatus::Signaled { signal })
 }

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use crate::agent::Agent;
-use crate::boot::{Booted, Fatal, OrFatal, clock, cgroups};
+use crate::boot::{Booted, Fatal, OrFatal, cgroups, clock};
 use crate::channel::OpenChannel;
 use crate::init::Notifications;
 use crate::reaper::{Reaper, Scope};
@@ -62,9 +62,15 @@ impl Server {
     /// Serves as a process of its own beside another init, set apart so that init leaves it alone.
     pub(crate) fn beside(pid1: Pid1, booted: Booted, notifications: Option<Notifications>) -> Self {
         let attempts = [
-            ("session", rustix::process::setsid().map(drop).map_err(io::Error::from)),
+            (
+                "session",
+                rustix::process::setsid().map(drop).map_err(io::Error::from),
+            ),
             ("mark", mark_as_survivor()),
-            ("memory", std::fs::write("/proc/self/oom_score_adj", "-1000")),
+            (
+                "memory",
+                std::fs::write("/proc/self/oom_score_adj", "-1000"),
+            ),
         ];
         for (what, result) in attempts {
             if let Err(error) = result {
@@ -76,17 +82,32 @@ impl Server {
     }
 
     fn new(booted: Booted, pid1: Pid1, notifications: Option<Notifications>) -> Self {
-        let limit = Rlimit { current: Some(FILE_LIMIT), maximum: Some(FILE_LIMIT) };
+        let limit = Rlimit {
+            current: Some(FILE_LIMIT),
+            maximum: Some(FILE_LIMIT),
+        };
         if let Err(error) = rustix::process::setrlimit(Resource::Nofile, limit) {
             console::warn("file limit", &io::Error::from(error));
         }
-        let Booted { config, marks, disk } = booted;
-        Self { config, marks, disk, pid1, notifications }
+        let Booted {
+            config,
+            marks,
+            disk,
+        } = booted;
+        Self {
+            config,
+            marks,
+            disk,
+            pid1,
+            notifications,
+        }
     }
 
     /// Serves until the machine ends.
     pub(crate) fn run(self) -> Result<Infallible, Fatal> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
         let runtime = runtime.map_err(ServeError::Runtime).or_fatal(fatal::BOOT)?;
         LocalSet::new().block_on(&runtime, self.serve())
     }
@@ -96,12 +117,18 @@ impl Server {
             Pid1::Agent => Scope::Everything,
             Pid1::Systemd | Pid1::Other => Scope::Own,
         };
-        let reaper = Reaper::start(scope).map_err(ServeError::Runtime).or_fatal(fatal::BOOT)?;
+        let reaper = Reaper::start(scope)
+            .map_err(ServeError::Runtime)
+            .or_fatal(fatal::BOOT)?;
         let (shutdowns, requests) = mpsc::channel(1);
         if self.pid1 == Pid1::Agent {
-            take_wishes(&shutdowns).map_err(ServeError::Runtime).or_fatal(fatal::BOOT)?;
+            take_wishes(&shutdowns)
+                .map_err(ServeError::Runtime)
+                .or_fatal(fatal::BOOT)?;
         }
-        let channel = OpenChannel::open(&self.config.channel).await.or_fatal(fatal::CHANNEL)?;
+        let channel = OpenChannel::open(&self.config.channel)
+            .await
+            .or_fatal(fatal::CHANNEL)?;
         self.marks.ready = Some(clock::uptime_ns());
         console::trace(format_args!("ready"));
         let agent = Rc::new(Agent::new(reaper, self.pid1, self.marks, shutdowns));
@@ -115,7 +142,11 @@ impl Server {
     }
 
     /// Waits for the wish to go down and goes down.
-    async fn end(&self, agent: &Agent, mut requests: mpsc::Receiver<ShutdownRequest>) -> ServeError {
+    async fn end(
+        &self,
+        agent: &Agent,
+        mut requests: mpsc::Receiver<ShutdownRequest>,
+    ) -> ServeError {
         let Some(request) = requests.recv().await else {
             return std::future::pending().await;
         };
@@ -132,7 +163,10 @@ impl Server {
 fn mark_as_survivor() -> io::Result<()> {
     let address = proc_files::arguments_address()
         .ok_or_else(|| io::Error::other("the kernel does not tell where the arguments are"))?;
-    OpenOptions::new().write(true).open("/proc/self/mem")?.write_all_at(b"@", address)
+    OpenOptions::new()
+        .write(true)
+        .open("/proc/self/mem")?
+        .write_all_at(b"@", address)
 }
 
 /// Takes the signals with which programs of the guest ask process 1 for the machine's end.

@@ -106,7 +106,10 @@ fn dispatch(
             responder.refuse(&Refused::new(StatusCode::NOT_FOUND, error.to_string()));
         }
         Err(error @ RouteError::WrongMethod(_)) => {
-            responder.refuse(&Refused::new(StatusCode::METHOD_NOT_ALLOWED, error.to_string()));
+            responder.refuse(&Refused::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                error.to_string(),
+            ));
         }
     }
 }
@@ -137,7 +140,10 @@ fn start_exec(
 }
 
 async fn exec_start(receiver: &mut FrameReceiver) -> Result<ExecStart, Refused> {
-    let piece = receiver.next().await.map_err(|error| Refused::bad(&error))?;
+    let piece = receiver
+        .next()
+        .await
+        .map_err(|error| Refused::bad(&error))?;
     match piece {
         Some(piece) if piece.kind == Kind::Start => {
             serde_json::from_slice(&piece.payload).map_err(|error| Refused::bad(&error))
@@ -164,18 +170,22 @@ async fn resize(body: RecvStream, id: ExecId, registry: &Registry) -> Result<(),
 }
 
 fn deliver(registry: &Registry, id: ExecId, control: Control) -> Result<(), Refused> {
-    registry.send(id, control).map_err(|undelivered| match undelivered {
-        Undelivered::NoSuchExec => {
-            Refused::new(StatusCode::NOT_FOUND, "no such exec is running".into())
-        }
-        Undelivered::Busy => {
-            Refused::new(StatusCode::TOO_MANY_REQUESTS, "the exec is busy".into())
-        }
-    })
+    registry
+        .send(id, control)
+        .map_err(|undelivered| match undelivered {
+            Undelivered::NoSuchExec => {
+                Refused::new(StatusCode::NOT_FOUND, "no such exec is running".into())
+            }
+            Undelivered::Busy => {
+                Refused::new(StatusCode::TOO_MANY_REQUESTS, "the exec is busy".into())
+            }
+        })
 }
 
 async fn document<T: DeserializeOwned>(mut body: RecvStream) -> Result<T, Refused> {
-    let bytes = read_document(&mut body, MAX_DOCUMENT).await.map_err(|error| Refused::bad(&error))?;
+    let bytes = read_document(&mut body, MAX_DOCUMENT)
+        .await
+        .map_err(|error| Refused::bad(&error))?;
     serde_json::from_slice(&bytes).map_err(|error| Refused::bad(&error))
 }
 
@@ -218,7 +228,9 @@ impl Responder {
     }
 
     fn refuse(&mut self, refused: &Refused) {
-        let refusal = Refusal { error: refused.reason.clone() };
+        let refusal = Refusal {
+            error: refused.reason.clone(),
+        };
         let document = serde_json::to_vec(&refusal).expect("our documents are plain data");
         self.document(refused.status, document);
     }
@@ -233,7 +245,10 @@ impl Responder {
     }
 
     fn frames(&mut self) -> Option<FrameSender> {
-        self.0.send_response(response(StatusCode::OK), false).ok().map(FrameSender::new)
+        self.0
+            .send_response(response(StatusCode::OK), false)
+            .ok()
+            .map(FrameSender::new)
     }
 }
 

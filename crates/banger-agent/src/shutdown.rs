@@ -23,7 +23,9 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Writes all file systems out, on a thread of its own: other requests go on meanwhile.
 pub(crate) async fn sync() -> io::Result<()> {
-    tokio::task::spawn_blocking(rustix::fs::sync).await.map_err(io::Error::other)
+    tokio::task::spawn_blocking(rustix::fs::sync)
+        .await
+        .map_err(io::Error::other)
 }
 
 /// Takes the machine down. Returns only where the kernel refuses.

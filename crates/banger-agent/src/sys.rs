@@ -3,12 +3,13 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use rustix::ioctl::{self, Setter, opcode};
 use rustix::process::Pid;
+use tokio::io::unix::AsyncFd;
 
 /// `EXT4_IOC_RESIZE_FS` is `_IOW('f', 16, __u64)`.
 const EXT4_IOC_RESIZE_FS: ioctl::Opcode = opcode::write::<u64>(b'f', 16);
@@ -28,7 +29,9 @@ pub(crate) fn fork() -> io::Result<Forked> {
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Forked::Child),
-        pid => Ok(Forked::Parent { child: Pid::from_raw(pid).expect("fork returns a process id") }),
+        pid => Ok(Forked::Parent {
+            child: Pid::from_raw(pid).expect("fork returns a process id"),
+        }),
     }
 }
 
@@ -72,12 +75,22 @@ pub(crate) fn add_entropy(random_device: impl AsFd, bytes: [u8; 32]) -> io::Resu
         buf_size: i32,
         buf: [u8; 32],
     }
-    let info = PoolInfo { entropy_count: 32 * 8, buf_size: 32, buf: bytes };
+    let info = PoolInfo {
+        entropy_count: 32 * 8,
+        buf_size: 32,
+        buf: bytes,
+    };
     // SAFETY: the opcode takes a pointer to a rand_pool_info of which it reads `buf_size` bytes behind the numbers.
     Ok(unsafe { ioctl::ioctl(random_device, Setter::<RNDADDENTROPY, PoolInfo>::new(info)) }?)
 }
 
-/// Writes over memory of this process that its own `/proc/self/stat` names as the arguments' place.
+/// Hands a descriptor to the event loop, for both directions.
+pub(crate) fn watch<T: AsRawFd + Into<OwnedFd>>(owner: T) -> io::Result<AsyncFd<T>> {
+    // SAFETY: an owner of a descriptor keeps the same one open for as long as it lives.
+    Ok(unsafe { AsyncFd::register(owner) }?)
+}
+
+/// The process group that a terminal's keys signal.
 pub(crate) fn terminal_foreground_group(terminal: impl AsFd) -> Option<i32> {
     let mut group: libc::pid_t = 0;
     // SAFETY: TIOCGPGRP writes one pid_t to the pointer, which is valid for the call.

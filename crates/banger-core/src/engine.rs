@@ -11,6 +11,7 @@ use banger_image::{
     kernel::KernelName,
     progress::{SharedProgress, Step},
 };
+use tracing::warn;
 
 use crate::{
     assembly::Assembly,
@@ -65,11 +66,13 @@ pub struct Directories {
     pub runtime: PathBuf,
 }
 
+type Vms = Mutex<BTreeMap<VmId, VmHandle>>;
+
 /// Everything that banger can do.
 #[derive(Debug)]
 pub struct Engine {
     surroundings: Surroundings,
-    vms: Arc<Mutex<BTreeMap<VmId, VmHandle>>>,
+    vms: Arc<Vms>,
     images: Arc<Images>,
     kernels: Arc<Kernels>,
     defaults: Defaults,
@@ -100,6 +103,7 @@ impl Engine {
         images.sweep()?;
         kernels.sweep();
         assembly.sweep();
+        assembly.sweep();
         let assembly = Arc::new(assembly);
         let surroundings = Surroundings { store, host, assembly, patience, clock };
         let engine = Self {
@@ -110,7 +114,10 @@ impl Engine {
             defaults,
             directories,
         };
-        for record in engine.surroundings.store.vms()? {
+        for mut record in engine.surroundings.store.vms()? {
+            if engine.is_half_made(&record) {
+                record.state = VmState::Deleting;
+            }
             engine.spawn(record);
         }
         Ok(engine)
@@ -143,15 +150,15 @@ impl Engine {
             return Ok(handle.view());
         }
         let unfinished = DeleteUnfinished(Some(handle.clone()));
-        let started = handle.start(progress).await;
-        unfinished.disarm();
-        match started {
+        let started = match handle.start(progress).await {
             Err(Error::Start { vm, source, .. }) if request.auto_remove => {
-                handle.delete(true).await?;
-                Err(Error::Start { vm, kept: false, source })
+                let kept = handle.delete(true).await.is_err();
+                Err(Error::Start { vm, kept, source })
             }
             started => started,
-        }
+        };
+        unfinished.disarm();
+        started
     }
 
     /// Finds a VM by name, id or unique prefix of either.
@@ -257,15 +264,26 @@ impl Engine {
         let handle = self.spawn(record.clone());
         let unfinished = DeleteUnfinished(Some(handle.clone()));
         let places = handle.view().places;
-        let made = tokio::task::spawn_blocking(move || vm::make_disk(&places, record.spec.disk))
-            .await
-            .map_err(|_| Error::Ending)?;
-        unfinished.disarm();
+        // The guard goes along: a deletion before the disk is made would miss it.
+        let making = tokio::task::spawn_blocking(move || {
+            (vm::make_disk(&places, record.spec.disk), unfinished)
+        });
+        let (made, unfinished) = making.await.map_err(|_| Error::Ending)?;
         if let Err(error) = made {
-            handle.delete(true).await?;
+            if let Err(left) = handle.delete(true).await {
+                warn!(vm = %handle.name(), error = left.chain(), "cannot undo a creation");
+            }
             return Err(error);
         }
+        unfinished.disarm();
         Ok(handle)
+    }
+
+    /// Whether an earlier daemon was cut short while it made this VM, or before the session
+    /// began that the VM was to live for.
+    fn is_half_made(&self, record: &VmRecord) -> bool {
+        let places = self.surroundings.assembly.places(record);
+        record.state == VmState::Created && (record.spec.auto_remove || !places.disk().exists())
     }
 
     fn insert(&self, name: Option<VmName>, spec: VmSpec) -> Result<VmRecord, Error> {
@@ -306,18 +324,27 @@ impl Engine {
 
     fn spawn(&self, record: VmRecord) -> VmHandle {
         let id = record.id;
-        let vms = self.vms.clone();
+        // A task holds no handle, its own least of all: it ends when the engine is dropped.
+        let known = Arc::downgrade(&self.vms);
         let forget = move || {
-            vms.lock().expect("no holder of the VM map's lock panics").remove(&id);
+            if let Some(vms) = known.upgrade() {
+                lock(&vms).remove(&id);
+            }
         };
+        // Locked until the handle is in: a task that ends at once finds it to forget.
+        let mut vms = self.vms();
         let handle = vm::spawn(record, self.surroundings.clone(), forget);
-        self.vms().insert(id, handle.clone());
+        vms.insert(id, handle.clone());
         handle
     }
 
     fn vms(&self) -> MutexGuard<'_, BTreeMap<VmId, VmHandle>> {
-        self.vms.lock().expect("no holder of the VM map's lock panics")
+        lock(&self.vms)
     }
+}
+
+fn lock(vms: &Vms) -> MutexGuard<'_, BTreeMap<VmId, VmHandle>> {
+    vms.lock().expect("no holder of the VM map's lock panics")
 }
 
 /// Deletes a VM whose making was cut short.
@@ -340,3 +367,6 @@ impl Drop for DeleteUnfinished {
 fn random_bits() -> u32 {
     getrandom::u32().expect("the kernel's random source does not fail after boot")
 }
+
+#[cfg(test)]
+mod tests;

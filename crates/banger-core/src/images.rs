@@ -64,9 +64,11 @@ impl Images {
         Self { work, host, debian, locks: NameLocks::default() }
     }
 
-    /// Removes images that an earlier daemon began and did not finish.
+    /// Removes images that an earlier daemon began and did not finish, or deleted in half.
     pub fn sweep(&self) -> Result<(), Error> {
-        for row in self.work.store.images()? {
+        let rows = self.work.store.images()?;
+        self.work.sweep_orphans(&rows);
+        for row in rows {
             match row.stage {
                 ImageStage::Ready => {}
                 ImageStage::Building => {
@@ -255,6 +257,23 @@ impl Workshop {
             .map_err(|source| Error::Import { image: name.clone(), source })
     }
 
+    /// Removes directories that no row names. Touches nothing that is not named as ours are.
+    fn sweep_orphans(&self, rows: &[ImageRow]) {
+        let Ok(entries) = fs::read_dir(&self.directory) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Some(name) = name.to_str().filter(|name| name.parse::<VmId>().is_ok()) else {
+                continue;
+            };
+            if rows.iter().all(|row| row.directory != name) {
+                info!(directory = name, "removing an image that is not in the store");
+                if let Err(error) = remove_tree(&entry.path()) {
+                    warn!(error = error.chain(), "cannot remove a forgotten image");
+                }
+            }
+        }
+    }
+
     fn rootfs(&self, directory: &str) -> PathBuf {
         self.directory.join(directory).join("rootfs.ext4")
     }
@@ -300,7 +319,9 @@ fn watch_over(tar: &dyn RootTar, cancel: CancellationToken, progress: SharedProg
                 () = cancel.cancelled() => return stop(),
                 changed = said.changed() => {
                     if changed.is_err() {
-                        return;
+                        // Nothing more is said; the stream may go on for long.
+                        cancel.cancelled().await;
+                        return stop();
                     }
                     // mmdebstrap marks what it does with `I:`, and grumbles with `W:`.
                     let line = said.borrow_and_update().clone();
@@ -330,3 +351,6 @@ impl io::Read for ProgramTar {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

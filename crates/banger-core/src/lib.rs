@@ -20,6 +20,8 @@ pub mod record;
 pub mod spec;
 pub mod store;
 mod target;
+#[cfg(test)]
+mod testing;
 pub mod vm;
 
 pub use banger_image::{debian, digest, ext4, fetch, initramfs, kernel, progress, rootfs};

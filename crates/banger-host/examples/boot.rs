@@ -101,12 +101,34 @@ async fn machine(host: &LinuxHost, plan: &LaunchPlan, adopt: bool) -> Outcome<Ar
     Ok(host.launch(plan).await?)
 }
 
+/// Bytes in one direction and in both, with this process's memory after each.
 async fn bulk(guest: &dyn Guest) -> Outcome<()> {
-    let start = Instant::now();
-    let (_, count) = run(guest, command(&["cat"]), 100 << 20).await?;
-    let took = start.elapsed();
-    println!("100 MiB through cat: {count} bytes back in {took:?}");
+    const AMOUNT: u64 = 100 << 20;
+    for (what, script, input) in [
+        ("out", "head -c 104857600 /dev/zero", 0),
+        ("in", "cat > /dev/null", AMOUNT),
+        ("through cat", "cat", AMOUNT),
+    ] {
+        let start = Instant::now();
+        let (end, count) = run(guest, command(&["sh", "-c", script]), input).await?;
+        let (took, end) = (
+            start.elapsed(),
+            end.chars().rev().take(9).collect::<String>(),
+        );
+        println!(
+            "100 MiB {what}: {count} bytes back in {took:?}, {end:?}, {}",
+            resident()?
+        );
+    }
     Ok(())
+}
+
+fn resident() -> Outcome<String> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let lines = status
+        .lines()
+        .filter(|line| line.starts_with("VmRSS") || line.starts_with("VmHWM"));
+    Ok(lines.collect::<Vec<_>>().join(", "))
 }
 
 async fn pty(guest: &dyn Guest) -> Outcome<()> {

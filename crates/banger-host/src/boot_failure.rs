@@ -21,16 +21,24 @@ pub(crate) fn classify<S: AsRef<str>>(console: &[S]) -> BootFailure {
         BootFailure::RootNotFound
     } else if any(NO_INIT) {
         BootFailure::InitFailed
-    } else if has_panicked(console) {
+    } else if says(PANIC) {
         BootFailure::KernelPanic
     } else {
         BootFailure::Unknown
     }
 }
 
-/// Whether the guest's kernel gave up, at any time of its life.
-pub(crate) fn has_panicked<S: AsRef<str>>(console: &[S]) -> bool {
-    console.iter().any(|line| line.as_ref().contains(PANIC))
+/// What brought the machine down, when its guest gave up at any time of its life. The guest
+/// resets then, which ends QEMU as if all were well.
+pub(crate) fn collapse<S: AsRef<str>>(console: &[S]) -> Option<&'static str> {
+    let says = |needle: &str| console.iter().any(|line| line.as_ref().contains(needle));
+    if says(PANIC) {
+        Some("a kernel panic")
+    } else if says(fatal::PREFIX) {
+        Some("a failed boot")
+    } else {
+        None
+    }
 }
 
 const PANIC: &str = "Kernel panic - not syncing";

@@ -101,14 +101,13 @@ impl Machine for QemuMachine {
 
     async fn exited(&self) -> VmmExit {
         let exit = VmmExit::from(self.process.ended().await);
-        // After a panic the guest resets, which ends QEMU as if all were well.
-        if exit.clean && boot_failure::has_panicked(&logs::tails(&self.places).console) {
-            return VmmExit {
-                status: format!("{} after a kernel panic", exit.status),
+        match boot_failure::collapse(&logs::tails(&self.places).console) {
+            Some(what) if exit.clean => VmmExit {
+                status: format!("{} after {what}", exit.status),
                 clean: false,
-            };
+            },
+            Some(_) | None => exit,
         }
-        exit
     }
 
     async fn connect(&self, patience: Duration) -> Result<Arc<dyn Guest>, GuestError> {

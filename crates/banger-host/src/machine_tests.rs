@@ -232,14 +232,18 @@ async fn a_vmm_that_ends_first_tells_why() {
 }
 
 #[tokio::test]
-async fn a_panic_is_no_clean_end() {
-    let story = Story::begin("exit 0");
-    std::fs::write(story.places.console(), "Kernel panic - not syncing: x\n").unwrap();
-    let exit = story.machine.exited().await;
-    assert_eq!(
-        (exit.status.as_str(), exit.clean),
-        ("exit code 0 after a kernel panic", false)
-    );
+async fn a_guest_that_gave_up_did_not_end_cleanly() {
+    async fn check(console: &str, wanted: &str, clean: bool) {
+        let story = Story::begin("exit 0");
+        std::fs::write(story.places.console(), console).unwrap();
+        let exit = story.machine.exited().await;
+        assert_eq!((exit.status.as_str(), exit.clean), (wanted, clean));
+    }
+    check("login:\n", "exit code 0", true).await;
+    let panic = "Kernel panic - not syncing: x\n";
+    check(panic, "exit code 0 after a kernel panic", false).await;
+    let fatal = "banger-agent: fatal: boot failed: x\n";
+    check(fatal, "exit code 0 after a failed boot", false).await;
 }
 
 #[tokio::test]

@@ -94,15 +94,16 @@ pub(crate) struct Connected {
 pub(crate) async fn ensure(places: &Places) -> Result<Connected, Failure> {
     let client = Client::new(places.socket());
     match probe(&client).await? {
-        Some(status) if is_outdated(&status, &BuildInfo::current()) => {
+        // Where our own bangerd is the older one, starting it again would change nothing.
+        Some(status)
+            if is_outdated(&status, &BuildInfo::current()) && !launch::runs_ours(status.pid) =>
+        {
             retire(&client, &status).await?;
         }
         Some(status) => return Ok(Connected { client, status }),
         None => {}
     }
     launch::start()?;
-    // Whatever answers now is taken: a bangerd that was installed older than we are would
-    // otherwise be replaced by itself for ever.
     let status = client.daemon().await?;
     Ok(Connected { client, status })
 }
@@ -126,7 +127,7 @@ pub(crate) async fn retire(client: &Client, status: &DaemonStatus) -> Result<(),
     }
     let deadline = Instant::now() + ENDING;
     let mut pause = Duration::from_millis(1);
-    while probe(client).await?.is_some() || !process.as_ref().is_none_or(has_ended) {
+    while answers(client).await? || !process.as_ref().is_none_or(has_ended) {
         if Instant::now() > deadline {
             return Err(DaemonError::DoesNotEnd { pid: status.pid }.into());
         }
@@ -145,7 +146,17 @@ async fn probe(client: &Client) -> Result<Option<DaemonStatus>, ClientError> {
     }
 }
 
-pub(crate) fn nobody_listens(error: &ClientError) -> bool {
+/// Whether a daemon that is about to end is still there.
+async fn answers(client: &Client) -> Result<bool, ClientError> {
+    match probe(client).await {
+        Ok(status) => Ok(status.is_some()),
+        // It took the question with it: the next one will find nobody.
+        Err(ClientError::Broken { .. } | ClientError::Truncated { .. }) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+fn nobody_listens(error: &ClientError) -> bool {
     match error {
         ClientError::Unreachable { source, .. } => {
             matches!(

@@ -46,7 +46,10 @@ pub(super) fn find(wanted: &DeviceRef) -> Result<BlockDevice, NotFound> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let devices = list(Path::new(BLOCK_DIR));
-        if let Some((name, _)) = devices.iter().find(|(name, serial)| is(wanted, name, serial)) {
+        if let Some((name, _)) = devices
+            .iter()
+            .find(|(name, serial)| is(wanted, name, serial))
+        {
             let device = BlockDevice { name: name.clone() };
             // The node in /dev follows its entry in sysfs by an instant.
             if device.path().exists() {
@@ -54,7 +57,10 @@ pub(super) fn find(wanted: &DeviceRef) -> Result<BlockDevice, NotFound> {
             }
         }
         if Instant::now() > deadline {
-            return Err(NotFound { wanted: wanted.clone(), present: describe(&devices) });
+            return Err(NotFound {
+                wanted: wanted.clone(),
+                present: describe(&devices),
+            });
         }
         thread::sleep(INTERVAL);
     }
@@ -82,7 +88,9 @@ fn list(directory: &Path) -> Vec<(String, String)> {
 }
 
 fn describe(devices: &[(String, String)]) -> Vec<String> {
-    let real = devices.iter().filter(|(name, _)| !name.starts_with("loop") && !name.starts_with("ram"));
+    let real = devices
+        .iter()
+        .filter(|(name, _)| !name.starts_with("loop") && !name.starts_with("ram"));
     real.take(20)
         .map(|(name, serial)| match serial.as_str() {
             "" => name.clone(),
@@ -106,13 +114,18 @@ mod tests {
         let devices = list(dir.path());
         let find = |text: &str| {
             let wanted = text.parse().unwrap();
-            let found = devices.iter().find(|(name, serial)| is(&wanted, name, serial));
+            let found = devices
+                .iter()
+                .find(|(name, serial)| is(&wanted, name, serial));
             found.map(|(name, _)| name.as_str())
         };
         assert_eq!(find("serial:base"), Some("vda"));
         assert_eq!(find("serial:disk"), Some("vdb"));
         assert_eq!(find("/dev/vdb"), Some("vdb"));
         assert_eq!(find("serial:vda"), None);
-        assert_eq!(describe(&devices), ["vda (serial base)", "vdb (serial disk)"]);
+        assert_eq!(
+            describe(&devices),
+            ["vda (serial base)", "vdb (serial disk)"]
+        );
     }
 }

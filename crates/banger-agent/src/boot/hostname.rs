@@ -17,8 +17,10 @@ pub(crate) struct HostnameError {
 
 /// Names the machine for everything that asks the kernel.
 pub(crate) fn set(name: &Hostname) -> Result<(), HostnameError> {
-    rustix::system::sethostname(name.as_str().as_bytes())
-        .map_err(|error| HostnameError { name: name.clone(), source: error.into() })
+    rustix::system::sethostname(name.as_str().as_bytes()).map_err(|error| HostnameError {
+        name: name.clone(),
+        source: error.into(),
+    })
 }
 
 /// Gives a running machine another name, as a fork of a snapshot needs it.
@@ -28,6 +30,8 @@ pub(crate) fn rename(name: &Hostname) -> Result<(), HostnameError> {
         return Ok(());
     }
     set(name)?;
-    identity::write_name(name)
-        .map_err(|error| HostnameError { name: name.clone(), source: io::Error::other(error) })
+    identity::write_name(name).map_err(|error| HostnameError {
+        name: name.clone(),
+        source: io::Error::other(error),
+    })
 }

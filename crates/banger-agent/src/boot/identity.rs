@@ -44,7 +44,11 @@ pub(super) fn write_name(name: &Hostname) -> Result<(), FileError> {
 fn hosts(old: &str, name: &Hostname) -> String {
     let names_us = |line: &&str| line.split_whitespace().next() == Some("127.0.1.1");
     let mut lines: Vec<&str> = old.lines().filter(|line| !names_us(line)).collect();
-    let has = |address: &str| lines.iter().any(|line| line.split_whitespace().next() == Some(address));
+    let has = |address: &str| {
+        lines
+            .iter()
+            .any(|line| line.split_whitespace().next() == Some(address))
+    };
     let (has_v4, has_v6) = (has("127.0.0.1"), has("::1"));
     let own = format!("127.0.1.1\t{name}");
     if !has_v6 {
@@ -58,7 +62,10 @@ fn hosts(old: &str, name: &Hostname) -> String {
 }
 
 fn resolv_conf(servers: &[IpAddr]) -> String {
-    servers.iter().map(|server| format!("nameserver {server}\n")).collect()
+    servers
+        .iter()
+        .map(|server| format!("nameserver {server}\n"))
+        .collect()
 }
 
 /// Reads a plain file of a sensible size.
@@ -83,8 +90,11 @@ fn write_beside(directory: &Path, name: &str, contents: &str) -> io::Result<()> 
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    let mut file =
-        fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(&temporary)?;
     file.write_all(contents.as_bytes())?;
     fs::rename(&temporary, directory.join(name))
 }
@@ -103,7 +113,10 @@ mod tests {
         let check = |old: &str, new: &str| assert_eq!(hosts(old, &web()), new, "{old:?}");
         let localhosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
         check("", &format!("{localhosts}127.0.1.1\tweb\n"));
-        check("127.0.0.1 localhost\n::1 localhost\n", "127.0.0.1 localhost\n::1 localhost\n127.0.1.1\tweb\n");
+        check(
+            "127.0.0.1 localhost\n::1 localhost\n",
+            "127.0.0.1 localhost\n::1 localhost\n127.0.1.1\tweb\n",
+        );
         check(
             "127.0.0.1 a\n127.0.1.1 builder\n::1 b\n10.0.0.1 db\n",
             "127.0.0.1 a\n::1 b\n10.0.0.1 db\n127.0.1.1\tweb\n",
@@ -127,7 +140,10 @@ mod tests {
         std::os::unix::fs::symlink(&target, etc.join("resolv.conf")).unwrap();
         replace(&etc, "resolv.conf", "nameserver 10.0.2.3\n").unwrap();
         assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
-        assert_eq!(read(&etc.join("resolv.conf")).unwrap(), "nameserver 10.0.2.3\n");
+        assert_eq!(
+            read(&etc.join("resolv.conf")).unwrap(),
+            "nameserver 10.0.2.3\n"
+        );
         assert_eq!(fs::read_dir(&etc).unwrap().count(), 1);
     }
 

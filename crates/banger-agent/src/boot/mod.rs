@@ -45,7 +45,10 @@ pub(crate) trait OrFatal<T> {
 
 impl<T, E: Error + 'static> OrFatal<T> for Result<T, E> {
     fn or_fatal(self, phrase: &'static str) -> Result<T, Fatal> {
-        self.map_err(|error| Fatal { phrase, cause: Box::new(error) })
+        self.map_err(|error| Fatal {
+            phrase,
+            cause: Box::new(error),
+        })
     }
 }
 
@@ -58,7 +61,10 @@ fn tolerate<E: Error + 'static>(what: &str, result: Result<(), E>) {
 
 /// Boots up to the point where the machine's own root is in place.
 pub(crate) fn boot() -> Result<Booted, Fatal> {
-    let mut marks = BootMarks { init_entered: Some(clock::uptime_ns()), ..BootMarks::default() };
+    let mut marks = BootMarks {
+        init_entered: Some(clock::uptime_ns()),
+        ..BootMarks::default()
+    };
     mounts::early().or_fatal(fatal::BOOT)?;
     let config = read_config().or_fatal(fatal::COMMAND_LINE)?;
     quieten(&config);
@@ -66,7 +72,7 @@ pub(crate) fn boot() -> Result<Booted, Fatal> {
     modules::load_all().or_fatal(fatal::MODULES)?;
     marks.modules_loaded = Some(clock::uptime_ns());
 
-    let disk = root::mount(&config)?;
+    let disk = root::assemble(&config)?;
     marks.root_mounted = Some(clock::uptime_ns());
     mounts::leave_early();
     switch::into(root::NEW_ROOT).or_fatal(fatal::SWITCH_ROOT)?;
@@ -77,7 +83,11 @@ pub(crate) fn boot() -> Result<Booted, Fatal> {
     tolerate("files in /etc", identity::write(&config));
     tolerate("network", net::configure(config.net.as_ref()));
     console::trace(format_args!("root is ready"));
-    Ok(Booted { config, marks, disk })
+    Ok(Booted {
+        config,
+        marks,
+        disk,
+    })
 }
 
 /// Why the command line gives no configuration.
@@ -99,6 +109,9 @@ fn quieten(config: &BootConfig) {
     if config.debug {
         console::enable_trace();
     } else {
-        tolerate("console level", std::fs::write("/proc/sys/kernel/printk", "4"));
+        tolerate(
+            "console level",
+            std::fs::write("/proc/sys/kernel/printk", "4"),
+        );
     }
 }

@@ -30,7 +30,10 @@ pub(super) fn load_all() -> Result<(), ModuleError> {
         Err(error) => return Err(ModuleError::Order(error)),
     };
     parse_order(&order)?.into_iter().try_for_each(|name| {
-        load(name).map_err(|source| ModuleError::Load { name: name.into(), source })
+        load(name).map_err(|source| ModuleError::Load {
+            name: name.into(),
+            source,
+        })
     })
 }
 
@@ -67,7 +70,10 @@ mod tests {
     #[test]
     fn a_path_is_no_name() {
         for text in ["/etc/passwd", "../x", ".."] {
-            assert!(matches!(parse_order(text), Err(ModuleError::Name(_))), "{text}");
+            assert!(
+                matches!(parse_order(text), Err(ModuleError::Name(_))),
+                "{text}"
+            );
         }
     }
 }

@@ -17,7 +17,6 @@ struct Special {
     optional: bool,
 }
 
-const NONE: MountFlags = MountFlags::empty();
 const QUIET: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 const INERT: MountFlags = QUIET.union(MountFlags::NOEXEC);
 
@@ -27,7 +26,13 @@ const fn special(
     flags: MountFlags,
     options: &'static str,
 ) -> Special {
-    Special { fs, target, flags, options, optional: false }
+    Special {
+        fs,
+        target,
+        flags,
+        options,
+        optional: false,
+    }
 }
 
 /// What the agent itself needs to find the root.
@@ -42,15 +47,31 @@ const IN_ROOT: [Special; 7] = [
     special("proc", "/proc", INERT, ""),
     special("sysfs", "/sys", INERT, ""),
     special("devtmpfs", "/dev", MountFlags::NOSUID, "mode=0755"),
-    special("devpts", "/dev/pts", MountFlags::NOSUID.union(MountFlags::NOEXEC), "gid=5,mode=620,ptmxmode=666"),
+    special(
+        "devpts",
+        "/dev/pts",
+        MountFlags::NOSUID.union(MountFlags::NOEXEC),
+        "gid=5,mode=620,ptmxmode=666",
+    ),
     special("tmpfs", "/dev/shm", QUIET, "mode=1777"),
     special("tmpfs", "/run", QUIET, "mode=0755,size=20%"),
-    Special { fs: "mqueue", target: "/dev/mqueue", flags: INERT, options: "", optional: true },
+    Special {
+        fs: "mqueue",
+        target: "/dev/mqueue",
+        flags: INERT,
+        options: "",
+        optional: true,
+    },
 ];
 
 /// What a machine gets whose init is the agent; another init mounts it as it likes.
-const CGROUPS: Special =
-    Special { fs: "cgroup2", target: "/sys/fs/cgroup", flags: INERT, options: "nsdelegate", optional: true };
+const CGROUPS: Special = Special {
+    fs: "cgroup2",
+    target: "/sys/fs/cgroup",
+    flags: INERT,
+    options: "nsdelegate",
+    optional: true,
+};
 
 /// A file system of the kernel that is not where it belongs.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +124,13 @@ fn mount_special(special: &Special) -> Result<(), MountError> {
 }
 
 fn try_mount(special: &Special) -> Result<(), MountError> {
-    let Special { fs, target, flags, options, .. } = *special;
+    let Special {
+        fs,
+        target,
+        flags,
+        options,
+        ..
+    } = *special;
     let existing = fs::metadata(target).is_ok_and(|metadata| metadata.is_dir());
     if !existing && let Err(source) = fs::create_dir(target) {
         return Err(MountError::Directory { target, source });
@@ -112,7 +139,11 @@ fn try_mount(special: &Special) -> Result<(), MountError> {
     match mount(fs, target, fs, flags, options.as_c_str()) {
         // A kernel may mount its devtmpfs by itself.
         Ok(()) | Err(rustix::io::Errno::BUSY) => Ok(()),
-        Err(error) => Err(MountError::Mount { fs, target, source: error.into() }),
+        Err(error) => Err(MountError::Mount {
+            fs,
+            target,
+            source: error.into(),
+        }),
     }
 }
 

@@ -42,10 +42,18 @@ pub(super) fn configure(net: Option<&Net>) -> Result<(), NetError> {
 
 /// The index of the interface that is no loopback and comes first by name.
 fn first_interface(class: &Path) -> Option<u32> {
-    let mut names: Vec<_> = fs::read_dir(class).ok()?.flatten().map(|entry| entry.path()).collect();
+    let mut names: Vec<_> = fs::read_dir(class)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
     names.sort();
     names.into_iter().find_map(|path| {
-        let index = fs::read_to_string(path.join("ifindex")).ok()?.trim().parse().ok()?;
+        let index = fs::read_to_string(path.join("ifindex"))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()?;
         // Tunnels and bonds that a module brings along have no device behind them.
         (index != LOOPBACK && path.join("device").exists()).then_some(index)
     })
@@ -69,7 +77,8 @@ impl Route {
     }
 
     fn call(&self, step: &'static str, message: Message) -> Result<(), NetError> {
-        self.exchange(&message.finish()).map_err(|source| NetError::Step { step, source })
+        self.exchange(&message.finish())
+            .map_err(|source| NetError::Step { step, source })
     }
 
     fn exchange(&self, message: &[u8]) -> io::Result<()> {
@@ -86,8 +95,10 @@ const NLMSG_ERROR: u16 = 2;
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
-/// Request, acknowledge, create, replace.
-const FLAGS: u16 = 0x1 | 0x4 | 0x400 | 0x100;
+/// Request, acknowledge.
+const CHANGE: u16 = 0x1 | 0x4;
+/// The same, and create, replace.
+const CREATE: u16 = CHANGE | 0x400 | 0x100;
 const AF_INET: u8 = 2;
 const IFF_UP: u32 = 1;
 const RTNH_F_ONLINK: u32 = 4;
@@ -97,10 +108,10 @@ const RTNH_F_ONLINK: u32 = 4;
 struct Message(Vec<u8>);
 
 impl Message {
-    fn new(kind: u16, body: &[&[u8]]) -> Self {
+    fn new(kind: u16, flags: u16, body: &[&[u8]]) -> Self {
         let mut bytes = vec![0; 4];
         bytes.extend_from_slice(&kind.to_ne_bytes());
-        bytes.extend_from_slice(&FLAGS.to_ne_bytes());
+        bytes.extend_from_slice(&flags.to_ne_bytes());
         bytes.extend_from_slice(&[0; 8]);
         bytes.extend(body.concat());
         Self(bytes)
@@ -123,16 +134,20 @@ impl Message {
 
 fn link_up(index: u32) -> Message {
     let (index, up) = (index.to_ne_bytes(), IFF_UP.to_ne_bytes());
-    Message::new(RTM_NEWLINK, &[&[0; 4], &index, &up, &up])
+    Message::new(RTM_NEWLINK, CHANGE, &[&[0; 4], &index, &up, &up])
 }
 
 fn address(index: u32, net: &Net) -> Message {
     let (own, mask) = (net.address.to_bits(), netmask(net.prefix));
     let broadcast = Ipv4Addr::from_bits(own | !mask);
-    Message::new(RTM_NEWADDR, &[&[AF_INET, net.prefix, 0, 0], &index.to_ne_bytes()])
-        .attribute(2, net.address.octets())
-        .attribute(1, net.address.octets())
-        .attribute(4, broadcast.octets())
+    Message::new(
+        RTM_NEWADDR,
+        CREATE,
+        &[&[AF_INET, net.prefix, 0, 0], &index.to_ne_bytes()],
+    )
+    .attribute(2, net.address.octets())
+    .attribute(1, net.address.octets())
+    .attribute(4, broadcast.octets())
 }
 
 fn default_route(index: u32, net: &Net, gateway: Ipv4Addr) -> Message {
@@ -140,7 +155,7 @@ fn default_route(index: u32, net: &Net, gateway: Ipv4Addr) -> Message {
     let on_link = (gateway.to_bits() ^ net.address.to_bits()) & netmask(net.prefix) != 0;
     let flags = if on_link { RTNH_F_ONLINK } else { 0 };
     let head = [AF_INET, 0, 0, 0, table, protocol, scope, unicast];
-    Message::new(RTM_NEWROUTE, &[&head, &flags.to_ne_bytes()])
+    Message::new(RTM_NEWROUTE, CREATE, &[&head, &flags.to_ne_bytes()])
         .attribute(5, gateway.octets())
         .attribute(4, index.to_ne_bytes())
 }
@@ -156,7 +171,9 @@ fn parse_ack(answer: &[u8]) -> io::Result<()> {
     if kind != NLMSG_ERROR.to_ne_bytes() {
         return Err(malformed());
     }
-    let code = answer.get(HEADER_LEN..HEADER_LEN + 4).ok_or_else(malformed)?;
+    let code = answer
+        .get(HEADER_LEN..HEADER_LEN + 4)
+        .ok_or_else(malformed)?;
     match i32::from_ne_bytes(code.try_into().expect("the slice has four bytes")) {
         0 => Ok(()),
         code => Err(io::Error::from_raw_os_error(-code)),
@@ -180,7 +197,10 @@ mod tests {
     #[test]
     fn a_gateway_outside_of_the_network_is_on_link() {
         let check = |prefix, gateway: [u8; 4], flags: u32| {
-            let net = Net { prefix, ..Net::qemu_user() };
+            let net = Net {
+                prefix,
+                ..Net::qemu_user()
+            };
             let message = default_route(2, &net, gateway.into()).finish();
             assert_eq!(message[24..28], flags.to_ne_bytes());
         };

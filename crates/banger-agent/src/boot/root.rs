@@ -75,7 +75,7 @@ pub(super) enum RootError {
 }
 
 /// Assembles the root at [`NEW_ROOT`] and returns the file system that the machine writes to.
-pub(super) fn mount(config: &BootConfig) -> Result<OwnedFd, Fatal> {
+pub(super) fn assemble(config: &BootConfig) -> Result<OwnedFd, Fatal> {
     let base = device::find(&config.root).or_fatal(fatal::ROOT_NOT_FOUND)?;
     let fs = config.root_fs.as_str();
     let Some(disk) = &config.disk else {
@@ -115,8 +115,10 @@ fn mount_device(
 /// Opens a file system's root for the machine's end, and grows it when its device has grown.
 fn writable(device: &BlockDevice, target: &'static str) -> Result<OwnedFd, RootError> {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-    let root = rustix::fs::open(target, flags, Mode::empty())
-        .map_err(|error| RootError::Open { path: target, source: error.into() })?;
+    let root = rustix::fs::open(target, flags, Mode::empty()).map_err(|error| RootError::Open {
+        path: target,
+        source: error.into(),
+    })?;
     if let Err(error) = grow(device, &root) {
         console::warn("disk", &error);
     }
@@ -125,10 +127,14 @@ fn writable(device: &BlockDevice, target: &'static str) -> Result<OwnedFd, RootE
 
 fn grow(device: &BlockDevice, root: &OwnedFd) -> Result<(), RootError> {
     let grow = || -> io::Result<()> {
-        let block_size = u64::try_from(rustix::fs::fstatfs(root)?.f_bsize).map_err(io::Error::other)?;
+        let block_size =
+            u64::try_from(rustix::fs::fstatfs(root)?.f_bsize).map_err(io::Error::other)?;
         sys::ext4_resize(root, device.size()? / block_size)
     };
-    grow().map_err(|source| RootError::Grow { device: device.path(), source })
+    grow().map_err(|source| RootError::Grow {
+        device: device.path(),
+        source,
+    })
 }
 
 fn overlay() -> Result<(), RootError> {
@@ -145,10 +151,14 @@ fn plain_dirs() {
     for dir in PLAIN_DIRS {
         let target = Path::new(NEW_ROOT).join(dir);
         let parent = target.parent().expect("the directories have parents");
-        let is_dir = |path: &Path| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
+        let is_dir =
+            |path: &Path| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
         let parents_are_plain = is_dir(parent) && parent.parent().is_some_and(is_dir);
         let link = fs::symlink_metadata(&target).is_ok_and(|metadata| !metadata.is_dir());
-        if parents_are_plain && !link && let Err(error) = bind_plain(dir, &target) {
+        if parents_are_plain
+            && !link
+            && let Err(error) = bind_plain(dir, &target)
+        {
             console::warn("plain directory", &error);
         }
     }
@@ -159,8 +169,10 @@ fn bind_plain(dir: &str, target: &Path) -> Result<(), RootError> {
     for path in [source.as_path(), target] {
         directory(path, 0o711)?;
     }
-    rustix::mount::mount_bind(&source, target)
-        .map_err(|error| RootError::Bind { path: target.into(), source: error.into() })
+    rustix::mount::mount_bind(&source, target).map_err(|error| RootError::Bind {
+        path: target.into(),
+        source: error.into(),
+    })
 }
 
 /// Creates a directory where there is none.
@@ -172,5 +184,8 @@ fn directory(path: &Path, mode: u32) -> Result<(), RootError> {
         .recursive(true)
         .mode(mode)
         .create(path)
-        .map_err(|source| RootError::Directory { path: path.into(), source })
+        .map_err(|source| RootError::Directory {
+            path: path.into(),
+            source,
+        })
 }

@@ -17,7 +17,12 @@ pub(super) struct SwitchError {
 
 /// Makes `new_root` the root and removes everything that the initramfs held.
 pub(super) fn into(new_root: &str) -> Result<(), SwitchError> {
-    let step = |step| move |error: Errno| SwitchError { step, source: error.into() };
+    let step = |step| {
+        move |error: Errno| SwitchError {
+            step,
+            source: error.into(),
+        }
+    };
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
     let old_root =
         rustix::fs::open("/", flags, Mode::empty()).map_err(step("open the initramfs"))?;

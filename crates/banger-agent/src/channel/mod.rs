@@ -40,7 +40,10 @@ pub(crate) enum OpenChannel {
 impl OpenChannel {
     /// Opens the channel, waiting for its device.
     pub(crate) async fn open(channel: &Channel) -> Result<Self, ChannelError> {
-        let cannot = |source| ChannelError::Open { channel: channel.to_string(), source };
+        let cannot = |source| ChannelError::Open {
+            channel: channel.to_string(),
+            source,
+        };
         match channel {
             Channel::VirtioSerial(name) => {
                 let path = port::find(name).await?;

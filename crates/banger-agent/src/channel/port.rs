@@ -25,6 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep};
 
 use super::ChannelError;
+use crate::sys;
 
 const CLASS_DIR: &str = "/sys/class/virtio-ports";
 /// The driver learns of its ports from the device a little after it was loaded.
@@ -43,7 +44,10 @@ pub(super) async fn find(name: &Name) -> Result<PathBuf, ChannelError> {
         }
         if Instant::now() > deadline {
             let present = ports.into_iter().map(|(_, port)| port).collect();
-            return Err(ChannelError::NoPort { name: name.to_string(), present });
+            return Err(ChannelError::NoPort {
+                name: name.to_string(),
+                present,
+            });
         }
         sleep(INTERVAL).await;
     }
@@ -80,15 +84,25 @@ impl Port {
         let edges = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let events = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
         epoll::add(&edges, &port, epoll::EventData::new_u64(0), events)?;
-        Ok(Self { port, edges: AsyncFd::new(edges)?, connected: false })
+        Ok(Self {
+            port,
+            edges: sys::watch(edges)?,
+            connected: false,
+        })
     }
 
     /// Waits for something to change on the port.
     fn poll_edge(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let mut guard = ready!(self.edges.poll_read_ready(cx))?;
-            let mut events = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }];
-            let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+            let mut events = [epoll::Event {
+                flags: epoll::EventFlags::empty(),
+                data: epoll::EventData::new_u64(0),
+            }];
+            let now = rustix::event::Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
             let count = match epoll::wait(guard.get_inner(), &mut events, Some(&now)) {
                 Ok(count) => count,
                 Err(Errno::INTR) => continue,
@@ -166,13 +180,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("vport1p1")).unwrap();
         fs::write(dir.path().join("vport1p1/name"), "banger.agent\n").unwrap();
-        assert_eq!(list(dir.path()), [("vport1p1".into(), "banger.agent".into())]);
+        assert_eq!(
+            list(dir.path()),
+            [("vport1p1".into(), "banger.agent".into())]
+        );
     }
 
     /// A socket stands in for the port: the same edges, the same way to be full and to end.
     #[test]
     fn both_directions_flow_through_one_set_of_edges() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
             ours.set_nonblocking(true).unwrap();
@@ -203,15 +223,21 @@ mod tests {
 
     #[test]
     fn the_hosts_going_away_is_told_once_and_costs_nothing_after() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
             ours.set_nonblocking(true).unwrap();
             let mut port = Port::new(ours.into()).unwrap();
-            std::io::Write::write_all(&mut &theirs, b"x").unwrap();
+            io::Write::write_all(&mut &theirs, b"x").unwrap();
             assert_eq!(port.read_u8().await.unwrap(), b'x');
             drop(theirs);
-            assert_eq!(port.read_u8().await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+            assert_eq!(
+                port.read_u8().await.unwrap_err().kind(),
+                io::ErrorKind::UnexpectedEof
+            );
             let again = tokio::time::timeout(Duration::from_millis(50), port.read_u8()).await;
             assert!(again.is_err(), "a port without a host is waited for");
         });

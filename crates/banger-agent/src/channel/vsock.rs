@@ -8,6 +8,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::sys;
+
 /// Any of the guest's own addresses.
 const ANY: u32 = u32::MAX;
 
@@ -21,7 +23,7 @@ impl VsockListener {
         socket.set_nonblocking(true)?;
         socket.bind(&SockAddr::vsock(ANY, port))?;
         socket.listen(8)?;
-        Ok(Self(AsyncFd::new(socket)?))
+        Ok(Self(sys::watch(socket)?))
     }
 
     pub(super) async fn accept(&self) -> io::Result<VsockStream> {
@@ -45,7 +47,7 @@ pub(super) struct VsockStream(AsyncFd<Socket>);
 impl VsockStream {
     fn new(socket: Socket) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        Ok(Self(AsyncFd::new(socket)?))
+        Ok(Self(sys::watch(socket)?))
     }
 }
 

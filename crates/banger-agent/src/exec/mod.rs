@@ -73,7 +73,10 @@ async fn report_failure(sender: &mut FrameSender, failure: &Failure) -> Result<(
         document
     } else {
         let message = failure.message.chars().take(1000).collect();
-        let short = Failure { kind: failure.kind, message };
+        let short = Failure {
+            kind: failure.kind,
+            message,
+        };
         serde_json::to_vec(&short).expect("a failure is plain data")
     };
     sender.send_whole(Kind::Failed, &document, true).await
@@ -87,7 +90,9 @@ async fn supervise(
 ) -> Result<(), Closed> {
     let Running { mut process, io } = running;
     let pid = process.pid.as_raw_pid();
-    let started = Started { pid: pid.unsigned_abs() };
+    let started = Started {
+        pid: pid.unsigned_abs(),
+    };
     let started = serde_json::to_vec(&started).expect("a number is plain data");
     // The process runs by now, so a host that is gone already must still lead to the hangup below.
     let _ = sender.queue(frame::encode(Kind::Started, &started));
@@ -116,9 +121,15 @@ type Parts = (Sink, Option<End>, Vec<(Kind, End)>);
 
 fn split(io: Io) -> Parts {
     match io {
-        Io::Pipes { stdin, stdout, stderr } => {
-            (Sink::Pipe(stdin), None, vec![(Kind::Stdout, stdout), (Kind::Stderr, stderr)])
-        }
+        Io::Pipes {
+            stdin,
+            stdout,
+            stderr,
+        } => (
+            Sink::Pipe(stdin),
+            None,
+            vec![(Kind::Stdout, stdout), (Kind::Stderr, stderr)],
+        ),
         Io::Terminal(end) => {
             let sources = vec![(Kind::Stdout, end.clone())];
             (Sink::Terminal(end.clone()), Some(end), sources)
@@ -184,7 +195,10 @@ async fn hang_up(mut process: Process) {
     let _ = sys::kill(group, SIGHUP);
     // A stopped process must run to notice.
     let _ = sys::kill(group, SIGCONT);
-    if tokio::time::timeout(HANG_UP_GRACE, process.wait()).await.is_err() {
+    if tokio::time::timeout(HANG_UP_GRACE, process.wait())
+        .await
+        .is_err()
+    {
         let _ = sys::kill(group, SIGKILL);
         process.wait().await;
     }

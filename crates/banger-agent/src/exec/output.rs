@@ -49,9 +49,19 @@ pub(super) struct Output {
 
 impl Output {
     pub(super) fn new(sender: FrameSender, ends: impl IntoIterator<Item = (Kind, End)>) -> Self {
-        let sources =
-            ends.into_iter().map(|(kind, end)| Source { kind, end, limit: None }).collect();
-        Self { sender, sources, waits_for_host: false }
+        let sources = ends
+            .into_iter()
+            .map(|(kind, end)| Source {
+                kind,
+                end,
+                limit: None,
+            })
+            .collect();
+        Self {
+            sender,
+            sources,
+            waits_for_host: false,
+        }
     }
 
     /// Whether all output was read.
@@ -132,11 +142,7 @@ impl Output {
 }
 
 /// Reads a frame's payload. `None` is the end: of the stream, or of what is there.
-fn poll_read(
-    cx: &mut Context<'_>,
-    source: &Source,
-    room: usize,
-) -> Poll<Option<Bytes>> {
+fn poll_read(cx: &mut Context<'_>, source: &Source, room: usize) -> Poll<Option<Bytes>> {
     loop {
         if source.limit.is_some() {
             return Poll::Ready(read(source, room).ok().flatten());

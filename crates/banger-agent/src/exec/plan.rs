@@ -37,7 +37,14 @@ pub(super) fn plan(start: ExecStart, etc: &Path) -> Result<Plan, Failure> {
         let path = env.get("PATH").map_or(DEFAULT_PATH, String::as_str);
         (find(&start.argv[0], path, &directory)?, start.argv)
     };
-    Ok(Plan { program, argv, env, directory, user, tty: start.tty })
+    Ok(Plan {
+        program,
+        argv,
+        env,
+        directory,
+        user,
+        tty: start.tty,
+    })
 }
 
 pub(super) fn failure(kind: FailureKind, message: String) -> Failure {
@@ -47,11 +54,18 @@ pub(super) fn failure(kind: FailureKind, message: String) -> Failure {
 /// The kernel's texts end at a NUL, and a variable's name at an equals sign.
 fn check_text(start: &ExecStart) -> Result<(), Failure> {
     let other = |message: &str| Err(failure(FailureKind::Other, message.into()));
-    let texts = start.argv.iter().chain(start.env.iter().flat_map(|(name, value)| [name, value]));
+    let texts = start
+        .argv
+        .iter()
+        .chain(start.env.iter().flat_map(|(name, value)| [name, value]));
     if texts.chain(&start.cwd).any(|text| text.contains('\0')) {
         return other("an argument or variable contains a NUL byte");
     }
-    if start.env.iter().any(|(name, _)| name.is_empty() || name.contains('=')) {
+    if start
+        .env
+        .iter()
+        .any(|(name, _)| name.is_empty() || name.contains('='))
+    {
         return other("a variable's name is empty or contains an equals sign");
     }
     Ok(())
@@ -64,7 +78,10 @@ fn directory(wanted: Option<&str>, user: &User) -> Result<PathBuf, Failure> {
             if directory.is_dir() {
                 return Ok(directory);
             }
-            Err(failure(FailureKind::NoSuchDirectory, format!("no such directory: {cwd}")))
+            Err(failure(
+                FailureKind::NoSuchDirectory,
+                format!("no such directory: {cwd}"),
+            ))
         }
         None => {
             let home = PathBuf::from(&user.home);
@@ -95,7 +112,10 @@ fn environment(user: &User, shell: Option<&Path>, start: &ExecStart) -> BTreeMap
 /// A login shell is told so by a dash in front of its name.
 fn login(shell: Option<PathBuf>) -> Result<(PathBuf, Vec<String>), Failure> {
     let shell = shell.ok_or_else(|| {
-        failure(FailureKind::NoShell, "the image has no shell, neither the user's nor /bin/sh".into())
+        failure(
+            FailureKind::NoShell,
+            "the image has no shell, neither the user's nor /bin/sh".into(),
+        )
     })?;
     let name = shell.file_name().unwrap_or_default().to_string_lossy();
     let argv = vec![format!("-{name}")];
@@ -105,9 +125,10 @@ fn login(shell: Option<PathBuf>) -> Result<(PathBuf, Vec<String>), Failure> {
 fn find(name: &str, path: &str, directory: &Path) -> Result<PathBuf, Failure> {
     program::find(name, path, directory).map_err(|missing| match missing {
         Missing::NotFound => failure(FailureKind::NotFound, format!("no such program: {name}")),
-        Missing::NotExecutable => {
-            failure(FailureKind::NotExecutable, format!("not executable: {name}"))
-        }
+        Missing::NotExecutable => failure(
+            FailureKind::NotExecutable,
+            format!("not executable: {name}"),
+        ),
     })
 }
 
@@ -123,26 +144,47 @@ mod tests {
     }
 
     fn start(argv: &[&str]) -> ExecStart {
-        ExecStart { argv: argv.iter().map(ToString::to_string).collect(), ..ExecStart::default() }
+        ExecStart {
+            argv: argv.iter().map(ToString::to_string).collect(),
+            ..ExecStart::default()
+        }
     }
 
     #[test]
     fn a_program_gets_its_users_variables_and_the_requests_own() {
-        let env = vec![("PATH".into(), "/usr/bin:/bin".into()), ("X".into(), "a=b".into())];
-        let plan = plan_for(ExecStart { env, ..start(&["sh", "-c", "x"]) }).unwrap();
+        let env = vec![
+            ("PATH".into(), "/usr/bin:/bin".into()),
+            ("X".into(), "a=b".into()),
+        ];
+        let plan = plan_for(ExecStart {
+            env,
+            ..start(&["sh", "-c", "x"])
+        })
+        .unwrap();
         assert!(plan.program.ends_with("bin/sh"));
         assert_eq!(plan.argv, ["sh", "-c", "x"]);
         let get = |name: &str| plan.env.get(name).map(String::as_str);
         assert_eq!(get("PATH"), Some("/usr/bin:/bin"));
-        assert_eq!((get("X"), get("HOME"), get("USER")), (Some("a=b"), Some("/"), Some("root")));
+        assert_eq!(
+            (get("X"), get("HOME"), get("USER")),
+            (Some("a=b"), Some("/"), Some("root"))
+        );
         assert_eq!((get("SHELL"), get("TERM")), (Some("/bin/sh"), None));
     }
 
     #[test]
     fn a_login_shell_is_the_users_or_one_that_exists() {
-        let plan = plan_for(ExecStart { user: Some("dev".into()), ..start(&[]) }).unwrap();
+        let plan = plan_for(ExecStart {
+            user: Some("dev".into()),
+            ..start(&[])
+        })
+        .unwrap();
         assert!(plan.argv[0].starts_with('-'), "{:?}", plan.argv);
-        assert_eq!(plan.directory, Path::new("/"), "a home that is missing is replaced");
+        assert_eq!(
+            plan.directory,
+            Path::new("/"),
+            "a home that is missing is replaced"
+        );
     }
 
     #[test]
@@ -151,9 +193,27 @@ mod tests {
         check(start(&["no-such-program"]), FailureKind::NotFound);
         check(start(&["/etc/passwd"]), FailureKind::NotExecutable);
         check(start(&["/"]), FailureKind::NotExecutable);
-        check(ExecStart { user: Some("x".into()), ..start(&["sh"]) }, FailureKind::NoSuchUser);
-        check(ExecStart { cwd: Some("/x/y".into()), ..start(&["sh"]) }, FailureKind::NoSuchDirectory);
-        check(ExecStart { env: vec![("A=".into(), "b".into())], ..start(&["sh"]) }, FailureKind::Other);
+        check(
+            ExecStart {
+                user: Some("x".into()),
+                ..start(&["sh"])
+            },
+            FailureKind::NoSuchUser,
+        );
+        check(
+            ExecStart {
+                cwd: Some("/x/y".into()),
+                ..start(&["sh"])
+            },
+            FailureKind::NoSuchDirectory,
+        );
+        check(
+            ExecStart {
+                env: vec![("A=".into(), "b".into())],
+                ..start(&["sh"])
+            },
+            FailureKind::Other,
+        );
         check(start(&["sh", "a\0b"]), FailureKind::Other);
     }
 }

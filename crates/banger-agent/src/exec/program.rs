@@ -43,7 +43,10 @@ pub(super) fn find(name: &str, path: &str, directory: &Path) -> Result<PathBuf, 
 /// A user's shell where it can be started, else a common one.
 pub(super) fn shell(own: Option<&str>) -> Option<PathBuf> {
     let own = own.filter(|shell| shell.starts_with('/'));
-    own.into_iter().chain(SHELLS).map(PathBuf::from).find(|shell| look(shell).is_ok())
+    own.into_iter()
+        .chain(SHELLS)
+        .map(PathBuf::from)
+        .find(|shell| look(shell).is_ok())
 }
 
 fn look(program: &Path) -> Result<(), Missing> {

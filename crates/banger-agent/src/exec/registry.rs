@@ -49,7 +49,13 @@ impl Registry {
         }
         let (sender, receiver) = mpsc::channel(QUEUE);
         running.insert(id, sender);
-        Some((Registration { registry: Rc::clone(self), id }, receiver))
+        Some((
+            Registration {
+                registry: Rc::clone(self),
+                id,
+            },
+            receiver,
+        ))
     }
 
     pub(crate) fn send(&self, id: ExecId, control: Control) -> Result<(), Undelivered> {

@@ -31,7 +31,11 @@ pub(super) struct Running {
 /// Our ends.
 #[derive(Debug)]
 pub(super) enum Io {
-    Pipes { stdin: End, stdout: End, stderr: End },
+    Pipes {
+        stdin: End,
+        stdout: End,
+        stderr: End,
+    },
     Terminal(End),
 }
 
@@ -53,8 +57,14 @@ enum Step {
 const STEP: i32 = 1000;
 
 impl Step {
-    const ALL: [Self; 6] =
-        [Self::Session, Self::Terminal, Self::Groups, Self::Group, Self::User, Self::Directory];
+    const ALL: [Self; 6] = [
+        Self::Session,
+        Self::Terminal,
+        Self::Groups,
+        Self::Group,
+        Self::User,
+        Self::Directory,
+    ];
 
     /// Keeps the step beside the kernel's number, since only one number crosses over to the parent.
     fn mark(self, result: rustix::io::Result<()>) -> io::Result<()> {
@@ -66,7 +76,9 @@ impl Step {
     /// Takes the number apart; none of our steps means that the exec itself failed.
     fn unmark(error: &io::Error) -> (Option<Self>, io::Error) {
         let number = error.raw_os_error().unwrap_or(0);
-        let step = Self::ALL.into_iter().find(|step| *step as i32 == number / STEP);
+        let step = Self::ALL
+            .into_iter()
+            .find(|step| *step as i32 == number / STEP);
         (step, io::Error::from_raw_os_error(number % STEP))
     }
 }
@@ -77,13 +89,19 @@ pub(super) fn spawn(plan: &Plan, reaper: &Reaper) -> Result<Running, Failure> {
         move |error: io::Error| failure(FailureKind::Other, format!("cannot {what}: {error}"))
     };
     let mut command = Command::new(&plan.program);
-    command.arg0(&plan.argv[0]).args(&plan.argv[1..]).env_clear().envs(&plan.env);
+    command
+        .arg0(&plan.argv[0])
+        .args(&plan.argv[1..])
+        .env_clear()
+        .envs(&plan.env);
     let io = match plan.tty {
         Some(size) => terminal(&mut command, size).map_err(cannot("open a terminal"))?,
         None => pipes(&mut command).map_err(cannot("open pipes"))?,
     };
     prepare(&mut command, plan);
-    let process = reaper.spawn(&mut command).map_err(|error| explain(&error, plan))?;
+    let process = reaper
+        .spawn(&mut command)
+        .map_err(|error| explain(&error, plan))?;
     Ok(Running { process, io })
 }
 
@@ -92,8 +110,15 @@ fn pipes(command: &mut Command) -> io::Result<Io> {
     let (stdin, ours_in) = pipe()?;
     let (ours_out, stdout) = pipe()?;
     let (ours_err, stderr) = pipe()?;
-    command.stdin(Stdio::from(stdin)).stdout(Stdio::from(stdout)).stderr(Stdio::from(stderr));
-    Ok(Io::Pipes { stdin: end(ours_in)?, stdout: end(ours_out)?, stderr: end(ours_err)? })
+    command
+        .stdin(Stdio::from(stdin))
+        .stdout(Stdio::from(stdout))
+        .stderr(Stdio::from(stderr));
+    Ok(Io::Pipes {
+        stdin: end(ours_in)?,
+        stdout: end(ours_out)?,
+        stderr: end(ours_err)?,
+    })
 }
 
 fn terminal(command: &mut Command, size: WindowSize) -> io::Result<Io> {
@@ -105,12 +130,17 @@ fn terminal(command: &mut Command, size: WindowSize) -> io::Result<Io> {
 }
 
 pub(super) fn winsize(size: WindowSize) -> Winsize {
-    Winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 }
+    Winsize {
+        ws_row: size.rows,
+        ws_col: size.cols,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    }
 }
 
 fn end(fd: OwnedFd) -> io::Result<End> {
     rustix::io::ioctl_fionbio(&fd, true)?;
-    Ok(Rc::new(AsyncFd::new(fd)?))
+    Ok(Rc::new(sys::watch(fd)?))
 }
 
 /// Adds what happens between fork and exec. All memory that it uses is made here, before.
@@ -149,8 +179,13 @@ fn drop_privileges_of_the_agent() {
         let _ = rustix::io::write(&file, b"0");
     }
     let limit = rustix::process::getrlimit(Resource::Nofile);
-    let soft = limit.maximum.map_or(SOFT_FILE_LIMIT, |hard| hard.min(SOFT_FILE_LIMIT));
-    let limit = Rlimit { current: Some(soft), maximum: limit.maximum };
+    let soft = limit
+        .maximum
+        .map_or(SOFT_FILE_LIMIT, |hard| hard.min(SOFT_FILE_LIMIT));
+    let limit = Rlimit {
+        current: Some(soft),
+        maximum: limit.maximum,
+    };
     let _ = rustix::process::setrlimit(Resource::Nofile, limit);
 }
 
@@ -161,10 +196,13 @@ fn explain(error: &io::Error, plan: &Plan) -> Failure {
     let (kind, what) = match step {
         None => (exec_kind(&cause), format!("cannot execute {program}")),
         Some(Step::Directory) => (directory_kind(&cause), format!("cannot enter {directory}")),
-        Some(Step::Session | Step::Terminal) => (FailureKind::Other, "cannot set up a session".into()),
-        Some(Step::Groups | Step::Group | Step::User) => {
-            (FailureKind::Other, format!("cannot become user {}", plan.user.uid))
+        Some(Step::Session | Step::Terminal) => {
+            (FailureKind::Other, "cannot set up a session".into())
         }
+        Some(Step::Groups | Step::Group | Step::User) => (
+            FailureKind::Other,
+            format!("cannot become user {}", plan.user.uid),
+        ),
     };
     failure(kind, format!("{what}: {cause}"))
 }

@@ -85,8 +85,19 @@ fn from_account(account: Account) -> User {
 
 fn from_number(user: &str) -> Option<User> {
     let uid = number(user)?;
-    let (name, home) = if uid == 0 { (Some("root".into()), "/root") } else { (None, "/") };
-    Some(User { uid, gid: 0, groups: Vec::new(), name, home: home.into(), shell: None })
+    let (name, home) = if uid == 0 {
+        (Some("root".into()), "/root")
+    } else {
+        (None, "/")
+    };
+    Some(User {
+        uid,
+        gid: 0,
+        groups: Vec::new(),
+        name,
+        home: home.into(),
+        shell: None,
+    })
 }
 
 /// An account by its name, or else by its number.
@@ -94,7 +105,9 @@ fn account(path: &Path, user: &str) -> Option<Account> {
     let uid = number(user);
     let mut by_number = None;
     for line in lines(path) {
-        let Some(account) = parse_account(&line) else { continue };
+        let Some(account) = parse_account(&line) else {
+            continue;
+        };
         if account.name == user {
             return Some(account);
         }
@@ -107,13 +120,19 @@ fn account(path: &Path, user: &str) -> Option<Account> {
 
 fn parse_account(line: &str) -> Option<Account> {
     let mut fields = line.split(':');
-    let name = fields.next().filter(|name| !name.is_empty() && !name.starts_with('#'))?;
+    let name = fields
+        .next()
+        .filter(|name| !name.is_empty() && !name.starts_with('#'))?;
     let (uid, gid) = (fields.nth(1)?, fields.next()?);
     Some(Account {
         name: name.into(),
         uid: number(uid)?,
         gid: number(gid)?,
-        home: fields.nth(1).filter(|home| home.starts_with('/')).unwrap_or("/").into(),
+        home: fields
+            .nth(1)
+            .filter(|home| home.starts_with('/'))
+            .unwrap_or("/")
+            .into(),
         shell: fields.next().unwrap_or_default().into(),
     })
 }
@@ -127,7 +146,9 @@ fn parse_group(line: &str) -> Option<(&str, u32, &str)> {
 
 fn group_id(path: &Path, group: &str) -> Option<u32> {
     let by_name = lines(path).find_map(|line| {
-        parse_group(&line).filter(|(name, ..)| *name == group).map(|(_, gid, _)| gid)
+        parse_group(&line)
+            .filter(|(name, ..)| *name == group)
+            .map(|(_, gid, _)| gid)
     });
     by_name.or_else(|| number(group))
 }
@@ -150,15 +171,21 @@ fn memberships(path: &Path, user: &User) -> Vec<u32> {
 
 /// The lines of a file, or none where it cannot be read.
 fn lines(path: &Path) -> impl Iterator<Item = String> {
-    let file = File::open(path).ok().filter(|file| file.metadata().is_ok_and(|it| it.is_file()));
+    let file = File::open(path)
+        .ok()
+        .filter(|file| file.metadata().is_ok_and(|it| it.is_file()));
     let reader = file.map(|file| BufReader::new(file.take(MAX_FILE)));
-    reader.into_iter().flat_map(|reader| reader.lines().map_while(Result::ok))
+    reader
+        .into_iter()
+        .flat_map(|reader| reader.lines().map_while(Result::ok))
 }
 
 /// Parses an id; the highest means "no change" to the kernel and is nobody's.
 fn number(text: &str) -> Option<u32> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| text.parse().ok())?.filter(|id| *id != u32::MAX)
+    digits
+        .then(|| text.parse().ok())?
+        .filter(|id| *id != u32::MAX)
 }
 
 #[cfg(test)]
@@ -193,7 +220,11 @@ devs:x:999:develop
     fn users_are_found_by_name_and_number() {
         let check = |wanted: &str, uid, gid, groups: &[u32]| {
             let user = find_in(PASSWD, Some(wanted)).unwrap();
-            assert_eq!((user.uid, user.gid, user.groups.as_slice()), (uid, gid, groups), "{wanted}");
+            assert_eq!(
+                (user.uid, user.gid, user.groups.as_slice()),
+                (uid, gid, groups),
+                "{wanted}"
+            );
         };
         check("root", 0, 0, &[0]);
         check("0", 0, 0, &[0]);
@@ -209,7 +240,11 @@ devs:x:999:develop
     fn an_account_gives_home_and_shell() {
         let check = |wanted: &str, home: &str, shell: Option<&str>| {
             let user = find_in(PASSWD, Some(wanted)).unwrap();
-            assert_eq!((user.home.as_str(), user.shell.as_deref()), (home, shell), "{wanted}");
+            assert_eq!(
+                (user.home.as_str(), user.shell.as_deref()),
+                (home, shell),
+                "{wanted}"
+            );
         };
         check("dev", "/home/dev", Some("/bin/zsh"));
         check("nohome", "/", None);
@@ -230,7 +265,10 @@ devs:x:999:develop
     #[test]
     fn root_needs_no_files() {
         let user = find(None, Path::new("/nonexistent")).unwrap();
-        assert_eq!((user.uid, user.home.as_str(), user.groups), (0, "/root", vec![0]));
+        assert_eq!(
+            (user.uid, user.home.as_str(), user.groups),
+            (0, "/root", vec![0])
+        );
     }
 
     proptest! {

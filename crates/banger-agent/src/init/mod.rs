@@ -54,7 +54,10 @@ pub(crate) enum InitError {
 pub(crate) fn choose(wanted: &Init, root: &Path) -> Result<Choice, InitError> {
     let systemd = || {
         let path = find_systemd(root)?;
-        Some(Choice::Program { path, kind: Pid1::Systemd })
+        Some(Choice::Program {
+            path,
+            kind: Pid1::Systemd,
+        })
     };
     match wanted {
         Init::Agent => Ok(Choice::Agent),
@@ -65,7 +68,11 @@ pub(crate) fn choose(wanted: &Init, root: &Path) -> Result<Choice, InitError> {
             if !is_program(&below(root, &path)) {
                 return Err(InitError::NoProgram(path));
             }
-            let kind = if is_systemd(root, &path) { Pid1::Systemd } else { Pid1::Other };
+            let kind = if is_systemd(root, &path) {
+                Pid1::Systemd
+            } else {
+                Pid1::Other
+            };
             Ok(Choice::Program { path, kind })
         }
     }
@@ -77,7 +84,10 @@ fn find_systemd(root: &Path) -> Option<PathBuf> {
     if is_systemd(root, init) {
         return Some(init.into());
     }
-    SYSTEMD.iter().map(PathBuf::from).find(|path| is_program(&below(root, path)))
+    SYSTEMD
+        .iter()
+        .map(PathBuf::from)
+        .find(|path| is_program(&below(root, path)))
 }
 
 fn is_systemd(root: &Path, path: &Path) -> bool {
@@ -97,18 +107,28 @@ fn below(root: &Path, path: &Path) -> PathBuf {
 /// Turns this process into the chosen init. Returns only where that fails.
 pub(crate) fn become_init(path: &Path, kind: Pid1) -> Result<Infallible, InitError> {
     let mut command = Command::new(path);
-    command.env_clear().env("TERM", "linux").env("HOME", "/").current_dir("/");
+    command
+        .env_clear()
+        .env("TERM", "linux")
+        .env("HOME", "/")
+        .current_dir("/");
     match kind {
         Pid1::Systemd => {
             systemd::trim(Path::new("/"));
             command.env("NOTIFY_SOCKET", notify::SOCKET);
         }
         Pid1::Agent | Pid1::Other => {
-            command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+            command.env(
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            );
         }
     }
     let source = command.exec();
-    Err(InitError::Exec { path: path.into(), source })
+    Err(InitError::Exec {
+        path: path.into(),
+        source,
+    })
 }
 
 #[cfg(test)]
@@ -136,11 +156,14 @@ mod tests {
             Self(dir)
         }
 
-        fn check(&self, wanted: Init, expected: Option<(&str, Pid1)>) {
-            let choice = choose(&wanted, self.0.path()).ok();
+        fn check(&self, wanted: &Init, expected: Option<(&str, Pid1)>) {
+            let choice = choose(wanted, self.0.path()).ok();
             let expected = expected.map(|(path, kind)| match kind {
                 Pid1::Agent => Choice::Agent,
-                Pid1::Systemd | Pid1::Other => Choice::Program { path: path.into(), kind },
+                Pid1::Systemd | Pid1::Other => Choice::Program {
+                    path: path.into(),
+                    kind,
+                },
             });
             assert_eq!(choice, expected, "{wanted:?}");
         }
@@ -150,27 +173,38 @@ mod tests {
 
     #[test]
     fn an_image_with_systemd_boots_it_unless_told_otherwise() {
-        let image =
-            Image::new(&["/lib/systemd/systemd"], &[("/sbin/init", "../lib/systemd/systemd")]);
-        image.check(Init::Auto, Some(("/sbin/init", Pid1::Systemd)));
-        image.check(Init::Systemd, Some(("/sbin/init", Pid1::Systemd)));
-        image.check(Init::Agent, AGENT);
-        image.check(Init::Path("/sbin/init".into()), Some(("/sbin/init", Pid1::Systemd)));
-        image.check(Init::Path("/sbin/other".into()), None);
+        let image = Image::new(
+            &["/lib/systemd/systemd"],
+            &[("/sbin/init", "../lib/systemd/systemd")],
+        );
+        image.check(&Init::Auto, Some(("/sbin/init", Pid1::Systemd)));
+        image.check(&Init::Systemd, Some(("/sbin/init", Pid1::Systemd)));
+        image.check(&Init::Agent, AGENT);
+        image.check(
+            &Init::Path("/sbin/init".into()),
+            Some(("/sbin/init", Pid1::Systemd)),
+        );
+        image.check(&Init::Path("/sbin/other".into()), None);
     }
 
     #[test]
     fn systemd_without_the_usual_link_is_found() {
         let image = Image::new(&["/usr/lib/systemd/systemd"], &[]);
-        image.check(Init::Auto, Some(("/usr/lib/systemd/systemd", Pid1::Systemd)));
+        image.check(
+            &Init::Auto,
+            Some(("/usr/lib/systemd/systemd", Pid1::Systemd)),
+        );
     }
 
     #[test]
     fn an_image_without_systemd_keeps_the_agent() {
         let image = Image::new(&["/bin/busybox"], &[("/sbin/init", "../bin/busybox")]);
-        image.check(Init::Auto, AGENT);
-        image.check(Init::Systemd, None);
-        image.check(Init::Path("/sbin/init".into()), Some(("/sbin/init", Pid1::Other)));
-        Image::new(&[], &[("/sbin/init", "/lib/nowhere/systemd")]).check(Init::Auto, AGENT);
+        image.check(&Init::Auto, AGENT);
+        image.check(&Init::Systemd, None);
+        image.check(
+            &Init::Path("/sbin/init".into()),
+            Some(("/sbin/init", Pid1::Other)),
+        );
+        Image::new(&[], &[("/sbin/init", "/lib/nowhere/systemd")]).check(&Init::Auto, AGENT);
     }
 }

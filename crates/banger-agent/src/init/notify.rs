@@ -19,8 +19,13 @@ pub(crate) struct Notifications(std::os::unix::net::UnixDatagram);
 
 impl Notifications {
     pub(crate) fn bind() -> io::Result<Self> {
-        let directory = Path::new(SOCKET).parent().expect("the socket is in a directory");
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        let directory = Path::new(SOCKET)
+            .parent()
+            .expect("the socket is in a directory");
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)?;
         let socket = std::os::unix::net::UnixDatagram::bind(SOCKET)?;
         socket.set_nonblocking(true)?;
         Ok(Self(socket))
@@ -40,11 +45,13 @@ impl Notifications {
 }
 
 fn parse(message: &[u8]) -> Option<InitState> {
-    message.split(|byte| *byte == b'\n').find_map(|line| match line {
-        b"READY=1" => Some(InitState::Running),
-        b"STOPPING=1" => Some(InitState::Stopping),
-        _ => None,
-    })
+    message
+        .split(|byte| *byte == b'\n')
+        .find_map(|line| match line {
+            b"READY=1" => Some(InitState::Running),
+            b"STOPPING=1" => Some(InitState::Stopping),
+            _ => None,
+        })
 }
 
 #[cfg(test)]
@@ -54,7 +61,10 @@ mod tests {
     #[test]
     fn the_words_that_matter_are_found_among_others() {
         let check = |message: &str, state| assert_eq!(parse(message.as_bytes()), state);
-        check("READY=1\nSTATUS=Startup finished in 3s.", Some(InitState::Running));
+        check(
+            "READY=1\nSTATUS=Startup finished in 3s.",
+            Some(InitState::Running),
+        );
         check("STATUS=x\nSTOPPING=1\n", Some(InitState::Stopping));
         check("STATUS=READY=1", None);
         check("", None);

@@ -110,7 +110,11 @@ const SYSV_GENERATOR: &str = "systemd-sysv-generator";
 const RC_LOCAL_GENERATOR: &str = "systemd-rc-local-generator";
 
 /// Where an image's own units are.
-const UNIT_DIRS: [&str; 3] = ["etc/systemd/system", "lib/systemd/system", "usr/lib/systemd/system"];
+const UNIT_DIRS: [&str; 3] = [
+    "etc/systemd/system",
+    "lib/systemd/system",
+    "usr/lib/systemd/system",
+];
 const SYSV_DIR: &str = "etc/init.d";
 
 /// Masks everything that is not needed. What cannot be masked costs time, no more.
@@ -122,7 +126,10 @@ pub(super) fn trim(root: &Path) {
     if !root.join("etc/rc.local").exists() {
         generators.push(RC_LOCAL_GENERATOR);
     }
-    let masks = [("run/systemd/system", UNITS.as_slice()), ("run/systemd/system-generators", &generators)];
+    let masks = [
+        ("run/systemd/system", UNITS.as_slice()),
+        ("run/systemd/system-generators", &generators),
+    ];
     for (directory, names) in masks {
         if let Err(error) = mask(&root.join(directory), names) {
             console::warn("systemd masks", &error);
@@ -144,18 +151,24 @@ fn mask(directory: &Path, names: &[&str]) -> io::Result<()> {
 fn needs_sysv(scripts: &BTreeSet<String>, units: &BTreeSet<String>) -> bool {
     scripts.iter().any(|script| {
         let name = script.strip_suffix(".sh").unwrap_or(script);
-        let hidden = name.starts_with('.') || matches!(name, "README" | "functions" | "skeleton" | "rc" | "rcS");
+        let hidden = name.starts_with('.')
+            || matches!(name, "README" | "functions" | "skeleton" | "rc" | "rcS");
         !hidden && !units.contains(&format!("{name}.service"))
     })
 }
 
 fn unit_names(root: &Path) -> BTreeSet<String> {
-    UNIT_DIRS.iter().flat_map(|directory| names(&root.join(directory))).collect()
+    UNIT_DIRS
+        .iter()
+        .flat_map(|directory| names(&root.join(directory)))
+        .collect()
 }
 
 fn names(directory: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
 }
 
 #[cfg(test)]
@@ -167,14 +180,27 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         trim(root.path());
         trim(root.path());
-        for path in ["run/systemd/system/getty@.service", "run/systemd/system-generators/systemd-sysv-generator"] {
-            assert_eq!(fs::read_link(root.path().join(path)).unwrap(), Path::new("/dev/null"), "{path}");
+        for path in [
+            "run/systemd/system/getty@.service",
+            "run/systemd/system-generators/systemd-sysv-generator",
+        ] {
+            assert_eq!(
+                fs::read_link(root.path().join(path)).unwrap(),
+                Path::new("/dev/null"),
+                "{path}"
+            );
         }
     }
 
     #[test]
     fn nothing_that_a_machine_is_for_is_masked() {
-        for unit in ["ssh.service", "sshd.service", "network.target", "docker.service", "dbus.service"] {
+        for unit in [
+            "ssh.service",
+            "sshd.service",
+            "network.target",
+            "docker.service",
+            "dbus.service",
+        ] {
             assert!(!UNITS.contains(&unit), "{unit}");
         }
         let unique: BTreeSet<&str> = UNITS.into_iter().collect();
@@ -185,10 +211,18 @@ mod tests {
     fn scripts_are_generated_for_only_where_no_unit_replaces_them() {
         let check = |scripts: &[&str], units: &[&str], needed| {
             let set = |names: &[&str]| names.iter().map(ToString::to_string).collect();
-            assert_eq!(needs_sysv(&set(scripts), &set(units)), needed, "{scripts:?}");
+            assert_eq!(
+                needs_sysv(&set(scripts), &set(units)),
+                needed,
+                "{scripts:?}"
+            );
         };
         check(&[], &[], false);
-        check(&["ssh", "hwclock.sh"], &["ssh.service", "hwclock.service"], false);
+        check(
+            &["ssh", "hwclock.sh"],
+            &["ssh.service", "hwclock.service"],
+            false,
+        );
         check(&["ssh", "legacy"], &["ssh.service"], true);
         check(&["README", ".depend.boot"], &[], false);
     }

@@ -6,13 +6,18 @@ use banger_image::ext4::{self, FsUuid};
 
 use crate::{error::Error, host::VmPlaces, spec::DiskSize};
 
-/// Makes the VM's directory and its empty disk.
+/// A disk that is not whole yet.
+const PARTIAL: &str = "disk.ext4.partial";
+
+/// Makes the VM's directory and its empty disk, which gets its name when it is whole.
 pub(crate) fn make_disk(places: &VmPlaces, size: DiskSize) -> Result<(), Error> {
     private_directory(&places.state)?;
     let label = "banger".parse().expect("a short ASCII word is a label");
     let uuid = FsUuid::from_bytes(places.id.bytes());
-    ext4::create_empty(&places.disk(), size.bytes(), &label, uuid)?;
-    Ok(())
+    let (partial, disk) = (places.state.join(PARTIAL), places.disk());
+    ext4::create_empty(&partial, size.bytes(), &label, uuid)?;
+    fs::rename(&partial, &disk)
+        .map_err(|source| Error::File { operation: "make", path: disk, source })
 }
 
 /// Removes everything of a VM. What is gone already is no error.

@@ -6,6 +6,7 @@
 
 mod boot;
 mod disks;
+mod ending;
 mod task;
 
 use std::{sync::Arc, time::Duration};
@@ -14,11 +15,11 @@ use banger_image::progress::SharedProgress;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    error::Error,
+    error::{Error, Kind},
     host::{AgentInfo, Guest, Host, LaunchPlan, VmPlaces, VmmChoice, VmmProcess},
     name::VmName,
     policy::{Admission, Verb, admit},
-    record::VmRecord,
+    record::{VmRecord, VmState},
     store::Store,
 };
 
@@ -119,7 +120,11 @@ impl VmHandle {
 
     /// Deletes the VM with everything that is only its own. Carried through like a stop.
     pub async fn delete(&self, force: bool) -> Result<(), Error> {
-        self.ask(|reply| Command::Delete { force, reply }).await
+        match self.ask(|reply| Command::Delete { force, reply }).await {
+            // Another deletion was faster.
+            Err(Error::NotFound { .. }) => Ok(()),
+            result => result,
+        }
     }
 
     /// Deletes the VM without waiting: for those who are going away themselves.
@@ -167,7 +172,7 @@ impl VmHandle {
                     }
                 }
             }
-            views.changed().await.map_err(|_| Error::Ending)?;
+            views.changed().await.map_err(|_| self.gone())?;
         }
     }
 
@@ -178,8 +183,20 @@ impl VmHandle {
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(command(reply)).await.map_err(|_| Error::Ending)?;
-        answer.await.map_err(|_| Error::Ending)?
+        self.commands.send(command(reply)).await.map_err(|_| self.gone())?;
+        answer.await.map_err(|_| self.gone())?
+    }
+
+    /// Why there is no answer: the VM is deleted, or the daemon lets go of it.
+    fn gone(&self) -> Error {
+        let record = &self.view.borrow().record;
+        if record.state == VmState::Deleting {
+            Error::NotFound { kind: Kind::Vm, target: record.name.to_string() }
+        } else {
+            Error::Ending
+        }
     }
 }
 
+#[cfg(test)]
+mod tests;

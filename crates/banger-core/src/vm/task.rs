@@ -10,11 +10,11 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{Command, Reply, Surroundings, View, VmHandle, boot, disks};
+use super::{Command, Reply, Surroundings, View, VmHandle, boot, disks, ending::end_gracefully};
 use crate::{
     error::Error,
     host::{Guest, Machine, VmmExit},
-    host_error::GuestError,
+    host_error::{GuestError, HostError},
     policy::{Admission, Verb, admit},
     record::{VmRecord, VmState},
 };
@@ -25,8 +25,6 @@ const QUEUE: usize = 16;
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 /// How long one try to reconnect may take.
 const RECONNECT_PATIENCE: Duration = Duration::from_secs(30);
-/// How much longer than the guest's services the VMM may take to end.
-const EXIT_GRACE: Duration = Duration::from_secs(5);
 
 type Connecting = Pin<Box<dyn Future<Output = Result<Arc<dyn Guest>, GuestError>> + Send>>;
 
@@ -48,12 +46,9 @@ pub(crate) fn spawn(
         machine: None,
         connecting: None,
         owner_deadline: None,
+        on_deleted: Some(Box::new(on_deleted)),
     };
-    tokio::spawn(async move {
-        if task.run().await.is_break() {
-            on_deleted();
-        }
-    });
+    tokio::spawn(task.run());
     VmHandle { commands, view }
 }
 
@@ -67,6 +62,8 @@ struct Task {
     connecting: Option<Connecting>,
     /// When an auto-removed VM without an owner goes away.
     owner_deadline: Option<Instant>,
+    /// Called before anybody hears that the VM is deleted.
+    on_deleted: Option<Box<dyn FnOnce() + Send>>,
 }
 
 /// Why an act ended before its time.
@@ -93,7 +90,7 @@ impl Task {
         loop {
             match self.next_event().await {
                 Event::Command(command) => self.serve(command).await?,
-                Event::Exited(exit) => self.on_exit(&exit),
+                Event::Exited(exit) => self.on_exit(&exit).await,
                 Event::Connected(result) => self.on_connected(result),
                 Event::Disconnected => self.reconnect(RECONNECT_PAUSE),
                 Event::OwnerMissing => {
@@ -143,6 +140,10 @@ impl Task {
     // Start
 
     async fn start(&mut self, progress: &SharedProgress, mut reply: Reply<View>) {
+        if reply.is_closed() {
+            // Whoever asked went away while this command waited.
+            return;
+        }
         let record = self.record();
         match admit(record.state, Verb::Start) {
             Admission::Done => return answer(reply, Ok(self.view())),
@@ -153,11 +154,7 @@ impl Task {
             Admission::Proceed | Admission::Wait | Admission::Interrupt => {}
         }
         let result = self.boot(&record, progress, &mut reply).await;
-        let result = result.map(|()| self.view()).map_err(|source| Error::Start {
-            vm: record.name.clone(),
-            kept: true,
-            source: Box::new(source),
-        });
+        let result = result.map(|()| self.view()).map_err(|source| start_error(&record, source));
         if let Err(error) = &result {
             warn!(vm = %record.name, error = error.chain(), "start failed");
         }
@@ -191,11 +188,10 @@ impl Task {
         match connected {
             Ok(guest) => {
                 self.set_guest(guest);
-                self.write_state(VmState::Running, None)?;
-                if record.spec.auto_remove {
-                    let patience = self.surroundings.patience.owner;
-                    self.owner_deadline = Some(Instant::now() + patience);
+                if let Err(error) = self.write_state(VmState::Running, None) {
+                    return Err(self.boot_failed(error).await);
                 }
+                self.await_owner();
                 Ok(())
             }
             Err(error) => Err(self.boot_failed(error.into()).await),
@@ -203,26 +199,41 @@ impl Task {
     }
 
     async fn boot_failed(&mut self, error: Error) -> Error {
-        self.end_machine().await;
-        if let Err(store) = self.write_state(VmState::Error, Some(error.chain())) {
-            warn!(error = store.chain(), "cannot record a failed start");
-        }
+        self.end_machine_or_warn().await;
+        self.note_state(VmState::Error, Some(error.chain()));
         error
     }
 
     async fn boot_interrupted(&mut self, interruption: Interruption, vm: &VmRecord) -> Error {
-        self.end_machine().await;
+        self.end_machine_or_warn().await;
         let by = match interruption {
             Interruption::Abandoned => "its client, which went away",
             Interruption::Command(command) => {
+                let by = "a stop or a deletion";
+                self.give_up_starts(vm, by);
                 self.postponed.push_front(command);
-                "a stop or a deletion"
+                by
             }
         };
-        if let Err(store) = self.write_state(VmState::Stopped, None) {
-            warn!(error = store.chain(), "cannot record an interrupted start");
-        }
+        self.note_state(VmState::Stopped, None);
         Error::Interrupted { vm: vm.name.clone(), by }
+    }
+
+    /// A stop or a deletion also ends the starts that were asked for before it: served after
+    /// it, they would undo it.
+    fn give_up_starts(&mut self, vm: &VmRecord, by: &'static str) {
+        for command in std::mem::take(&mut self.postponed) {
+            match command {
+                Command::Start { reply, .. } => {
+                    let interrupted = Error::Interrupted { vm: vm.name.clone(), by };
+                    answer(reply, Err(start_error(vm, interrupted)));
+                }
+                Command::Stop { .. }
+                | Command::Delete { .. }
+                | Command::OwnerCame
+                | Command::OwnerWent => self.postponed.push_back(command),
+            }
+        }
     }
 
     /// Waits for what may end the act in progress; keeps every other command for later.
@@ -290,25 +301,37 @@ impl Task {
         let Some(machine) = self.machine.clone() else {
             return self.write_state(VmState::Stopped, None);
         };
+        // An attempt to reconnect that nobody drives would keep others from connecting.
+        self.connecting = None;
         let guest = self.views.borrow().guest.clone();
         let ended = tokio::select! {
-            ended = end_gracefully(machine, guest, patience) => Some(ended),
+            ended = end_gracefully(machine.as_ref(), guest, patience) => Some(ended),
             Interruption::Command(command) = self.interruption(None) => {
                 self.postponed.push_front(command);
                 None
             }
         };
         let lost = match ended {
-            Some(Ok(())) => None,
+            Some(Ok(exit)) if exit.clean => None,
+            Some(Ok(exit)) => Some(format!(
+                "the VMM ended unexpectedly during the stop, and what the guest had not written \
+                 to its disk is lost: {}",
+                exit.status
+            )),
             Some(Err(error)) => Some(format!(
                 "the guest did not end by itself and was cut off; what it had not written to its \
                  disk is lost: {}",
-                error.chain()
+                Error::from(error).chain()
             )),
             None => Some("the stop was cut short by a deletion".to_owned()),
         };
-        self.end_machine().await;
-        self.write_state(VmState::Stopped, lost)
+        match self.end_machine().await.map_err(Error::from) {
+            Ok(()) => self.confirm_state(VmState::Stopped, lost),
+            Err(error) => {
+                self.note_state(VmState::Error, Some(error.chain()));
+                Err(error)
+            }
+        }
     }
 
     async fn delete(&mut self, force: bool, reply: Reply<()>) -> ControlFlow<()> {
@@ -342,7 +365,21 @@ impl Task {
 
     async fn remove(&mut self) -> Result<(), Error> {
         self.write_state(VmState::Deleting, None)?;
-        self.end_machine().await;
+        let removed = self.remove_all().await;
+        match &removed {
+            Ok(()) => {
+                if let Some(on_deleted) = self.on_deleted.take() {
+                    on_deleted();
+                }
+            }
+            Err(error) => self.note_state(VmState::Deleting, Some(error.chain())),
+        }
+        removed
+    }
+
+    /// The process, then the files, then the row: what is left is always named by the row.
+    async fn remove_all(&mut self) -> Result<(), Error> {
+        self.end_machine().await?;
         let places = self.views.borrow().places.clone();
         tokio::task::spawn_blocking(move || disks::remove(&places))
             .await
@@ -352,20 +389,26 @@ impl Task {
     }
 
     /// Ends the VMM, if there is one, and clears what only a live machine has.
-    async fn end_machine(&mut self) {
+    async fn end_machine(&mut self) -> Result<(), HostError> {
         self.connecting = None;
-        self.views.send_modify(|view| {
-            view.guest = None;
-            view.process = None;
-        });
-        if let Some(machine) = self.machine.take()
-            && let Err(error) = machine.kill().await
-        {
-            warn!(vm = %self.record().name, %error, "cannot end the VMM");
+        self.views.send_modify(|view| view.guest = None);
+        if let Some(machine) = &self.machine {
+            machine.kill().await?;
         }
+        self.machine = None;
+        self.views.send_modify(|view| view.process = None);
         let places = self.views.borrow().places.clone();
         if let Err(error) = self.surroundings.host.sweep(&places).await {
             warn!(vm = %self.record().name, %error, "cannot sweep after the VMM");
+        }
+        Ok(())
+    }
+
+    /// As [`Self::end_machine`], where the act failed already. A VMM that stays is kept, so
+    /// that its end is seen and a deletion tries again.
+    async fn end_machine_or_warn(&mut self) {
+        if let Err(error) = self.end_machine().await {
+            warn!(vm = %self.record().name, %error, "cannot end the VMM");
         }
     }
 
@@ -375,20 +418,16 @@ impl Task {
     async fn adopt(&mut self) -> ControlFlow<()> {
         let record = self.record();
         match record.state {
-            VmState::Created | VmState::Stopped | VmState::Error => {
+            VmState::Created => return ControlFlow::Continue(()),
+            VmState::Stopped | VmState::Error => {
+                self.await_owner();
                 return ControlFlow::Continue(());
             }
             VmState::Starting | VmState::Running | VmState::Stopping | VmState::Deleting => {}
         }
-        let places = self.views.borrow().places.clone();
-        match self.surroundings.host.adopt(&places).await {
-            Ok(Some(machine)) => {
-                info!(vm = %record.name, pid = machine.process().pid, "adopted a running VM");
-                self.views.send_modify(|view| view.process = Some(machine.process()));
-                self.machine = Some(machine);
-            }
-            Ok(None) => {}
-            Err(error) => warn!(vm = %record.name, %error, "cannot look for a running VMM"),
+        if let Err(error) = self.look_for_machine().await {
+            self.leave_alone(&record, error);
+            return ControlFlow::Continue(());
         }
         match (record.state, self.machine.is_some()) {
             (VmState::Deleting, _) => return self.delete_quietly().await,
@@ -398,20 +437,52 @@ impl Task {
                     warn!(vm = %record.name, error = error.chain(), "cannot go on with a stop");
                 }
             }
-            (_, true) => self.resume(&record),
+            (_, true) => self.resume(),
             (_, false) => {
-                self.end_machine().await;
+                self.end_machine_or_warn().await;
                 let gone = "its VMM was gone when the daemon came back".to_owned();
                 self.note_state(VmState::Stopped, Some(gone));
             }
         }
+        self.await_owner();
         ControlFlow::Continue(())
     }
 
-    fn resume(&mut self, record: &VmRecord) {
+    async fn look_for_machine(&mut self) -> Result<(), HostError> {
+        let places = self.views.borrow().places.clone();
+        if let Some(machine) = self.surroundings.host.adopt(&places).await? {
+            let pid = machine.process().pid;
+            info!(vm = %self.record().name, pid, "adopted a running VM");
+            self.views.send_modify(|view| view.process = Some(machine.process()));
+            self.machine = Some(machine);
+        }
+        Ok(())
+    }
+
+    /// Nobody knows whether the VMM runs, so nothing of it is touched.
+    fn leave_alone(&self, record: &VmRecord, error: HostError) {
+        let error = Error::from(error).chain();
+        warn!(vm = %record.name, error, "cannot look for a running VMM");
+        let state = match record.state {
+            VmState::Deleting => VmState::Deleting,
+            VmState::Created
+            | VmState::Starting
+            | VmState::Running
+            | VmState::Stopping
+            | VmState::Stopped
+            | VmState::Error => VmState::Error,
+        };
+        self.note_state(state, Some(format!("cannot tell whether its VMM still runs: {error}")));
+    }
+
+    fn resume(&mut self) {
         self.note_state(VmState::Running, None);
         self.reconnect(Duration::ZERO);
-        if record.spec.auto_remove {
+    }
+
+    /// A VM that lives only for a session goes away if none comes from now on.
+    fn await_owner(&mut self) {
+        if self.record().spec.auto_remove {
             self.owner_deadline = Some(Instant::now() + self.surroundings.patience.owner);
         }
     }
@@ -438,23 +509,17 @@ impl Task {
     }
 
     /// The guest powered itself off, or its VMM died.
-    fn on_exit(&mut self, exit: &VmmExit) {
-        self.machine = None;
-        self.connecting = None;
-        self.views.send_modify(|view| {
-            view.guest = None;
-            view.process = None;
-        });
+    async fn on_exit(&mut self, exit: &VmmExit) {
         info!(vm = %self.record().name, status = exit.status, "the VMM ended by itself");
+        self.machine = None;
+        self.end_machine_or_warn().await;
         if exit.clean {
             self.note_state(VmState::Stopped, None);
         } else {
             let why = format!("the VMM ended unexpectedly: {}", exit.status);
             self.note_state(VmState::Error, Some(why));
         }
-        if self.record().spec.auto_remove {
-            self.owner_deadline = Some(Instant::now() + self.surroundings.patience.owner);
-        }
+        self.await_owner();
     }
 
     fn set_guest(&self, guest: Arc<dyn Guest>) {
@@ -479,11 +544,19 @@ impl Task {
         Ok(())
     }
 
-    /// As [`Self::write_state`], where nobody waits for the answer.
-    fn note_state(&self, state: VmState, last_error: Option<String>) {
-        if let Err(error) = self.write_state(state, last_error.clone()) {
-            warn!(vm = %self.record().name, error = error.chain(), "cannot record a state");
+    /// As [`Self::write_state`], for what has happened already: it is shown in any case.
+    fn confirm_state(&self, state: VmState, last_error: Option<String>) -> Result<(), Error> {
+        let written = self.write_state(state, last_error.clone());
+        if written.is_err() {
             self.show_state(state, last_error);
+        }
+        written
+    }
+
+    /// As [`Self::confirm_state`], where nobody waits for the answer.
+    fn note_state(&self, state: VmState, last_error: Option<String>) {
+        if let Err(error) = self.confirm_state(state, last_error) {
+            warn!(vm = %self.record().name, error = error.chain(), "cannot record a state");
         }
     }
 
@@ -494,28 +567,6 @@ impl Task {
             view.record.last_error = last_error;
             view.record.updated_at = now;
         });
-    }
-}
-
-/// Asks the guest to end, and waits for its VMM to be gone.
-async fn end_gracefully(
-    machine: Arc<dyn Machine>,
-    guest: Option<Arc<dyn Guest>>,
-    patience: Duration,
-) -> Result<(), Error> {
-    let guest = match guest {
-        Some(guest) => guest,
-        None => machine.connect(patience).await?,
-    };
-    let limit = patience + EXIT_GRACE;
-    let ended = tokio::time::timeout(limit, async {
-        guest.shutdown(patience).await?;
-        machine.exited().await;
-        Ok::<(), GuestError>(())
-    });
-    match ended.await {
-        Ok(result) => Ok(result?),
-        Err(_) => Err(GuestError::Silent { after: limit, tail: Default::default() }.into()),
     }
 }
 
@@ -530,4 +581,8 @@ async fn maybe<T>(future: Option<impl Future<Output = T>>) -> T {
 fn answer<T>(reply: Reply<T>, result: Result<T, Error>) {
     // Whoever asked may have gone away; the act is done all the same.
     let _ = reply.send(result);
+}
+
+fn start_error(vm: &VmRecord, source: Error) -> Error {
+    Error::Start { vm: vm.name.clone(), kept: true, source: Box::new(source) }
 }

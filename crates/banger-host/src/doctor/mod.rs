@@ -103,7 +103,8 @@ fn kvm(verdict: &KvmVerdict) -> Check {
              switch on virtualization in the firmware, or nested virtualization in the cloud"
         }
         KvmVerdict::Forbidden => {
-            "add yourself to its group, then log in again: sudo usermod -aG kvm \"$USER\""
+            "get access to it, usually through its group, and log in again: \
+             sudo usermod -aG kvm \"$USER\""
         }
         KvmVerdict::Undecided { .. } => "run banger doctor again when the host is less busy",
     };

@@ -42,7 +42,7 @@ pub(crate) struct SpecArgs {
     /// Image to make it from [default: debian-bookworm]
     #[arg(long, add = ArgValueCandidates::new(complete::images))]
     pub(crate) image: Option<StoreName>,
-    /// Kernel to boot [default: the newest that fits]
+    /// Kernel to boot [default: debian-6.1]
     #[arg(long, add = ArgValueCandidates::new(complete::kernels))]
     pub(crate) kernel: Option<StoreName>,
     /// Virtual processors

@@ -5,7 +5,7 @@ use std::{
     ffi::OsStr,
     fs::File,
     io::{Read, Seek},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
     time::{Duration, Instant},
@@ -120,6 +120,13 @@ fn read(said: &mut File) -> String {
         .rewind()
         .and_then(|()| said.take(MAX_SAID).read_to_end(&mut bytes));
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Whether this process runs the very file that we would start.
+pub(super) fn runs_ours(pid: u32) -> bool {
+    let identity = |path: &Path| path.metadata().ok().map(|meta| (meta.dev(), meta.ino()));
+    let running = identity(Path::new(&format!("/proc/{pid}/exe")));
+    running.is_some() && running == find().ok().and_then(|ours| identity(&ours))
 }
 
 fn find() -> Result<PathBuf, DaemonError> {

@@ -102,6 +102,18 @@ fn an_older_daemon_is_ended_before_ours_starts() {
 }
 
 #[test]
+fn an_older_daemon_that_is_our_own_is_used() {
+    let (directory, program) = installation(None);
+    let bangerd = directory.path().join("bangerd");
+    fs::copy("/bin/cat", &bangerd).unwrap();
+    let old = Command::new(&bangerd).stdin(Stdio::piped()).spawn();
+    let old = Reaped(old.unwrap());
+    let fake = Fake::start_with(0, old.0.id());
+    check(&run(&program, &fake.home(), &["ps", "-q"]), 0, "web\n", "");
+    assert_eq!(fake.asked(), "GET /v1/vms");
+}
+
+#[test]
 fn a_daemon_is_stopped_when_its_process_has_gone() {
     let old = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
     let mut old = Reaped(old);

@@ -284,7 +284,7 @@ async fn start(UrlPath(name): UrlPath<String>) -> Result<Response, Refusal> {
             step("boot", "kernel"),
             step("agent", ""),
         ],
-        Line::Done(vm),
+        &Line::Done(vm),
     ))
 }
 
@@ -295,7 +295,7 @@ async fn create(State(paper): State<Paper>, Json(request): Json<CreateVm>) -> Re
     match request.name.as_deref() {
         Some("taken") => {
             let error = ApiError::new(ErrorCode::AlreadyExists, "the name taken is taken");
-            lines(&steps, Line::<Vm>::Failed(error))
+            lines(&steps, &Line::<Vm>::Failed(error))
         }
         Some("slow") => {
             let gone = Gone(paper);
@@ -309,7 +309,7 @@ async fn create(State(paper): State<Paper>, Json(request): Json<CreateVm>) -> Re
                 .map(Ok::<_, std::io::Error>);
             Body::from_stream(all).into_response()
         }
-        Some(_) | None => lines(&steps, Line::Done(vms().remove(0))),
+        Some(_) | None => lines(&steps, &Line::Done(vms().remove(0))),
     }
 }
 
@@ -335,12 +335,12 @@ fn json_line<T: serde::Serialize>(line: &Line<T>) -> String {
     serde_json::to_string(line).unwrap() + "\n"
 }
 
-fn lines<T: serde::Serialize>(steps: &[Step], last: Line<T>) -> Response {
+fn lines<T: serde::Serialize>(steps: &[Step], last: &Line<T>) -> Response {
     let mut text: String = steps
         .iter()
         .map(|step| json_line(&Line::<T>::Step(step.clone())))
         .collect();
-    text += &json_line(&last);
+    text += &json_line(last);
     text.into_response()
 }
 
@@ -364,7 +364,7 @@ async fn upload(
         created_at: String::new(),
         vms: Vec::new(),
     };
-    lines(&[], Line::Done(image))
+    lines(&[], &Line::Done(image))
 }
 
 async fn exec(

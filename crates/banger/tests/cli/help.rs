@@ -67,7 +67,7 @@ fn the_help_of_run_names_every_flag() {
       -d, --detach             Start the VM, print its name and leave it running
           --name <NAME>        The VM's name: 1 to 63 of a-z, 0-9 and - [default: one is made up]
           --image <IMAGE>      Image to make it from [default: debian-bookworm]
-          --kernel <KERNEL>    Kernel to boot [default: the newest that fits]
+          --kernel <KERNEL>    Kernel to boot [default: debian-6.1]
           --vcpu <N>           Virtual processors
           --memory <SIZE>      Memory, as in 512M or 2G
           --disk-size <SIZE>   Size of the VM's own disk; it costs only what is written

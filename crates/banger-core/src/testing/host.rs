@@ -1,0 +1,149 @@
+//! The fake host: hands out fake machines, and finds them again as long as they live.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::{Act, FakeMachine, FakeTar, Script, Step, soon};
+use crate::{
+    host::{
+        Accelerator, Check, DebianRoot, Host, LaunchPlan, Machine, RootTar, VmPlaces, VmmChoice,
+        VmmKind,
+    },
+    host_error::HostError,
+    name::VmId,
+};
+
+/// What was asked, and of which VM where there is one.
+pub(crate) type Log = watch::Sender<Vec<(Act, Option<VmId>)>>;
+
+/// It outlives engines, as a real host does.
+pub(crate) struct FakeHost {
+    script: watch::Sender<Script>,
+    log: Arc<Log>,
+    machines: Mutex<BTreeMap<VmId, Arc<FakeMachine>>>,
+    /// What the next build of a Debian root gives.
+    root: Mutex<Option<FakeTar>>,
+}
+
+impl FakeHost {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            script: watch::Sender::new(Script::default()),
+            log: Arc::new(watch::Sender::new(Vec::new())),
+            machines: Mutex::default(),
+            root: Mutex::default(),
+        })
+    }
+
+    /// Changes how the host and the machines that it will launch behave.
+    pub(crate) fn script(&self, change: impl FnOnce(&mut Script)) {
+        self.script.send_modify(change);
+    }
+
+    pub(crate) fn next_root(&self, tar: FakeTar) {
+        *self.root.lock().unwrap() = Some(tar);
+    }
+
+    /// The machine that was launched last for a VM.
+    pub(crate) fn machine(&self, vm: VmId) -> Arc<FakeMachine> {
+        self.machines.lock().unwrap()[&vm].clone()
+    }
+
+    /// Whether any VMM runs.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.machines.lock().unwrap().values().all(|machine| !machine.is_alive())
+    }
+
+    pub(crate) fn count(&self, act: Act) -> usize {
+        self.log.borrow().iter().filter(|(done, _)| *done == act).count()
+    }
+
+    /// What was asked for one VM, in order.
+    pub(crate) fn acts_of(&self, vm: VmId) -> Vec<Act> {
+        let log = self.log.borrow();
+        log.iter().filter(|(_, of)| *of == Some(vm)).map(|(act, _)| *act).collect()
+    }
+
+    /// Waits until an act was asked for so often.
+    pub(crate) async fn asked(&self, act: Act, times: usize) {
+        let mut log = self.log.subscribe();
+        let enough = |log: &Vec<(Act, _)>| log.iter().filter(|(a, _)| *a == act).count() >= times;
+        let asked = soon(&format!("{act:?} is asked for"), log.wait_for(enough)).await;
+        drop(asked.expect("the log lives as long as the host"));
+    }
+
+    async fn step(
+        &self,
+        act: Act,
+        vm: Option<VmId>,
+        of: impl Fn(&Script) -> Step,
+    ) -> Result<(), HostError> {
+        self.log.send_modify(|log| log.push((act, vm)));
+        let mut script = self.script.subscribe();
+        let decided = script.wait_for(|script| of(script) != Step::Hangs).await;
+        match of(&decided.expect("the script lives as long as the host")) {
+            Step::Fails => Err(failure(act)),
+            Step::Works | Step::Hangs => Ok(()),
+        }
+    }
+}
+
+/// What a step that fails says.
+pub(super) fn failure(act: Act) -> HostError {
+    let source = io::Error::other(format!("the script of {act:?} says so"));
+    HostError::File { operation: "use", path: PathBuf::from("/fake"), source }
+}
+
+#[async_trait]
+impl Host for FakeHost {
+    async fn choose_vmm(&self, _: Option<VmmKind>) -> Result<VmmChoice, HostError> {
+        self.step(Act::ChooseVmm, None, |script| script.choose).await?;
+        Ok(VmmChoice {
+            vmm: VmmKind::Qemu,
+            accelerator: Accelerator::Tcg,
+            reason: "there is nothing else here".into(),
+        })
+    }
+
+    async fn admit(&self, plan: &LaunchPlan) -> Result<(), HostError> {
+        self.step(Act::Admit, Some(plan.places.id), |script| script.admit).await
+    }
+
+    async fn launch(&self, plan: &LaunchPlan) -> Result<Arc<dyn Machine>, HostError> {
+        let id = plan.places.id;
+        self.step(Act::Launch, Some(id), |script| script.launch).await?;
+        let mut machines = self.machines.lock().unwrap();
+        let alone = machines.get(&id).is_none_or(|machine| !machine.is_alive());
+        assert!(alone, "a VM has one VMM at most");
+        let machine = Arc::new(FakeMachine::new(id, *self.script.borrow(), self.log.clone()));
+        machines.insert(id, machine.clone());
+        Ok(machine)
+    }
+
+    async fn adopt(&self, places: &VmPlaces) -> Result<Option<Arc<dyn Machine>>, HostError> {
+        self.step(Act::Adopt, Some(places.id), |script| script.adopt).await?;
+        let machine = self.machines.lock().unwrap().get(&places.id).cloned();
+        Ok(machine.filter(|machine| machine.is_alive()).map(|machine| -> Arc<dyn Machine> { machine }))
+    }
+
+    async fn sweep(&self, places: &VmPlaces) -> Result<(), HostError> {
+        self.step(Act::Sweep, Some(places.id), |_| Step::Works).await
+    }
+
+    fn debian_root(&self, _: &DebianRoot) -> Result<Box<dyn RootTar>, HostError> {
+        self.log.send_modify(|log| log.push((Act::DebianRoot, None)));
+        let tar = self.root.lock().unwrap().take();
+        Ok(Box::new(tar.ok_or_else(|| failure(Act::DebianRoot))?))
+    }
+
+    async fn checks(&self, _: &Path) -> Vec<Check> {
+        Vec::new()
+    }
+}

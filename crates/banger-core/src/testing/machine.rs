@@ -1,0 +1,135 @@
+//! A fake machine: lives until it is killed, shut down, or told to die by the test.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::{
+    Act, Connect, Script, Step,
+    guest::FakeGuest,
+    host::{Log, failure},
+};
+use crate::{
+    host::{Accelerator, Guest, Machine, VmmExit, VmmKind, VmmProcess},
+    host_error::{BootFailure, GuestError, HostError, LogTail},
+    name::VmId,
+};
+
+/// What a machine and the guest in it share.
+pub(super) struct Shared {
+    pub(super) id: VmId,
+    pub(super) script: watch::Sender<Script>,
+    pub(super) log: Arc<Log>,
+    pub(super) exit: watch::Sender<Option<VmmExit>>,
+}
+
+impl Shared {
+    pub(super) fn record(&self, act: Act) {
+        self.log.send_modify(|log| log.push((act, Some(self.id))));
+    }
+
+    /// The first end is the end.
+    pub(super) fn end(&self, status: &str, clean: bool) {
+        self.exit.send_if_modified(|exit| {
+            let first = exit.is_none();
+            exit.get_or_insert_with(|| VmmExit { status: status.into(), clean });
+            first
+        });
+    }
+}
+
+pub(crate) struct FakeMachine {
+    shared: Arc<Shared>,
+    /// As with a real one, attempts to connect wait for each other.
+    session: tokio::sync::Mutex<()>,
+    guest: Mutex<Option<Arc<FakeGuest>>>,
+}
+
+impl FakeMachine {
+    pub(super) fn new(id: VmId, script: Script, log: Arc<Log>) -> Self {
+        let script = watch::Sender::new(script);
+        let shared = Shared { id, script, log, exit: watch::Sender::new(None) };
+        Self { shared: Arc::new(shared), session: Default::default(), guest: Mutex::default() }
+    }
+
+    /// Changes how this machine behaves from now on.
+    pub(crate) fn script(&self, change: impl FnOnce(&mut Script)) {
+        self.shared.script.send_modify(change);
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        self.shared.exit.borrow().is_none()
+    }
+
+    /// The VMM ends by itself.
+    pub(crate) fn end(&self, status: &str, clean: bool) {
+        self.shared.end(status, clean);
+    }
+
+    /// The connection to the agent breaks, the guest lives on.
+    pub(crate) fn disconnect(&self) {
+        if let Some(guest) = self.guest.lock().unwrap().take() {
+            guest.disconnect();
+        }
+    }
+
+    async fn greet(&self) -> Result<(), GuestError> {
+        let mut script = self.shared.script.subscribe();
+        let decided = script.wait_for(|script| script.connect != Connect::Hangs).await;
+        match decided.expect("the script lives as long as the machine").connect {
+            Connect::Answers | Connect::Hangs => Ok(()),
+            Connect::Breaks => Err(super::guest::broken("the greeting")),
+        }
+    }
+}
+
+#[async_trait]
+impl Machine for FakeMachine {
+    fn process(&self) -> VmmProcess {
+        VmmProcess { vmm: VmmKind::Qemu, accelerator: Accelerator::Tcg, pid: 4711 }
+    }
+
+    async fn exited(&self) -> VmmExit {
+        let mut exit = self.shared.exit.subscribe();
+        let exit = exit.wait_for(Option::is_some).await.expect("the sender is in here");
+        exit.clone().expect("it was waited for")
+    }
+
+    async fn connect(&self, patience: Duration) -> Result<Arc<dyn Guest>, GuestError> {
+        self.shared.record(Act::Connect);
+        let _session = self.session.lock().await;
+        self.disconnect();
+        let greeted = tokio::select! {
+            biased;
+            exit = self.exited() => {
+                let (status, cause) = (exit.status, BootFailure::Unknown);
+                return Err(HostError::VmmExited { status, cause, tail: LogTail::default() }.into());
+            }
+            greeted = tokio::time::timeout(patience, self.greet()) => greeted,
+        };
+        match greeted {
+            Ok(greeted) => greeted?,
+            Err(_) => return Err(GuestError::Silent { after: patience, tail: LogTail::default() }),
+        }
+        let guest = Arc::new(FakeGuest::new(self.shared.clone()));
+        *self.guest.lock().unwrap() = Some(guest.clone());
+        Ok(guest)
+    }
+
+    async fn kill(&self) -> Result<(), HostError> {
+        self.shared.record(Act::Kill);
+        let mut script = self.shared.script.subscribe();
+        let decided = script.wait_for(|script| script.kill != Step::Hangs).await;
+        match decided.expect("the script lives as long as the machine").kill {
+            Step::Fails => return Err(failure(Act::Kill)),
+            Step::Works | Step::Hangs => {}
+        }
+        self.shared.end("signal 9", false);
+        self.disconnect();
+        Ok(())
+    }
+}

@@ -1,0 +1,223 @@
+//! A failure says what failed, on what, why, what is left behind, and what to do next.
+#![forbid(unsafe_code)]
+
+use std::{fs, path::Path};
+
+use banger_api::vm::VmState;
+use e2e::{BUSYBOX, KERNEL, Outcome, World};
+
+/// A failed run: its exit code says that banger failed, nothing is left, and the words are there.
+#[track_caller]
+fn check<const N: usize>(world: &World, failed: &Outcome, words: [&str; N]) {
+    failed
+        .code(125)
+        .stdout("")
+        .stderr_has(words)
+        .stderr_has(["hint:"]);
+    assert!(world.vms().is_empty(), "{failed}");
+    assert!(world.machines().is_empty(), "{failed}");
+}
+
+/// Replaces a file by another: the bytes of the old one may be shared with other worlds.
+fn replace(path: &str, bytes: &[u8]) {
+    let path = Path::new(path);
+    fs::remove_file(path).expect("the home is writable");
+    fs::write(path, bytes).expect("the home is writable");
+}
+
+#[test]
+fn what_is_no_kernel_is_refused_at_once() {
+    let world = World::new();
+    let directory = world.home().join("kernel");
+    fs::create_dir(&directory).expect("the home is writable");
+    let import = || {
+        let from = directory.to_string_lossy();
+        world.banger(["kernel", "import", "mine", "--from", &from])
+    };
+    import().code(2).stdout("").stderr_has(["vmlinux", "hint:"]);
+    fs::write(directory.join("vmlinux"), b"#!/bin/sh\n").expect("the home is writable");
+    import()
+        .code(2)
+        .stdout("")
+        .stderr_has(["vmlinux", "not a kernel", "caused by"]);
+    world
+        .banger(["kernel", "show", "mine"])
+        .code(1)
+        .stderr_has(["mine", KERNEL]);
+    let kernels = fs::read_dir(world.state("kernels")).expect("the store is there");
+    assert_eq!(
+        kernels
+            .flatten()
+            .filter(|entry| entry.file_name() != KERNEL)
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn a_kernel_that_finds_no_root_shows_its_console() {
+    let world = World::new();
+    // Debian's kernel has its drivers in modules; without them there is no disk.
+    let line = format!(
+        "mkdir $BANGER_HOME/bare && cp $(banger kernel show --json {KERNEL} | grep -o '/.*/vmlinux') $BANGER_HOME/bare \
+         && banger kernel import bare --from $BANGER_HOME/bare"
+    );
+    world.shell(&line).run().ok();
+    let failed = world.banger(["run", "--rm", "--kernel", "bare", "--", "true"]);
+    check(
+        &world,
+        &failed,
+        [
+            "cannot start",
+            "last lines of the guest's console",
+            "--kernel",
+        ],
+    );
+}
+
+#[test]
+fn a_broken_image_is_told_from_a_broken_kernel() {
+    let world = World::new();
+    let rootfs = world.image(BUSYBOX).rootfs_path;
+    let length = fs::metadata(&rootfs).expect("an image is a file").len();
+    replace(
+        &rootfs,
+        &vec![0; usize::try_from(length).expect("a small image")],
+    );
+    let failed = world.banger(["run", "--rm", "--", "true"]);
+    let words = [
+        "cannot start",
+        "last lines of the guest's console",
+        "image",
+        "make it again",
+    ];
+    check(&world, &failed, words);
+
+    // A machine that was to stay is there to be looked at.
+    let kept = world.banger(["run", "--name", "web", "--", "true"]);
+    kept.code(125)
+        .stderr_has(["left behind", "banger vm delete web"]);
+    assert_eq!(world.state_of("web"), VmState::Error);
+    assert!(world.vm("web").last_error.is_some());
+    assert!(world.machines().is_empty());
+    world
+        .banger(["vm", "logs", "web"])
+        .ok()
+        .stdout_has(["panic"]);
+    world.banger(["rm", "web"]).ok();
+}
+
+#[test]
+fn an_init_that_is_not_there_is_named() {
+    let world = World::new();
+    let failed = world.banger(["run", "--rm", "--init", "/no/init", "--", "true"]);
+    check(&world, &failed, ["/no/init", "--init"]);
+}
+
+#[test]
+fn memory_that_the_host_lacks_is_refused_before_anything_starts() {
+    let world = World::new();
+    let failed = world.banger(["run", "--rm", "--memory", "900G", "--", "true"]);
+    check(&world, &failed, ["memory", "MiB", "--memory"]);
+}
+
+#[test]
+fn a_missing_qemu_is_named_with_its_package() {
+    let world = World::new();
+    world.configure_also("qemu_bin = \"/no/such/qemu\"");
+    let failed = world.banger(["run", "--rm", "--", "true"]);
+    check(&world, &failed, ["/no/such/qemu", "doctor"]);
+    let doctor = world.banger(["doctor"]);
+    doctor.code(1).stdout_has(["FAIL", "qemu", "hint:"]);
+    world.banger(["daemon", "stop"]).ok();
+
+    world.configure_also("");
+    let failed = world
+        .call(["run", "--rm", "--", "true"])
+        .env("PATH", "/no/such/place")
+        .run();
+    check(
+        &world,
+        &failed,
+        ["qemu-system-x86_64", "apt-get install", "qemu-system-x86"],
+    );
+}
+
+#[test]
+fn a_configuration_that_cannot_be_understood_is_shown() {
+    let world = World::empty();
+    let file = world.home().join("config/config.toml");
+    for (text, words) in [
+        ("defualt_image = \"x\"", ["defualt_image", "unknown field"]),
+        ("[vm_defaults]\nmemory = \"much\"", ["much", "512M"]),
+        ("default_image = ", ["default_image", "TOML"]),
+    ] {
+        world.configure(text);
+        let failed = world.banger(["vm", "list"]);
+        failed
+            .code(1)
+            .stdout("")
+            .stderr_has(words)
+            .stderr_has([&file.to_string_lossy()]);
+        world
+            .banger(["run", "--", "true"])
+            .code(125)
+            .stderr_has(words);
+    }
+}
+
+#[test]
+fn a_home_too_deep_for_sockets_is_refused_with_advice() {
+    let world = World::empty();
+    let deep = world.home().join("x".repeat(100));
+    let failed = world.call(["vm", "list"]).env("BANGER_HOME", &deep).run();
+    failed
+        .code(1)
+        .stdout("")
+        .stderr_has(["bangerd.sock", "BANGER_HOME"]);
+    assert!(!deep.join("state/state.db").exists());
+}
+
+#[test]
+fn a_home_must_be_an_absolute_path() {
+    let world = World::empty();
+    let failed = world.call(["vm", "list"]).env("BANGER_HOME", "here").run();
+    failed
+        .code(1)
+        .stdout("")
+        .stderr_has(["BANGER_HOME", "absolute"]);
+}
+
+#[test]
+fn an_unknown_name_of_the_catalog_is_answered_with_those_it_has() {
+    let world = World::empty();
+    let failed = world.banger(["kernel", "pull", "linux-7"]);
+    failed
+        .code(1)
+        .stdout("")
+        .stderr_has(["linux-7", "banger kernel list --available"]);
+    let failed = world.banger(["image", "pull", "plan9"]);
+    failed.code(1).stdout("").stderr_has(["plan9", e2e::DEBIAN]);
+    world
+        .banger(["kernel", "list", "--available"])
+        .ok()
+        .stdout_has([KERNEL]);
+}
+
+#[test]
+fn a_mirror_that_is_down_leaves_nothing() {
+    let world = World::empty();
+    // Nobody listens on the discard port of this host.
+    world.configure_also("[debian]\nmirror = \"http://127.0.0.1:9/debian\"");
+    let failed = world.banger(["kernel", "pull", KERNEL]);
+    failed
+        .code(1)
+        .stdout("")
+        .stderr_has(["127.0.0.1:9", "hint:"]);
+    world
+        .banger(["kernel", "list", "--json"])
+        .ok()
+        .stdout("[]\n");
+    let failed = world.banger(["run", "--", "true"]);
+    check(&world, &failed, ["127.0.0.1:9"]);
+}

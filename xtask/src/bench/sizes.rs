@@ -1,0 +1,96 @@
+//! What banger costs where it stands still: memory, disk, and the time of its bookkeeping.
+
+use std::fs;
+
+use super::{
+    BenchError,
+    figures::{Figure, Unit},
+    home::{Home, output},
+    stats::median,
+};
+
+/// Memory and disk of the daemon and of the agent in the VM `bench`.
+pub(super) fn measure(home: &Home) -> Result<Vec<Figure>, BenchError> {
+    let status = ["daemon", "status", "--json"];
+    let pid = home.json(&status)?["pid"]
+        .as_u64()
+        .ok_or_else(|| output(&status, "pid"))?;
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).map_err(BenchError::file("read", path.clone()))?;
+    let daemon = resident(&text).ok_or_else(|| output(&status, "process with VmRSS"))?;
+
+    let in_guest = ["exec", "bench", "--", "cat", "/proc/1/status"];
+    let text = home.banger(&in_guest)?;
+    let agent = resident(&text).ok_or_else(|| output(&in_guest, "VmRSS"))?;
+    let on_disk = [
+        "exec",
+        "bench",
+        "--",
+        "stat",
+        "-L",
+        "-c",
+        "%s",
+        "/proc/1/exe",
+    ];
+    let size = home.banger(&on_disk)?.trim().parse();
+    let size: f64 = size.map_err(|_| output(&on_disk, "size"))?;
+    Ok(vec![
+        Figure::new("bangerd, resident", Unit::Mib, daemon).goal(20.0),
+        Figure::new("agent, resident", Unit::Mib, agent).goal(4.0),
+        Figure::new("agent, on disk", Unit::Mib, size / f64::from(1 << 20)).goal(3.0),
+    ])
+}
+
+/// Bookkeeping without machines: creating records and disks, and listing many.
+pub(super) fn many_vms(home: &Home, rounds: usize, vms: usize) -> Result<Vec<Figure>, BenchError> {
+    let list = ["vm", "list", "-q"];
+    let few = times(rounds, || home.time(&list))?;
+    let create = ["vm", "create", "--quiet", "--no-start"];
+    let mut took = Vec::with_capacity(vms);
+    for _ in 0..vms {
+        took.push(home.time(&create)?);
+    }
+    let created = median(took.iter().copied());
+    let many = times(rounds, || home.time(&list))?;
+    Ok(vec![
+        Figure::new(
+            "create --no-start, process included",
+            Unit::Seconds,
+            created,
+        )
+        .beside("vm list of one VM", few)
+        .goal(0.010),
+        Figure::new(format!("vm list with {vms} more VMs"), Unit::Seconds, many)
+            .beside("vm list of one VM", few)
+            .goal(0.010),
+    ])
+}
+
+fn times(rounds: usize, once: impl Fn() -> Result<f64, BenchError>) -> Result<f64, BenchError> {
+    let took: Result<Vec<_>, _> = (0..rounds).map(|_| once()).collect();
+    Ok(median(took?))
+}
+
+/// Resident memory in MiB, of a process's status file.
+fn resident(status: &str) -> Option<f64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib / 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resident_memory_is_read_off_a_status_file() {
+        assert_eq!(
+            resident("Name:\tx\nVmRSS:\t   20480 kB\nThreads: 3\n"),
+            Some(20.0)
+        );
+        assert_eq!(resident("Name:\tkthreadd\n"), None);
+        assert_eq!(resident("VmRSS:\t much kB\n"), None);
+    }
+}
