@@ -32,11 +32,9 @@ pub const DEBIAN: &str = "debian-bookworm";
 /// Small guests: two stories at a time share two cores and little memory.
 const SMALL_GUESTS: &str = "\
 default_image = \"busybox\"
-
-[vm_defaults]
-vcpus = 1
-memory = \"256M\"
-disk_size = \"1G\"
+vm_defaults.vcpus = 1
+vm_defaults.memory = \"256M\"
+vm_defaults.disk_size = \"1G\"
 ";
 
 /// A private home with a daemon of its own, which starts with the first command.
@@ -82,7 +80,7 @@ impl World {
 
     /// Adds to the configuration file.
     pub fn configure_also(&self, text: &str) {
-        self.configure(&format!("{text}\n{SMALL_GUESTS}"));
+        self.configure(&format!("{SMALL_GUESTS}{text}\n"));
     }
 
     /// What `BANGER_HOME` is.

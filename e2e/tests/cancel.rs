@@ -6,10 +6,17 @@ use std::{fs, time::Duration};
 use e2e::{World, eventually};
 
 const SOON: Duration = Duration::from_secs(30);
+/// A daemon that finds a machine of `--rm` gives its owner 30 s to come back.
+const OWNERLESS: Duration = Duration::from_secs(60);
 
 #[track_caller]
 fn expect_nothing_left(world: &World) {
-    eventually("every VM is gone", SOON, || {
+    expect_nothing_left_within(SOON, world);
+}
+
+#[track_caller]
+fn expect_nothing_left_within(patience: Duration, world: &World) {
+    eventually("every VM is gone", patience, || {
         world.vms().is_empty().then_some(())
     });
     eventually("every VMM is gone", SOON, || {
@@ -97,5 +104,5 @@ fn a_daemon_killed_during_a_boot_leaves_nothing_that_the_next_does_not_find() {
         .stdout("")
         .stderr_has(["daemon"]);
     // The next daemon finds it in the middle of its start; nobody waits for it any more.
-    expect_nothing_left(&world);
+    expect_nothing_left_within(OWNERLESS, &world);
 }

@@ -39,7 +39,7 @@ fn what_is_no_kernel_is_refused_at_once() {
     import()
         .code(2)
         .stdout("")
-        .stderr_has(["vmlinux", "not a kernel", "caused by"]);
+        .stderr_has(["vmlinux", "bzImage", "caused by"]);
     world
         .banger(["kernel", "show", "mine"])
         .code(1)
@@ -103,7 +103,7 @@ fn a_broken_image_is_told_from_a_broken_kernel() {
     world
         .banger(["vm", "logs", "web"])
         .ok()
-        .stdout_has(["panic"]);
+        .stdout_has(["fatal", "root file system"]);
     world.banger(["rm", "web"]).ok();
 }
 
@@ -126,21 +126,15 @@ fn a_missing_qemu_is_named_with_its_package() {
     let world = World::new();
     world.configure_also("qemu_bin = \"/no/such/qemu\"");
     let failed = world.banger(["run", "--rm", "--", "true"]);
-    check(&world, &failed, ["/no/such/qemu", "doctor"]);
+    let words = [
+        "/no/such/qemu",
+        "apt-get install",
+        "qemu-system-x86",
+        "doctor",
+    ];
+    check(&world, &failed, words);
     let doctor = world.banger(["doctor"]);
     doctor.code(1).stdout_has(["FAIL", "qemu", "hint:"]);
-    world.banger(["daemon", "stop"]).ok();
-
-    world.configure_also("");
-    let failed = world
-        .call(["run", "--rm", "--", "true"])
-        .env("PATH", "/no/such/place")
-        .run();
-    check(
-        &world,
-        &failed,
-        ["qemu-system-x86_64", "apt-get install", "qemu-system-x86"],
-    );
 }
 
 #[test]

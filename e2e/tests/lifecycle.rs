@@ -96,7 +96,7 @@ fn only_force_deletes_a_running_machine() {
 #[test]
 fn a_command_for_several_machines_does_all_it_can() {
     let world = World::new();
-    for name in ["otter-one", "otter-two", "badger"] {
+    for name in ["badger", "otter-one", "otter-two"] {
         world
             .banger(["vm", "create", "--no-start", "--name", name])
             .ok();
@@ -108,11 +108,11 @@ fn a_command_for_several_machines_does_all_it_can() {
     world
         .banger(["ps", "-q"])
         .ok()
-        .stdout("otter-one\nbadger\n");
+        .stdout("badger\notter-one\n");
     world
         .banger(["vm", "list", "-q"])
         .ok()
-        .stdout("otter-one\notter-two\nbadger\n");
+        .stdout("badger\notter-one\notter-two\n");
     let stopped = world.banger(["vm", "stop", "badger", "nobody", "otter-one"]);
     stopped
         .code(1)

@@ -24,7 +24,9 @@ fn run_opens_a_shell_on_a_terminal() {
     answer(&mut shell, until, "has=42");
     answer(&mut shell, "echo $TERM", "xterm");
 
-    answer(&mut shell, "echo begin=$((1+1)); sleep 600", "begin=2");
+    // The command itself says that it is there: between two commands Ctrl-C is the shell's.
+    let sleeper = "sh -c 'echo begin=$((1+1)); exec sleep 600'";
+    answer(&mut shell, sleeper, "begin=2");
     shell.send("\x03");
     answer(&mut shell, "echo interrupted=$?", "interrupted=130");
 
@@ -38,6 +40,8 @@ fn a_shell_with_rm_takes_its_machine_along() {
     let world = World::new();
     let mut shell = world.terminal(["run", "--rm"]);
     answer(&mut shell, "echo here=$((1+1))", "here=2");
+    // Only behind its prompt does the shell read the key as the end of its input.
+    shell.expect("# ");
     shell.send("\x04");
     assert_eq!(shell.finish(), 0);
     assert!(world.vms().is_empty());

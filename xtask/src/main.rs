@@ -86,7 +86,7 @@ fn run_bench(args: &BenchRun) -> Result<ExitCode, Box<dyn Error>> {
         debian: args.debian,
     };
     let report = bench::run(&release_programs(), plan, &mut |step| {
-        eprintln!("bench: {step}")
+        eprintln!("bench: {step}");
     })?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use banger_guest_proto::boot::fatal;
 
+use crate::boot::clock;
+
 static TRACE: AtomicBool = AtomicBool::new(false);
 
 /// Switches [`trace`] on.
@@ -14,10 +16,11 @@ pub(crate) fn enable_trace() {
     TRACE.store(true, Ordering::Relaxed);
 }
 
-/// Says what the agent is doing, where the host asked for it.
+/// Says what the agent is doing and when, where the host asked for it.
 pub(crate) fn trace(what: fmt::Arguments<'_>) {
     if TRACE.load(Ordering::Relaxed) {
-        line(format_args!("banger-agent: {what}"));
+        let millis = clock::uptime_ns() / 1_000_000;
+        line(format_args!("banger-agent: {millis} ms: {what}"));
     }
 }
 

@@ -6,7 +6,6 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
-use std::process::Command;
 use std::rc::Rc;
 
 use banger_guest_proto::message::ExitStatus;
@@ -14,6 +13,8 @@ use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, WaitStatus, wait, waitid, waitpid};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
+
+use crate::sys::spawn::{Program, SpawnError, spawn};
 
 /// Which children are waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,11 +64,13 @@ impl Reaper {
         Ok(reaper)
     }
 
-    /// Starts a process.
-    pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<Process> {
-        let child = command.spawn()?;
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        let pid = pid.ok_or_else(|| io::Error::other("the kernel gave no process id"))?;
+    /// Starts a process; `steps` run in it before its program, see [`crate::sys::spawn`].
+    pub(crate) fn spawn<E>(
+        &self,
+        program: &Program<'_>,
+        steps: &mut dyn FnMut() -> Result<(), E>,
+    ) -> Result<Process, SpawnError<E>> {
+        let pid = spawn(program, steps)?;
         let (sender, ended) = oneshot::channel();
         self.waiting.borrow_mut().insert(pid, sender);
         Ok(Process { pid, ended })

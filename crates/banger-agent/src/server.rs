@@ -257,3 +257,6 @@ fn response(status: StatusCode) -> Response<()> {
     *response.status_mut() = status;
     response
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,7 +59,7 @@ pub(crate) fn abort() -> ! {
 async fn end_processes(pid1: Pid1, reaper: &Reaper, deadline: Instant) {
     let asked = match pid1 {
         Pid1::Agent => return end_everything(reaper, deadline).await,
-        Pid1::Systemd => sys::kill(1, sys::systemd_reboot_signal()),
+        Pid1::Systemd => sys::kill(1, sys::SYSTEMD_REBOOT),
         // What the kernel sends for Ctrl-Alt-Del, which inits take for a wish to restart.
         Pid1::Other => sys::kill(1, libc::SIGINT),
     };

@@ -15,6 +15,10 @@ pub const STDIN: u8 = 0;
 pub const STDOUT: u8 = 1;
 /// The first byte of a binary message.
 pub const STDERR: u8 = 2;
+/// Bytes of standard input that a client may have sent beyond those that
+/// [`ExecEvent::StdinTaken`] has confirmed. Input that the command does not read then waits at
+/// the client, and controls pass it.
+pub const STDIN_WINDOW: usize = 1 << 20;
 /// Longest binary message, channel byte included.
 pub const MAX_MESSAGE: usize = 1 << 20;
 
@@ -65,6 +69,10 @@ pub enum ExecEvent {
     Started {
         pid: u32,
     },
+    /// The guest took this much of the standard input.
+    StdinTaken {
+        bytes: u32,
+    },
     Exited {
         code: u8,
     },
@@ -85,7 +93,7 @@ impl ExecEvent {
     #[must_use]
     pub fn is_last(&self) -> bool {
         match self {
-            Self::Started { .. } => false,
+            Self::Started { .. } | Self::StdinTaken { .. } => false,
             Self::Exited { .. }
             | Self::Signaled { .. }
             | Self::NotStarted { .. }

@@ -4,7 +4,6 @@
 use std::{path::PathBuf, sync::Arc};
 
 use banger_image::{digest::Sha256, initramfs};
-use tracing::warn;
 
 use crate::{
     error::Error,
@@ -41,15 +40,6 @@ impl Assembly {
     pub(crate) fn sweep(&self) {
         if let Err(error) = initramfs::sweep(&self.initramfs_cache) {
             tracing::warn!(%error, "cannot sweep the initramfs cache");
-        }
-    }
-}
-
-impl Assembly {
-    /// Removes what an earlier daemon left half-made in the cache.
-    pub(crate) fn sweep(&self) {
-        if let Err(error) = initramfs::sweep(&self.initramfs_cache) {
-            warn!(%error, "cannot sweep the cache of initramfs archives");
         }
     }
 }

@@ -15,13 +15,27 @@ pub struct DebianSettings {
 impl DebianSettings {
     /// The archive to ask now.
     pub fn archive(&self) -> Result<ArchiveConfig, SourcesError> {
-        let Self { mirror, security_mirror, suite, check_valid_until } = self.clone();
+        let Self {
+            mirror,
+            security_mirror,
+            suite,
+            check_valid_until,
+        } = self.clone();
         match mirror {
-            Some(mirror) => Ok(ArchiveConfig { mirror, security_mirror, suite, check_valid_until }),
+            Some(mirror) => Ok(ArchiveConfig {
+                mirror,
+                security_mirror,
+                suite,
+                check_valid_until,
+            }),
             None => {
                 let host = ArchiveConfig::of_host(suite)?;
                 let security_mirror = security_mirror.or(host.security_mirror);
-                Ok(ArchiveConfig { security_mirror, check_valid_until, ..host })
+                Ok(ArchiveConfig {
+                    security_mirror,
+                    check_valid_until,
+                    ..host
+                })
             }
         }
     }

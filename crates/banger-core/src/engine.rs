@@ -94,18 +94,27 @@ pub struct Parts {
 impl Engine {
     /// Takes up all VMs of the store: live ones are adopted, half-done acts are finished or
     /// undone.
-    pub fn start(
-        parts: Parts,
-        host: Arc<dyn Host>,
-        clock: fn() -> u64,
-    ) -> Result<Self, Error> {
-        let Parts { store, images, kernels, assembly, defaults, directories, patience } = parts;
+    pub fn start(parts: Parts, host: Arc<dyn Host>, clock: fn() -> u64) -> Result<Self, Error> {
+        let Parts {
+            store,
+            images,
+            kernels,
+            assembly,
+            defaults,
+            directories,
+            patience,
+        } = parts;
         images.sweep()?;
         kernels.sweep();
         assembly.sweep();
-        assembly.sweep();
         let assembly = Arc::new(assembly);
-        let surroundings = Surroundings { store, host, assembly, patience, clock };
+        let surroundings = Surroundings {
+            store,
+            host,
+            assembly,
+            patience,
+            clock,
+        };
         let engine = Self {
             surroundings,
             vms: Arc::default(),
@@ -167,9 +176,10 @@ impl Engine {
         let known = vms.iter().map(|(id, handle)| (*id, handle.name()));
         match target::resolve(target, known) {
             Ok(id) => Ok(vms[&id].clone()),
-            Err(target::Unresolved::Unknown) => {
-                Err(Error::NotFound { kind: Kind::Vm, target: target.chars().take(80).collect() })
-            }
+            Err(target::Unresolved::Unknown) => Err(Error::NotFound {
+                kind: Kind::Vm,
+                target: target.chars().take(80).collect(),
+            }),
             Err(target::Unresolved::Ambiguous(candidates)) => {
                 let target = target.chars().take(80).collect();
                 Err(Error::Ambiguous { target, candidates })
@@ -197,7 +207,10 @@ impl Engine {
     pub fn delete_image(&self, name: &ImageName) -> Result<(), Error> {
         match self.images.delete(name) {
             Err(Error::Store(StoreError::ImageUsed(image))) => {
-                let user = self.views().into_iter().find(|view| view.record.spec.image == image);
+                let user = self
+                    .views()
+                    .into_iter()
+                    .find(|view| view.record.spec.image == image);
                 let vm = user.map_or_else(|| "?".into(), |view| view.record.name.to_string());
                 Err(Error::ImageUsed { image, vm })
             }
@@ -208,7 +221,10 @@ impl Engine {
     /// Deletes a kernel that no VM uses.
     pub async fn delete_kernel(&self, name: &KernelName) -> Result<(), Error> {
         if let Some(vm) = self.surroundings.store.vm_with_kernel(name.as_str())? {
-            return Err(Error::KernelUsed { kernel: name.to_string(), vm });
+            return Err(Error::KernelUsed {
+                kernel: name.to_string(),
+                vm,
+            });
         }
         self.kernels.delete(name).await
     }
@@ -229,8 +245,14 @@ impl Engine {
         progress: &SharedProgress,
     ) -> Result<VmSpec, Error> {
         let defaults = &self.defaults;
-        let kernel = request.kernel.clone().unwrap_or_else(|| defaults.kernel.clone());
-        let image = request.image.clone().unwrap_or_else(|| defaults.image.clone());
+        let kernel = request
+            .kernel
+            .clone()
+            .unwrap_or_else(|| defaults.kernel.clone());
+        let image = request
+            .image
+            .clone()
+            .unwrap_or_else(|| defaults.image.clone());
         self.kernels.ensure(&kernel, progress.clone()).await?;
         self.images.ensure(&image, progress.clone()).await?;
         Ok(VmSpec {
@@ -253,7 +275,7 @@ impl Engine {
         spec: VmSpec,
         progress: &SharedProgress,
     ) -> Result<VmHandle, Error> {
-        let record = self.insert(name, spec)?;
+        let record = self.insert(name.as_ref(), spec)?;
         progress.report(Step {
             stage: "create",
             detail: format!("VM {}", record.name),
@@ -286,11 +308,11 @@ impl Engine {
         record.state == VmState::Created && (record.spec.auto_remove || !places.disk().exists())
     }
 
-    fn insert(&self, name: Option<VmName>, spec: VmSpec) -> Result<VmRecord, Error> {
+    fn insert(&self, name: Option<&VmName>, spec: VmSpec) -> Result<VmRecord, Error> {
         let now = (self.surroundings.clock)();
         let mut record = VmRecord {
             id: VmId::random(),
-            name: name.clone().unwrap_or_else(|| self.free_name()),
+            name: name.cloned().unwrap_or_else(|| self.free_name()),
             spec,
             state: VmState::Created,
             choice: None,

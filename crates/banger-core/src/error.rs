@@ -20,9 +20,16 @@ pub enum Error {
     #[error("there is no {kind} \"{target}\"")]
     NotFound { kind: Kind, target: String },
     #[error("\"{target}\" fits several VMs: {}", .candidates.join(", "))]
-    Ambiguous { target: String, candidates: Vec<String> },
+    Ambiguous {
+        target: String,
+        candidates: Vec<String>,
+    },
     #[error("VM {vm} is {}, so it cannot {verb}", .state.as_str())]
-    State { vm: VmName, state: VmState, verb: &'static str },
+    State {
+        vm: VmName,
+        state: VmState,
+        verb: &'static str,
+    },
     #[error("image {image} is used by VM {vm}")]
     ImageUsed { image: ImageName, vm: String },
     #[error("kernel {kernel} is used by VM {vm}")]
@@ -69,7 +76,10 @@ pub enum Error {
         source: banger_image::rootfs::ImportError,
     },
     #[error("the catalog has no image \"{name}\"; it has {}", .available.join(", "))]
-    NotInCatalog { name: ImageName, available: Vec<String> },
+    NotInCatalog {
+        name: ImageName,
+        available: Vec<String>,
+    },
     /// The daemon is going down.
     #[error("the daemon is ending")]
     Ending,

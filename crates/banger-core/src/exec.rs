@@ -24,11 +24,16 @@ pub struct WindowSize {
     pub rows: u16,
 }
 
-/// What a client sends to a running command.
+/// A piece of a command's standard input.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ExecInput {
-    Stdin(Bytes),
-    StdinEof,
+pub enum Stdin {
+    Bytes(Bytes),
+    End,
+}
+
+/// What a client sends to a running command besides its input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExecControl {
     Resize(WindowSize),
     /// A signal by its Linux number, 1 to 64.
     Signal(u8),
@@ -62,10 +67,12 @@ pub enum ExecFailure {
     Other,
 }
 
-/// Both ends of a running command. Dropping it hangs the command up; both channels are
-/// bounded, so that neither a fast guest nor a fast client fills memory.
+/// Both ends of a running command. Dropping it hangs the command up. All channels are
+/// bounded, so that neither a fast guest nor a fast client fills memory; controls have one of
+/// their own, so that input which the command does not read cannot hold up a signal.
 #[derive(Debug)]
 pub struct ExecStream {
-    pub input: mpsc::Sender<ExecInput>,
+    pub stdin: mpsc::Sender<Stdin>,
+    pub control: mpsc::Sender<ExecControl>,
     pub output: mpsc::Receiver<Result<ExecOutput, GuestError>>,
 }

@@ -21,16 +21,16 @@ const ANIMALS: [&str; 48] = [
 /// The name that 32 random bits stand for.
 #[must_use]
 pub(crate) fn generated_name(bits: u32, crowded: bool) -> VmName {
-    let pick = |words: &[&'static str; 48], shift: u32| {
-        words[(bits >> shift) as usize % words.len()]
-    };
+    let pick =
+        |words: &[&'static str; 48], shift: u32| words[(bits >> shift) as usize % words.len()];
     let (adjective, animal) = (pick(&ADJECTIVES, 0), pick(&ANIMALS, 8));
     let text = if crowded {
         format!("{adjective}-{animal}-{:04x}", bits >> 16)
     } else {
         format!("{adjective}-{animal}")
     };
-    text.parse().expect("two short words with hyphens are a VM name")
+    text.parse()
+        .expect("two short words with hyphens are a VM name")
 }
 
 #[cfg(test)]

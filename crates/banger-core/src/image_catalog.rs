@@ -7,7 +7,10 @@ use banger_image::debian::ArchiveConfig;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recipe {
     /// mmdebstrap, with these packages beside the essential ones.
-    Debian { suite: &'static str, packages: &'static [&'static str] },
+    Debian {
+        suite: &'static str,
+        packages: &'static [&'static str],
+    },
 }
 
 /// One image of the catalog.
@@ -52,9 +55,16 @@ pub fn find(name: &ImageName) -> Option<&'static CatalogImage> {
 /// What mmdebstrap is told: the release, its updates and its security updates.
 #[must_use]
 pub fn debian_root(packages: &[&str], archive: &ArchiveConfig) -> DebianRoot {
-    let ArchiveConfig { mirror, security_mirror, suite, .. } = archive;
-    let mut sources =
-        vec![format!("deb {mirror} {suite} main"), format!("deb {mirror} {suite}-updates main")];
+    let ArchiveConfig {
+        mirror,
+        security_mirror,
+        suite,
+        ..
+    } = archive;
+    let mut sources = vec![
+        format!("deb {mirror} {suite} main"),
+        format!("deb {mirror} {suite}-updates main"),
+    ];
     if let Some(security) = security_mirror {
         sources.push(format!("deb {security} {} main", suite.security()));
     }

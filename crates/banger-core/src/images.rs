@@ -39,7 +39,9 @@ pub struct Images {
 
 impl std::fmt::Debug for Images {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Images").field("work", &self.work).finish_non_exhaustive()
+        f.debug_struct("Images")
+            .field("work", &self.work)
+            .finish_non_exhaustive()
     }
 }
 
@@ -60,8 +62,17 @@ impl Images {
         debian: DebianSettings,
         clock: fn() -> Seconds,
     ) -> Self {
-        let work = Arc::new(Workshop { store, directory, clock });
-        Self { work, host, debian, locks: NameLocks::default() }
+        let work = Arc::new(Workshop {
+            store,
+            directory,
+            clock,
+        });
+        Self {
+            work,
+            host,
+            debian,
+            locks: NameLocks::default(),
+        }
     }
 
     /// Removes images that an earlier daemon began and did not finish, or deleted in half.
@@ -83,13 +94,23 @@ impl Images {
     /// All finished images, by name.
     pub fn list(&self) -> Result<Vec<ImageRow>, Error> {
         let rows = self.work.store.images()?;
-        Ok(rows.into_iter().filter(|row| row.stage == ImageStage::Ready).collect())
+        Ok(rows
+            .into_iter()
+            .filter(|row| row.stage == ImageStage::Ready)
+            .collect())
     }
 
     /// A finished image.
     pub fn get(&self, name: &ImageName) -> Result<ImageRow, Error> {
-        let found = self.work.store.image(name)?.filter(|row| row.stage == ImageStage::Ready);
-        found.ok_or_else(|| Error::NotFound { kind: Kind::Image, target: name.to_string() })
+        let found = self
+            .work
+            .store
+            .image(name)?
+            .filter(|row| row.stage == ImageStage::Ready);
+        found.ok_or_else(|| Error::NotFound {
+            kind: Kind::Image,
+            target: name.to_string(),
+        })
     }
 
     /// The read-only file that VMs boot from.
@@ -110,9 +131,10 @@ impl Images {
         }
         let lock = self.lock(name, &progress).await;
         match self.get(name) {
-            Err(Error::NotFound { .. }) => {
-                self.make_of_catalog(name, name, lock, progress).await.map(drop)
-            }
+            Err(Error::NotFound { .. }) => self
+                .make_of_catalog(name, name, lock, progress)
+                .await
+                .map(drop),
             // Somebody else made it while this waited.
             found => found.map(drop),
         }
@@ -140,7 +162,10 @@ impl Images {
     ) -> Result<ImageRow, Error> {
         self.refuse_taken(name)?;
         let lock = self.lock(name, &progress).await;
-        self.make(name, origin, lock, progress, move |_| Ok((source, Scrub::No))).await
+        self.make(name, origin, lock, progress, move |_| {
+            Ok((source, Scrub::No))
+        })
+        .await
     }
 
     /// Deletes an image that no VM uses: the row first, so that a file without a row is the
@@ -163,7 +188,12 @@ impl Images {
     async fn lock(&self, name: &ImageName, progress: &SharedProgress) -> OwnedMutexGuard<()> {
         let busy = || {
             let detail = format!("waiting for another request that makes {name}");
-            progress.report(Step { stage: "image", detail, done: 0, total: None });
+            progress.report(Step {
+                stage: "image",
+                detail,
+                done: 0,
+                total: None,
+            });
         };
         self.locks.lock(name.as_str(), busy).await
     }
@@ -177,21 +207,36 @@ impl Images {
     ) -> Result<ImageRow, Error> {
         let Some(entry) = image_catalog::find(entry) else {
             let available = CATALOG.iter().map(|image| image.name.to_owned()).collect();
-            return Err(Error::NotInCatalog { name: entry.clone(), available });
+            return Err(Error::NotInCatalog {
+                name: entry.clone(),
+                available,
+            });
         };
         let Recipe::Debian { suite, packages } = entry.recipe;
         let suite = suite.parse().expect("the catalog's suites are suite names");
-        let archive = DebianSettings { suite, ..self.debian.clone() }.archive()?;
+        let archive = DebianSettings {
+            suite,
+            ..self.debian.clone()
+        }
+        .archive()?;
         let root = image_catalog::debian_root(packages, &archive);
         let detail = format!("building {} from Debian's archive", entry.name);
-        progress.report(Step { stage: "image", detail, done: 0, total: None });
+        progress.report(Step {
+            stage: "image",
+            detail,
+            done: 0,
+            total: None,
+        });
         let host = self.host.clone();
         let origin = format!("mmdebstrap {} from {}", archive.suite, archive.mirror);
         let steps = progress.clone();
         self.make(name, origin, lock, progress, move |cancel| {
             let tar = host.debian_root(&root)?;
             watch_over(tar.as_ref(), cancel.clone(), steps);
-            Ok((Source::Stream(Box::new(ProgramTar(Some(tar)))), Scrub::BuilderTraces))
+            Ok((
+                Source::Stream(Box::new(ProgramTar(Some(tar)))),
+                Scrub::BuilderTraces,
+            ))
         })
         .await
     }
@@ -211,7 +256,7 @@ impl Images {
         let made = tokio::task::spawn_blocking(move || {
             // Held until the thread is through, also when the future is gone.
             let _lock = lock;
-            work.make(&name, &origin, progress, &cancel, source)
+            work.make(&name, &origin, &progress, &cancel, source)
         });
         made.await.map_err(|_| Error::Ending)?
     }
@@ -222,18 +267,27 @@ impl Workshop {
         &self,
         name: &ImageName,
         origin: &str,
-        progress: SharedProgress,
+        progress: &SharedProgress,
         cancel: &CancellationToken,
         source: impl FnOnce(&CancellationToken) -> Result<(Source, Scrub), Error>,
     ) -> Result<ImageRow, Error> {
         let directory = VmId::random().to_string();
-        self.store.reserve_image(name, &directory, origin, (self.clock)())?;
-        let made = self.fill(&directory, progress, cancel, name, source).and_then(|report| {
-            let mut row = self.store.image(name)?.ok_or_else(|| StoreError::NoImage(name.clone()))?;
-            describe(&mut row, report);
-            self.store.publish_image(&row)?;
-            Ok(ImageRow { stage: ImageStage::Ready, ..row })
-        });
+        self.store
+            .reserve_image(name, &directory, origin, (self.clock)())?;
+        let made = self
+            .fill(&directory, progress, cancel, name, source)
+            .and_then(|report| {
+                let mut row = self
+                    .store
+                    .image(name)?
+                    .ok_or_else(|| StoreError::NoImage(name.clone()))?;
+                describe(&mut row, report);
+                self.store.publish_image(&row)?;
+                Ok(ImageRow {
+                    stage: ImageStage::Ready,
+                    ..row
+                })
+            });
         if made.is_err() {
             self.discard(name, &directory);
         }
@@ -243,30 +297,50 @@ impl Workshop {
     fn fill(
         &self,
         directory: &str,
-        progress: SharedProgress,
+        progress: &SharedProgress,
         cancel: &CancellationToken,
         name: &ImageName,
         source: impl FnOnce(&CancellationToken) -> Result<(Source, Scrub), Error>,
     ) -> Result<ImportReport, Error> {
         let path = self.directory.join(directory);
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
-        made.map_err(|source| Error::File { operation: "make", path: path.clone(), source })?;
+        let made = fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path);
+        made.map_err(|source| Error::File {
+            operation: "make",
+            path: path.clone(),
+            source,
+        })?;
         let (source, scrub) = source(cancel)?;
-        let options = ImportOptions { scrub, cancel: cancel.clone(), ..ImportOptions::default() };
-        rootfs::import(source, &self.rootfs(directory), &options, &progress)
-            .map_err(|source| Error::Import { image: name.clone(), source })
+        let options = ImportOptions {
+            scrub,
+            cancel: cancel.clone(),
+            ..ImportOptions::default()
+        };
+        rootfs::import(source, &self.rootfs(directory), &options, progress).map_err(|source| {
+            Error::Import {
+                image: name.clone(),
+                source,
+            }
+        })
     }
 
     /// Removes directories that no row names. Touches nothing that is not named as ours are.
     fn sweep_orphans(&self, rows: &[ImageRow]) {
-        let Ok(entries) = fs::read_dir(&self.directory) else { return };
+        let Ok(entries) = fs::read_dir(&self.directory) else {
+            return;
+        };
         for entry in entries.flatten() {
             let name = entry.file_name();
             let Some(name) = name.to_str().filter(|name| name.parse::<VmId>().is_ok()) else {
                 continue;
             };
             if rows.iter().all(|row| row.directory != name) {
-                info!(directory = name, "removing an image that is not in the store");
+                info!(
+                    directory = name,
+                    "removing an image that is not in the store"
+                );
                 if let Err(error) = remove_tree(&entry.path()) {
                     warn!(error = error.chain(), "cannot remove a forgotten image");
                 }
@@ -301,9 +375,11 @@ fn describe(row: &mut ImageRow, report: ImportReport) {
 
 fn remove_tree(path: &Path) -> Result<(), Error> {
     match fs::remove_dir_all(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(Error::File { operation: "remove", path: path.to_owned(), source })
-        }
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::File {
+            operation: "remove",
+            path: path.to_owned(),
+            source,
+        }),
         Ok(()) | Err(_) => Ok(()),
     }
 }

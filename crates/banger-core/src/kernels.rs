@@ -23,7 +23,11 @@ pub struct Kernels {
 impl Kernels {
     #[must_use]
     pub fn new(store: KernelStore, debian: DebianSettings) -> Self {
-        Self { store, catalog: Catalog::embedded(), debian }
+        Self {
+            store,
+            catalog: Catalog::embedded(),
+            debian,
+        }
     }
 
     /// Removes what work that was killed has left behind.
@@ -103,10 +107,17 @@ impl Kernels {
             keyring: Keyring::debian(),
             config: self.debian.archive()?,
         };
-        Ok(self.store.pull(entry, &upstream, progress, if_taken).await?)
+        Ok(self
+            .store
+            .pull(entry, &upstream, progress, if_taken)
+            .await?)
     }
 }
 
 fn if_taken(force: bool) -> IfTaken {
-    if force { IfTaken::Replace } else { IfTaken::Refuse }
+    if force {
+        IfTaken::Replace
+    } else {
+        IfTaken::Refuse
+    }
 }

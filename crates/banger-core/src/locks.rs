@@ -26,7 +26,10 @@ impl NameLocks {
     }
 
     fn get(&self, name: &str) -> Arc<Lock> {
-        let mut locks = self.0.lock().expect("no holder of the lock map's lock panics");
+        let mut locks = self
+            .0
+            .lock()
+            .expect("no holder of the lock map's lock panics");
         locks.retain(|_, lock| lock.strong_count() > 0);
         if let Some(lock) = locks.get(name).and_then(Weak::upgrade) {
             return lock;
@@ -62,7 +65,11 @@ mod tests {
         assert!(busy);
         drop(other);
         let third = locks.lock("c", || unreachable!("nobody has it")).await;
-        assert_eq!(locks.0.lock().unwrap().len(), 1, "unused locks are forgotten");
+        assert_eq!(
+            locks.0.lock().unwrap().len(),
+            1,
+            "unused locks are forgotten"
+        );
         drop(third);
     }
 }

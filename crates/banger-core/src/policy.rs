@@ -107,7 +107,12 @@ mod tests {
 
     fn check(verb: Verb, cases: &[(VmState, Admission)]) {
         for (state, wanted) in cases {
-            assert_eq!(admit(*state, verb), *wanted, "{verb:?} while {}", state.as_str());
+            assert_eq!(
+                admit(*state, verb),
+                *wanted,
+                "{verb:?} while {}",
+                state.as_str()
+            );
         }
     }
 }

@@ -29,9 +29,9 @@ pub(crate) fn resolve(
     match fits.as_slice() {
         [] => Err(Unresolved::Unknown),
         [(id, _)] => Ok(*id),
-        several => {
-            Err(Unresolved::Ambiguous(several.iter().map(|(_, name)| name.to_string()).collect()))
-        }
+        several => Err(Unresolved::Ambiguous(
+            several.iter().map(|(_, name)| name.to_string()).collect(),
+        )),
     }
 }
 
@@ -41,11 +41,17 @@ mod tests {
 
     fn check(target: &str, wanted: &Result<usize, Unresolved>) {
         let ids = ["0a", "0b", "1c"].map(|start| {
-            format!("{start}{}", "0".repeat(30)).parse::<VmId>().expect("an id")
+            format!("{start}{}", "0".repeat(30))
+                .parse::<VmId>()
+                .expect("an id")
         });
         let names = ["calm-otter", "calm", "0b-named"];
-        let known = ids.iter().zip(names).map(|(id, name)| (*id, name.parse().expect("a name")));
-        let got = resolve(target, known).map(|id| ids.iter().position(|i| *i == id).expect("known"));
+        let known = ids
+            .iter()
+            .zip(names)
+            .map(|(id, name)| (*id, name.parse().expect("a name")));
+        let got =
+            resolve(target, known).map(|id| ids.iter().position(|i| *i == id).expect("known"));
         assert_eq!(&got, wanted, "{target:?}");
     }
 
@@ -55,7 +61,13 @@ mod tests {
         check("calm-", &Ok(0));
         check("1c", &Ok(2));
         check("0a", &Ok(0));
-        check("0b", &Err(Unresolved::Ambiguous(vec!["calm".into(), "0b-named".into()])));
+        check(
+            "0b",
+            &Err(Unresolved::Ambiguous(vec![
+                "calm".into(),
+                "0b-named".into(),
+            ])),
+        );
         check("nobody", &Err(Unresolved::Unknown));
         check("", &Err(Unresolved::Unknown));
     }

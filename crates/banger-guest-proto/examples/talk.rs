@@ -2,7 +2,7 @@
 //!
 //!     talk SOCKET hello                  greet, show the agent's answer and health
 //!     talk SOCKET exec [-t] CMD...       run a command (no CMD: the login shell), standard input passed on
-//!     talk SOCKET true N                 run `true` N times, show the times
+//!     talk SOCKET times N CMD...         run a command N times, show the times
 //!     talk SOCKET echo MIB               random bytes through `cat` and back, compared by hash
 //!     talk SOCKET flood MIB              zeros out of the guest
 //!     talk SOCKET reconnect N            drop the connection amid transfers N times, and check the next session
@@ -52,7 +52,7 @@ async fn run(args: &[&str]) -> Result<u8> {
         [socket, "hello"] => hello(socket).await?,
         [socket, "exec", "-t", ref argv @ ..] => return exec(socket, argv, true).await,
         [socket, "exec", ref argv @ ..] => return exec(socket, argv, false).await,
-        [socket, "true", count] => trues(socket, count.parse()?).await?,
+        [socket, "times", count, ref argv @ ..] => times(socket, count.parse()?, argv).await?,
         [socket, "echo", mib] => echo(&connect(socket).await?.0, mib.parse()?).await?,
         [socket, "flood", mib] => flood(&connect(socket).await?.0, mib.parse()?).await?,
         [socket, "reconnect", count] => reconnect(socket, count.parse()?).await?,
@@ -152,19 +152,23 @@ async fn pass_stdin(mut input: ExecInput) {
     }
 }
 
-async fn trues(socket: &str, count: usize) -> Result<()> {
+async fn times(socket: &str, count: usize, argv: &[&str]) -> Result<()> {
     let (client, _) = connect(socket).await?;
-    let mut pings = Vec::new();
+    let (mut pings, mut healths) = (Vec::new(), Vec::new());
     let mut times = Vec::new();
     for _ in 0..count {
         pings.push(client.ping().await?);
         let start_time = Instant::now();
-        let mut exec = client.exec(&start(&["true"]), Stdin::Closed).await?;
+        client.health().await?;
+        healths.push(start_time.elapsed());
+        let start_time = Instant::now();
+        let mut exec = client.exec(&start(argv), Stdin::Closed).await?;
         expect_success(&mut exec.output).await?;
         times.push(start_time.elapsed());
     }
     report("ping", pings);
-    report("true", times);
+    report("health", healths);
+    report(&argv.join(" "), times);
     Ok(())
 }
 

@@ -5,7 +5,9 @@ use std::{future::pending, time::Duration};
 
 use async_trait::async_trait;
 use banger_core::{
-    exec::{ExecFailure, ExecInput, ExecOutput, ExecRequest, ExecStatus, ExecStream, WindowSize},
+    exec::{
+        ExecControl, ExecFailure, ExecOutput, ExecRequest, ExecStatus, ExecStream, Stdin, WindowSize,
+    },
     host::{AgentInfo, Guest, Health},
     host_error::{GuestError, LogTail},
 };
@@ -13,9 +15,8 @@ use banger_guest_proto::{
     Client, ClientError,
     hello::{AgentHello, HelloError, Pid1},
     message::{self, ExecStart, ExitStatus, Failure, FailureKind, InitState, ShutdownRequest},
-    session::exec::{self, Exec, ExecControl, ExecEvent, Stdin},
+    session::exec::{self, Exec, ExecEvent},
 };
-use bytes::Bytes;
 use tokio::{
     sync::{mpsc, watch},
     time::timeout,
@@ -70,12 +71,22 @@ impl Guest for LiveGuest {
 
     async fn exec(&self, request: ExecRequest) -> Result<ExecStream, GuestError> {
         let start = exec_start(request);
-        let exec = self.client.exec(&start, Stdin::Open).await;
+        let exec = self.client.exec(&start, exec::Stdin::Open).await;
         let exec = exec.map_err(|error| guest_error("an exec", error))?;
-        let (input, inputs) = mpsc::channel(CHUNKS);
+        let (stdin, stdins) = mpsc::channel(CHUNKS);
+        let (control, controls) = mpsc::channel(CHUNKS);
         let (outputs, output) = mpsc::channel(CHUNKS);
-        tokio::spawn(run(exec, inputs, outputs));
-        Ok(ExecStream { input, output })
+        let ends = Ends {
+            stdin: stdins,
+            control: controls,
+            output: outputs,
+        };
+        tokio::spawn(run(exec, ends));
+        Ok(ExecStream {
+            stdin,
+            control,
+            output,
+        })
     }
 
     async fn shutdown(&self, patience: Duration) -> Result<(), GuestError> {
@@ -89,52 +100,37 @@ impl Guest for LiveGuest {
     }
 }
 
+/// The domain's ends of an exec.
+struct Ends {
+    stdin: mpsc::Receiver<Stdin>,
+    control: mpsc::Receiver<ExecControl>,
+    output: mpsc::Sender<Result<ExecOutput, GuestError>>,
+}
+
 /// Moves an exec's input and output until it ends or nobody listens any more. Dropping the
 /// exec then resets its stream, and the agent hangs the command up.
-async fn run(
-    exec: Exec,
-    inputs: mpsc::Receiver<ExecInput>,
-    outputs: mpsc::Sender<Result<ExecOutput, GuestError>>,
-) {
+async fn run(exec: Exec, ends: Ends) {
     let Exec {
         input,
         output,
         control,
     } = exec;
-    let (stdin, stdins) = mpsc::channel(CHUNKS);
     let feeding = async {
-        tokio::join!(sort_inputs(inputs, stdin, control), feed(input, stdins));
+        tokio::join!(feed(input, ends.stdin), steer(&control, ends.control));
         pending::<()>().await;
     };
     tokio::select! {
-        () = outputs.closed() => {}
-        () = deliver(output, &outputs) => {}
+        () = ends.output.closed() => {}
+        () = deliver(output, &ends.output) => {}
         () = feeding => {}
     }
 }
 
-/// Input for the process; `None` is its end.
-type StdinPart = Option<Bytes>;
-
-/// Passes signals and sizes on at once, past input that the process does not read yet.
-async fn sort_inputs(
-    mut inputs: mpsc::Receiver<ExecInput>,
-    stdin: mpsc::Sender<StdinPart>,
-    control: ExecControl,
-) {
-    while let Some(input) = inputs.recv().await {
-        let done = match input {
-            ExecInput::Stdin(bytes) => {
-                // A process that reads no more makes its feeder end, which is no failure.
-                let _ = stdin.send(Some(bytes)).await;
-                Ok(())
-            }
-            ExecInput::StdinEof => {
-                let _ = stdin.send(None).await;
-                Ok(())
-            }
-            ExecInput::Resize(size) => control.resize(window(size)).await,
-            ExecInput::Signal(number) => control.signal(number.into()).await,
+async fn steer(exec: &exec::ExecControl, mut controls: mpsc::Receiver<ExecControl>) {
+    while let Some(control) = controls.recv().await {
+        let done = match control {
+            ExecControl::Resize(size) => exec.resize(window(size)).await,
+            ExecControl::Signal(number) => exec.signal(number.into()).await,
         };
         if let Err(error) = done {
             tracing::debug!(%error, "the agent did not pass on a signal or size");
@@ -142,15 +138,16 @@ async fn sort_inputs(
     }
 }
 
-async fn feed(mut input: exec::ExecInput, mut stdins: mpsc::Receiver<StdinPart>) {
+async fn feed(mut input: exec::ExecInput, mut stdins: mpsc::Receiver<Stdin>) {
     while let Some(part) = stdins.recv().await {
         match part {
-            Some(bytes) => {
+            Stdin::Bytes(bytes) => {
+                // A process that reads no more is no failure: its end comes as output.
                 if input.send(bytes).await.is_err() {
                     return;
                 }
             }
-            None => return input.finish(),
+            Stdin::End => return input.finish(),
         }
     }
 }

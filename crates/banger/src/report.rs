@@ -130,6 +130,12 @@ impl Failure {
 
     fn hint(&self) -> Option<String> {
         match self {
+            // Linux has room for 107 bytes of a socket's path (unix(7)).
+            Self::Client(ClientError::Unreachable { source, .. })
+                if source.kind() == io::ErrorKind::InvalidInput =>
+            {
+                Some("choose a shorter BANGER_HOME or XDG_RUNTIME_DIR")
+            }
             Self::Client(ClientError::Unreachable { .. }) => Some("banger daemon start"),
             Self::Client(ClientError::Broken { .. } | ClientError::Truncated { .. })
             | Self::NoEnding => {

@@ -1,15 +1,21 @@
 //! A command's stream between a WebSocket and the guest. Knows messages, not what they mean
 //! to the guest.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::extract::ws::{Message, WebSocket};
 use banger_api::{
     error::{ApiError, ErrorCode},
-    exec::{ExecControl, ExecEvent, ExecStart, STDERR, STDIN, STDOUT},
+    exec::{ExecControl, ExecEvent, ExecStart, STDERR, STDIN, STDIN_WINDOW, STDOUT},
 };
 use banger_core::{
-    exec::{ExecInput, ExecOutput, ExecStream},
+    exec::{ExecControl as Control, ExecOutput, ExecStream, Stdin},
     host_error::GuestError,
     vm::VmHandle,
 };
@@ -18,15 +24,14 @@ use futures_util::{
     SinkExt, StreamExt,
     stream::{SplitSink, SplitStream},
 };
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
 use crate::{classify::classify, convert, wiring::App};
 
 /// How long a client may take to say what to run.
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
-/// A command that does not read its input hides whether the client is still there, so the
-/// client is asked.
-const STUCK_INPUT: Duration = Duration::from_secs(10);
+/// Confirmations of input that may wait for a slow client.
+const CONFIRMATIONS: usize = 4;
 
 type Sink = SplitSink<WebSocket, Message>;
 
@@ -55,18 +60,21 @@ async fn serve(app: &App, vm: &VmHandle, socket: WebSocket, start: ExecStart) {
         exec = app.engine.exec(vm, convert::exec_request(start)) => exec,
         () = app.ending.cancelled() => return finish(&mut sink, ending()).await,
     };
-    let ExecStream { input, output } = match exec {
+    let ExecStream { stdin, control, output } = match exec {
         Ok(exec) => exec,
         Err(error) => return finish(&mut sink, ExecEvent::Failed(classify(&error))).await,
     };
     if !wants_stdin {
         // A command that is gone already needs no end of input.
-        let _ = input.send(ExecInput::StdinEof).await;
+        let _ = stdin.send(Stdin::End).await;
     }
-    let stuck = Notify::new();
+    let (queue, queued) = mpsc::unbounded_channel();
+    let window = AtomicUsize::new(STDIN_WINDOW);
+    let (taken, confirmations) = mpsc::channel(CONFIRMATIONS);
     tokio::select! {
-        () = forward_output(&mut sink, output, &stuck) => {}
-        () = forward_input(stream, input, &stuck) => {}
+        () = forward_output(&mut sink, output, confirmations) => {}
+        () = receive(stream, queue, control, &window) => {}
+        () = feed(queued, stdin, taken, &window) => {}
         () = app.ending.cancelled() => finish(&mut sink, ending()).await,
     }
 }
@@ -88,13 +96,13 @@ async fn read_start(socket: &mut WebSocket) -> Result<ExecStart, ApiError> {
 async fn forward_output(
     sink: &mut Sink,
     mut output: mpsc::Receiver<Result<ExecOutput, GuestError>>,
-    stuck: &Notify,
+    mut confirmations: mpsc::Receiver<u32>,
 ) {
     loop {
         let next = tokio::select! {
             next = output.recv() => next,
-            () = stuck.notified() => {
-                if sink.send(Message::Ping(Bytes::new())).await.is_err() {
+            Some(bytes) = confirmations.recv() => {
+                if sink.send(event(&ExecEvent::StdinTaken { bytes })).await.is_err() {
                     return;
                 }
                 continue;
@@ -114,10 +122,8 @@ async fn forward_output(
                 return finish(sink, ExecEvent::Failed(classify(&error.into()))).await;
             }
             None => {
-                let error = ApiError::new(
-                    ErrorCode::GuestFailed,
-                    "the VM ended before the command did",
-                );
+                let message = "the VM ended before the command did";
+                let error = ApiError::new(ErrorCode::GuestFailed, message);
                 return finish(sink, ExecEvent::Failed(error)).await;
             }
         };
@@ -127,35 +133,61 @@ async fn forward_output(
     }
 }
 
-/// Until the client is gone. When the command takes no more input, the rest is read and
-/// thrown away: its end comes as output.
-async fn forward_input(
+/// Until the client is gone, or sends more input than it was given room for. Never waits for
+/// the command, so that signals pass input which it does not read.
+async fn receive(
     mut stream: SplitStream<WebSocket>,
-    input: mpsc::Sender<ExecInput>,
-    stuck: &Notify,
+    stdin: mpsc::UnboundedSender<Stdin>,
+    control: mpsc::Sender<Control>,
+    window: &AtomicUsize,
 ) {
     while let Some(Ok(message)) = stream.next().await {
-        let Some(wanted) = decode(message) else { continue };
-        let mut waiting = Box::pin(input.send(wanted));
-        while tokio::time::timeout(STUCK_INPUT, &mut waiting).await.is_err() {
-            stuck.notify_one();
+        match message {
+            Message::Binary(bytes) if bytes.first() == Some(&STDIN) => {
+                let size = bytes.len() - 1;
+                let shrink = |room: usize| room.checked_sub(size);
+                if window.fetch_update(Ordering::AcqRel, Ordering::Acquire, shrink).is_err() {
+                    return;
+                }
+                // A command that takes no more input still has its end to come.
+                let _ = stdin.send(Stdin::Bytes(bytes.slice(1..)));
+            }
+            Message::Text(text) => match serde_json::from_str(&text) {
+                Ok(ExecControl::StdinEof) => drop(stdin.send(Stdin::End)),
+                Ok(ExecControl::Resize(window)) => {
+                    // Where so many wait already, one more says nothing new.
+                    let _ = control.try_send(Control::Resize(convert::window(window)));
+                }
+                Ok(ExecControl::Signal(signal)) => {
+                    let _ = control.try_send(Control::Signal(signal));
+                }
+                Err(_) => {}
+            },
+            Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {}
         }
     }
 }
 
-fn decode(message: Message) -> Option<ExecInput> {
-    match message {
-        Message::Binary(bytes) if bytes.first() == Some(&STDIN) => {
-            Some(ExecInput::Stdin(bytes.slice(1..)))
+/// Hands input to the guest, as fast as the command reads, and confirms what was taken.
+async fn feed(
+    mut queue: mpsc::UnboundedReceiver<Stdin>,
+    stdin: mpsc::Sender<Stdin>,
+    taken: mpsc::Sender<u32>,
+    window: &AtomicUsize,
+) {
+    while let Some(part) = queue.recv().await {
+        let bytes = match &part {
+            Stdin::Bytes(bytes) => u32::try_from(bytes.len()).expect("a message is below 4 GiB"),
+            Stdin::End => 0,
+        };
+        // When the command takes no more, the rest is thrown away: its end comes as output.
+        let _ = stdin.send(part).await;
+        window.fetch_add(bytes as usize, Ordering::AcqRel);
+        if bytes > 0 && taken.send(bytes).await.is_err() {
+            break;
         }
-        Message::Text(text) => match serde_json::from_str(&text) {
-            Ok(ExecControl::StdinEof) => Some(ExecInput::StdinEof),
-            Ok(ExecControl::Resize(window)) => Some(ExecInput::Resize(convert::window(window))),
-            Ok(ExecControl::Signal(signal)) => Some(ExecInput::Signal(signal)),
-            Err(_) => None,
-        },
-        Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Close(_) => None,
     }
+    std::future::pending().await
 }
 
 fn channel(channel: u8, bytes: &Bytes) -> Message {

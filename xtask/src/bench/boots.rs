@@ -16,15 +16,14 @@ const RUN: [&str; 6] = ["run", "--rm", "--image", IMAGE, "--", "true"];
 
 /// Seconds of both sides, measured one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
-pub struct Pair {
-    pub banger: f64,
-    pub by_hand: f64,
+pub(super) struct Pair {
+    pub(super) banger: f64,
+    pub(super) by_hand: f64,
 }
 
 impl Pair {
     /// How many times as long banger took.
-    #[must_use]
-    pub fn ratio(&self) -> f64 {
+    pub(super) fn ratio(&self) -> f64 {
         ratio(self.banger, self.by_hand)
     }
 }

@@ -105,7 +105,7 @@ impl Home {
         }
         let busybox = root.join("bin/busybox");
         fs::copy(BUSYBOX, &busybox).map_err(BenchError::file("copy", BUSYBOX))?;
-        for applet in ["cat", "sh", "stat", "true", "wc"] {
+        for applet in ["cat", "dd", "sh", "stat", "true"] {
             let link = root.join("bin").join(applet);
             symlink("busybox", &link).map_err(BenchError::file("make", link.clone()))?;
         }

@@ -71,18 +71,22 @@ pub(crate) fn boot() -> Result<Booted, Fatal> {
 
     modules::load_all().or_fatal(fatal::MODULES)?;
     marks.modules_loaded = Some(clock::uptime_ns());
+    console::trace(format_args!("modules are loaded"));
 
     let disk = root::assemble(&config)?;
     marks.root_mounted = Some(clock::uptime_ns());
+    console::trace(format_args!("root is assembled"));
     mounts::leave_early();
     switch::into(root::NEW_ROOT).or_fatal(fatal::SWITCH_ROOT)?;
     mounts::in_root().or_fatal(fatal::SWITCH_ROOT)?;
+    console::trace(format_args!("root is switched"));
 
     tolerate("clock", clock::set_if_far_off(config.time_ns));
     tolerate("host name", hostname::set(&config.hostname));
     tolerate("files in /etc", identity::write(&config));
+    console::trace(format_args!("machine has its name"));
     tolerate("network", net::configure(config.net.as_ref()));
-    console::trace(format_args!("root is ready"));
+    console::trace(format_args!("network is configured"));
     Ok(Booted {
         config,
         marks,

@@ -7,6 +7,8 @@ use std::path::Path;
 use banger_guest_proto::boot::MODULES_DIR;
 use rustix::io::Errno;
 
+use crate::console;
+
 /// Modules that could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ModuleError {
@@ -30,6 +32,7 @@ pub(super) fn load_all() -> Result<(), ModuleError> {
         Err(error) => return Err(ModuleError::Order(error)),
     };
     parse_order(&order)?.into_iter().try_for_each(|name| {
+        console::trace(format_args!("loading {name}"));
         load(name).map_err(|source| ModuleError::Load {
             name: name.into(),
             source,

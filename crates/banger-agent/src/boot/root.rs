@@ -2,10 +2,10 @@
 //! alone, written to. Knows where devices are only through `device`.
 
 use std::ffi::CStr;
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File, FileTimes};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
 use banger_guest_proto::boot::{BootConfig, DeviceRef, fatal};
@@ -138,11 +138,34 @@ fn grow(device: &BlockDevice, root: &OwnedFd) -> Result<(), RootError> {
 }
 
 fn overlay() -> Result<(), RootError> {
-    for path in [UPPER, WORK, NEW_ROOT] {
+    upper()?;
+    for path in [WORK, NEW_ROOT] {
         directory(Path::new(path), 0o755)?;
     }
     mount("overlay", NEW_ROOT, "overlay", MountFlags::empty(), OVERLAY)
         .map_err(|error| RootError::Overlay(error.into()))
+}
+
+/// The root directory of the overlay looks like the upper one, so a new one takes after the base's.
+fn upper() -> Result<(), RootError> {
+    let (upper, base) = (Path::new(UPPER), Path::new(BASE));
+    if upper.is_dir() {
+        return Ok(());
+    }
+    directory(upper, 0o755)?;
+    let copy = || {
+        let base = fs::metadata(base)?;
+        chown(upper, Some(base.uid()), Some(base.gid()))?;
+        fs::set_permissions(upper, base.permissions())?;
+        let times = FileTimes::new()
+            .set_accessed(base.accessed()?)
+            .set_modified(base.modified()?);
+        File::open(upper)?.set_times(times)
+    };
+    copy().map_err(|source| RootError::Directory {
+        path: upper.into(),
+        source,
+    })
 }
 
 /// Binds directories of the disk's plain file system. They are there before their programs are, so that a program which is

@@ -103,3 +103,56 @@ fn report(result: Result<(), crate::server::SessionError>) {
         console::trace(format_args!("session: {error}"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reaper::{Reaper, Scope};
+    use banger_guest_proto::Client;
+    use banger_guest_proto::hello::{BootMarks, HostHello, Pid1};
+    use tokio::sync::mpsc;
+    use tokio::task::{LocalSet, spawn_local};
+    use vsock::VsockStream;
+
+    const PORT: u32 = 0x6261_6e67;
+
+    /// Says nothing where the kernel has no vsock or no loopback in it, as on most machines that run tests.
+    #[test]
+    fn the_newest_vsock_connection_wins() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            let (sender, _receiver) = mpsc::channel(1);
+            let reaper = Reaper::start(Scope::Own).unwrap();
+            let agent = Rc::new(Agent::new(
+                reaper,
+                Pid1::Other,
+                BootMarks::default(),
+                sender,
+            ));
+            let Ok(channel) = OpenChannel::open(&Channel::Vsock(PORT)).await else {
+                return;
+            };
+            spawn_local(async move { channel.serve(&agent).await });
+            let Some(older) = VsockStream::to_ourselves(PORT) else {
+                return;
+            };
+            let (older, _, connection) = Client::connect(older, HostHello::now().unwrap())
+                .await
+                .unwrap();
+            let connection = spawn_local(connection);
+            older.health().await.unwrap();
+            let newer = VsockStream::to_ourselves(PORT).unwrap();
+            let (newer, _, newer_connection) = Client::connect(newer, HostHello::now().unwrap())
+                .await
+                .unwrap();
+            spawn_local(async move { drop(newer_connection.await) });
+            newer.health().await.unwrap();
+            drop(connection.await);
+            assert!(older.health().await.is_err());
+            println!("a real vsock was used");
+        });
+    }
+}

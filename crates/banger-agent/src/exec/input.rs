@@ -1,10 +1,10 @@
 //! Owns the way from the host to a process's input, at the speed at which the process reads. Knows no process.
 
+use std::future::pending;
 use std::io;
 
-use banger_guest_proto::frame::Kind;
+use banger_guest_proto::frame::{Kind, Piece};
 use banger_guest_proto::session::frames::FrameReceiver;
-use tokio::sync::oneshot;
 
 use super::spawn::End;
 
@@ -20,22 +20,23 @@ pub(super) enum Sink {
     Terminal(End),
 }
 
-/// Feeds the process until it ends (`over`), then lets the host come to its own end. A host whose process does not read
-/// is stopped by the stream's flow control.
-pub(super) async fn feed(mut receiver: FrameReceiver, sink: Sink, over: oneshot::Receiver<()>) {
-    tokio::select! {
-        () = pour(&mut receiver, sink) => {}
-        _ = over => {}
-    }
-    receiver.drain().await;
-}
-
-/// A process that does not want its input is no failure: the rest is dropped.
-async fn pour(receiver: &mut FrameReceiver, sink: Sink) {
+/// Feeds the process until the input ends or is not wanted any more. Input that comes after that stays unread, so that
+/// the stream's flow control stops the host, as a full pipe would. A host that goes away has not ended the input: the
+/// process must not take what it got for all there was, so the pipe stays open until this future is dropped.
+pub(super) async fn feed(mut receiver: FrameReceiver, sink: Sink) {
     let (Sink::Pipe(end) | Sink::Terminal(end)) = &sink;
-    while let Ok(Some(piece)) = receiver.next().await {
-        if piece.kind != Kind::Stdin || write_all(end, &piece.payload).await.is_err() {
-            return;
+    loop {
+        match receiver.next().await {
+            Ok(Some(Piece {
+                kind: Kind::Stdin,
+                payload,
+            })) => {
+                if write_all(end, &payload).await.is_err() {
+                    return;
+                }
+            }
+            Ok(None) => break,
+            Ok(Some(_)) | Err(_) => return pending().await,
         }
     }
     match &sink {

@@ -26,7 +26,7 @@ use std::time::Duration;
 use banger_guest_proto::frame::{self, Kind, Started};
 use banger_guest_proto::message::{ExecStart, ExitStatus, Failure};
 use banger_guest_proto::session::frames::{Closed, FrameReceiver, FrameSender};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use crate::reaper::{Process, Reaper};
@@ -61,8 +61,6 @@ pub(crate) async fn run(
         }
         Err(failure) => {
             let _ = report_failure(&mut sender, &failure).await;
-            let mut receiver = receiver;
-            receiver.drain().await;
         }
     }
 }
@@ -98,17 +96,17 @@ async fn supervise(
     let _ = sender.queue(frame::encode(Kind::Started, &started));
 
     let (sink, terminal, sources) = split(io);
-    let (over, is_over) = oneshot::channel();
-    let feeder = tokio::task::spawn_local(input::feed(receiver, sink, is_over));
+    let feeder = tokio::task::spawn_local(input::feed(receiver, sink));
     let mut output = Output::new(sender, sources);
     let status = watch(&mut process, &mut output, controls, terminal.as_ref()).await;
-    drop(over);
     let Some(status) = status else {
-        feeder.abort();
         drop((output, terminal));
         hang_up(process).await;
+        feeder.abort();
         return Err(Closed);
     };
+    // Input that is left does not matter any more: HTTP/2 tells the host so once the response is complete.
+    feeder.abort();
     let (kind, number) = match status {
         ExitStatus::Exited { code } => (Kind::Exited, code),
         ExitStatus::Signaled { signal } => (Kind::Signaled, signal),

@@ -1,22 +1,24 @@
 //! Owns the start of an exec's process: its pipes or terminal, its session, its user. Decides nothing.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::rc::Rc;
 
 use banger_guest_proto::message::{Failure, FailureKind, WindowSize};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Resource, Rlimit};
+use rustix::process::{Pid, Resource, Rlimit};
 use rustix::termios::Winsize;
 use tokio::io::unix::AsyncFd;
 
 use super::plan::{Plan, failure};
 use crate::reaper::{Process, Reaper};
 use crate::sys;
+use crate::sys::spawn::{Program, SpawnError};
 
 /// A non-blocking end of a pipe or terminal.
 pub(super) type End = Rc<AsyncFd<OwnedFd>>;
@@ -42,44 +44,25 @@ pub(super) enum Io {
 /// Programs expect this many descriptors and no more: some close all that there could be.
 const SOFT_FILE_LIMIT: u64 = 1024;
 
-/// The steps between fork and exec. Their failures travel as numbers: the step, and what the kernel said.
+/// The steps between the process's birth and its program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(i32)]
 enum Step {
-    Session = 1,
-    Terminal = 2,
-    Groups = 3,
-    Group = 4,
-    User = 5,
-    Directory = 6,
+    Session,
+    Terminal,
+    User,
+    Directory,
 }
 
-const STEP: i32 = 1000;
+/// A step that failed, and what the kernel said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct StepError {
+    step: Step,
+    errno: Errno,
+}
 
 impl Step {
-    const ALL: [Self; 6] = [
-        Self::Session,
-        Self::Terminal,
-        Self::Groups,
-        Self::Group,
-        Self::User,
-        Self::Directory,
-    ];
-
-    /// Keeps the step beside the kernel's number, since only one number crosses over to the parent.
-    fn mark(self, result: rustix::io::Result<()>) -> io::Result<()> {
-        result.map_err(|error| {
-            io::Error::from_raw_os_error(self as i32 * STEP + error.raw_os_error())
-        })
-    }
-
-    /// Takes the number apart; none of our steps means that the exec itself failed.
-    fn unmark(error: &io::Error) -> (Option<Self>, io::Error) {
-        let number = error.raw_os_error().unwrap_or(0);
-        let step = Self::ALL
-            .into_iter()
-            .find(|step| *step as i32 == number / STEP);
-        (step, io::Error::from_raw_os_error(number % STEP))
+    fn mark(self, result: rustix::io::Result<()>) -> Result<(), StepError> {
+        result.map_err(|errno| StepError { step: self, errno })
     }
 }
 
@@ -88,45 +71,87 @@ pub(super) fn spawn(plan: &Plan, reaper: &Reaper) -> Result<Running, Failure> {
     let cannot = |what: &'static str| {
         move |error: io::Error| failure(FailureKind::Other, format!("cannot {what}: {error}"))
     };
-    let mut command = Command::new(&plan.program);
-    command
-        .arg0(&plan.argv[0])
-        .args(&plan.argv[1..])
-        .env_clear()
-        .envs(&plan.env);
-    let io = match plan.tty {
-        Some(size) => terminal(&mut command, size).map_err(cannot("open a terminal"))?,
-        None => pipes(&mut command).map_err(cannot("open pipes"))?,
+    let (io, theirs) = match plan.tty {
+        Some(size) => terminal(size).map_err(cannot("open a terminal"))?,
+        None => pipes().map_err(cannot("open pipes"))?,
     };
-    prepare(&mut command, plan);
+    let texts = Texts::new(plan);
+    let program = Program {
+        path: &texts.path,
+        argv: &texts.argv,
+        env: &texts.env,
+        stdio: theirs.stdio(),
+    };
+    let mut steps = steps(plan, &texts.directory);
     let process = reaper
-        .spawn(&mut command)
-        .map_err(|error| explain(&error, plan))?;
+        .spawn(&program, &mut steps)
+        .map_err(|error| explain(error, plan))?;
     Ok(Running { process, io })
 }
 
-fn pipes(command: &mut Command) -> io::Result<Io> {
+/// A plan in the kernel's form.
+struct Texts {
+    path: CString,
+    directory: CString,
+    argv: Vec<CString>,
+    env: Vec<CString>,
+}
+
+impl Texts {
+    fn new(plan: &Plan) -> Self {
+        let text = |bytes: &[u8]| CString::new(bytes).expect("a plan's texts have no NUL");
+        let path = |path: &Path| text(path.as_os_str().as_bytes());
+        Self {
+            path: path(&plan.program),
+            directory: path(&plan.directory),
+            argv: plan
+                .argv
+                .iter()
+                .map(|argument| text(argument.as_bytes()))
+                .collect(),
+            env: plan
+                .env
+                .iter()
+                .map(|(name, value)| text(format!("{name}={value}").as_bytes()))
+                .collect(),
+        }
+    }
+}
+
+/// The process's ends of what it reads and writes.
+enum Theirs {
+    Pipes([OwnedFd; 3]),
+    Terminal(OwnedFd),
+}
+
+impl Theirs {
+    fn stdio(&self) -> [BorrowedFd<'_>; 3] {
+        match self {
+            Self::Pipes(ends) => ends.each_ref().map(AsFd::as_fd),
+            Self::Terminal(end) => [end.as_fd(); 3],
+        }
+    }
+}
+
+fn pipes() -> io::Result<(Io, Theirs)> {
     let pipe = || pipe_with(PipeFlags::CLOEXEC);
     let (stdin, ours_in) = pipe()?;
     let (ours_out, stdout) = pipe()?;
     let (ours_err, stderr) = pipe()?;
-    command
-        .stdin(Stdio::from(stdin))
-        .stdout(Stdio::from(stdout))
-        .stderr(Stdio::from(stderr));
-    Ok(Io::Pipes {
+    let ours = Io::Pipes {
         stdin: end(ours_in)?,
         stdout: end(ours_out)?,
         stderr: end(ours_err)?,
-    })
+    };
+    Ok((ours, Theirs::Pipes([stdin, stdout, stderr])))
 }
 
-fn terminal(command: &mut Command, size: WindowSize) -> io::Result<Io> {
+fn terminal(size: WindowSize) -> io::Result<(Io, Theirs)> {
     let pty = rustix_openpty::openpty(None, Some(&winsize(size)))?;
-    command.stdin(Stdio::from(pty.user.try_clone()?));
-    command.stdout(Stdio::from(pty.user.try_clone()?));
-    command.stderr(Stdio::from(pty.user));
-    Ok(Io::Terminal(end(pty.controller)?))
+    Ok((
+        Io::Terminal(end(pty.controller)?),
+        Theirs::Terminal(pty.user),
+    ))
 }
 
 pub(super) fn winsize(size: WindowSize) -> Winsize {
@@ -143,40 +168,38 @@ fn end(fd: OwnedFd) -> io::Result<End> {
     Ok(Rc::new(sys::watch(fd)?))
 }
 
-/// Adds what happens between fork and exec. All memory that it uses is made here, before.
-fn prepare(command: &mut Command, plan: &Plan) {
+/// What the new process does before its program: system calls only, on memory that was made before.
+fn steps<'a>(
+    plan: &'a Plan,
+    directory: &'a CString,
+) -> impl FnMut() -> Result<(), StepError> + use<'a> {
     let (uid, gid, groups) = plan.user.ids();
-    let directory = std::ffi::CString::new(plan.directory.as_os_str().as_encoded_bytes())
-        .expect("a plan's texts have no NUL");
-    let has_terminal = plan.tty.is_some();
-    sys::before_exec(command, move || {
+    move || {
         Step::Session.mark(rustix::process::setsid().map(drop))?;
-        if has_terminal {
-            // SAFETY of the borrow is std's: descriptor 0 is the terminal by now.
-            let stdin = rustix::stdio::stdin();
-            Step::Terminal.mark(rustix::process::ioctl_tiocsctty(stdin))?;
+        if plan.tty.is_some() {
+            Step::Terminal.mark(rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()))?;
         }
-        drop_privileges_of_the_agent();
-        Step::Groups.mark(set_groups(&groups))?;
-        Step::Group.mark(rustix::thread::set_thread_res_gid(gid, gid, gid))?;
-        Step::User.mark(rustix::thread::set_thread_res_uid(uid, uid, uid))?;
+        shed_the_agents_privileges();
+        Step::User.mark(become_user(uid, gid, &groups))?;
         Step::Directory.mark(rustix::process::chdir(directory.as_c_str()))
-    });
-}
-
-/// Who may not change groups, as in a test without root, keeps those that it has.
-fn set_groups(groups: &[rustix::fs::Gid]) -> rustix::io::Result<()> {
-    match rustix::thread::set_thread_groups(groups) {
-        Err(Errno::PERM) if !rustix::process::getuid().is_root() => Ok(()),
-        result => result,
     }
 }
 
-/// The agent is spared when memory runs out and may open many files; its children are and may not.
-fn drop_privileges_of_the_agent() {
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    if let Ok(file) = rustix::fs::open(c"/proc/self/oom_score_adj", flags, Mode::empty()) {
-        let _ = rustix::io::write(&file, b"0");
+fn become_user(uid: Uid, gid: Gid, groups: &[Gid]) -> rustix::io::Result<()> {
+    match rustix::thread::set_thread_groups(groups) {
+        // Who may not change groups, as in a test without root, keeps those that it has.
+        Err(Errno::PERM) if !rustix::process::geteuid().is_root() => {}
+        result => result?,
+    }
+    rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid)
+}
+
+/// The agent is spared when memory runs out and may open many files; its children are not and may not. Process 1 needs
+/// no sparing, since the kernel never chooses it.
+fn shed_the_agents_privileges() {
+    if rustix::process::getppid() != Some(Pid::INIT) {
+        become_killable();
     }
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let soft = limit
@@ -189,22 +212,51 @@ fn drop_privileges_of_the_agent() {
     let _ = rustix::process::setrlimit(Resource::Nofile, limit);
 }
 
-fn explain(error: &io::Error, plan: &Plan) -> Failure {
-    let (step, cause) = Step::unmark(error);
-    let program = plan.program.display();
-    let directory = plan.directory.display();
-    let (kind, what) = match step {
-        None => (exec_kind(&cause), format!("cannot execute {program}")),
-        Some(Step::Directory) => (directory_kind(&cause), format!("cannot enter {directory}")),
-        Some(Step::Session | Step::Terminal) => {
-            (FailureKind::Other, "cannot set up a session".into())
+fn become_killable() {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    if let Ok(file) = rustix::fs::open(c"/proc/self/oom_score_adj", flags, Mode::empty()) {
+        let _ = rustix::io::write(&file, b"0");
+    }
+}
+
+fn explain(error: SpawnError<StepError>, plan: &Plan) -> Failure {
+    let (kind, what, cause) = match error {
+        SpawnError::Clone(cause) => (FailureKind::Other, "cannot create a process".into(), cause),
+        SpawnError::Stdio(cause) => (
+            FailureKind::Other,
+            "cannot connect the process".into(),
+            cause,
+        ),
+        SpawnError::Exec(cause) => {
+            let what = format!("cannot execute {}", plan.program.display());
+            (exec_kind(&cause), what, cause)
         }
-        Some(Step::Groups | Step::Group | Step::User) => (
+        SpawnError::Steps(StepError { step, errno }) => {
+            let (kind, what) = explain_step(step, errno, plan);
+            (kind, what, errno.into())
+        }
+    };
+    failure(kind, format!("{what}: {cause}"))
+}
+
+fn explain_step(step: Step, errno: Errno, plan: &Plan) -> (FailureKind, String) {
+    match step {
+        Step::Session => (FailureKind::Other, "cannot start a session".into()),
+        Step::Terminal => (FailureKind::Other, "cannot take the terminal".into()),
+        Step::User => (
             FailureKind::Other,
             format!("cannot become user {}", plan.user.uid),
         ),
-    };
-    failure(kind, format!("{what}: {cause}"))
+        Step::Directory => {
+            let missing = matches!(errno, Errno::NOENT | Errno::NOTDIR);
+            let kind = if missing {
+                FailureKind::NoSuchDirectory
+            } else {
+                FailureKind::Other
+            };
+            (kind, format!("cannot enter {}", plan.directory.display()))
+        }
+    }
 }
 
 /// A program that was found and yet is not there has an interpreter that is not.
@@ -214,13 +266,6 @@ fn exec_kind(cause: &io::Error) -> FailureKind {
         Some(Errno::ACCESS | Errno::PERM | Errno::NOEXEC | Errno::ISDIR | Errno::LIBBAD) => {
             FailureKind::NotExecutable
         }
-        Some(_) | None => FailureKind::Other,
-    }
-}
-
-fn directory_kind(cause: &io::Error) -> FailureKind {
-    match cause.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::NOENT | Errno::NOTDIR) => FailureKind::NoSuchDirectory,
         Some(_) | None => FailureKind::Other,
     }
 }

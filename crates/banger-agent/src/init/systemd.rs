@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::console;
 
 /// Units that wait for devices or work on things that are not there.
-const UNITS: [&str; 66] = [
+const UNITS: [&str; 69] = [
     // Consoles: nobody sits at the serial port, it belongs to the kernel's log.
     "console-getty.service",
     "getty-pre.target",
@@ -32,6 +32,8 @@ const UNITS: [&str; 66] = [
     "systemd-rfkill.socket",
     "systemd-udev-settle.service",
     "kmod-static-nodes.service",
+    "systemd-tmpfiles-setup-dev-early.service",
+    "systemd-tmpfiles-setup-dev.service",
     "modprobe@.service",
     "systemd-backlight@.service",
     "systemd-pcrphase-initrd.service",
@@ -83,6 +85,7 @@ const UNITS: [&str; 66] = [
     "systemd-journal-catalog-update.service",
     "systemd-update-done.service",
     "systemd-update-utmp-runlevel.service",
+    "systemd-update-utmp.service",
 ];
 
 /// Generators that look for what a microVM does not have. Those that an image adds itself are left alone.
@@ -108,6 +111,8 @@ const GENERATORS: [&str; 17] = [
 
 const SYSV_GENERATOR: &str = "systemd-sysv-generator";
 const RC_LOCAL_GENERATOR: &str = "systemd-rc-local-generator";
+/// Creates the users of an image that was built without any.
+const SYSUSERS: &str = "systemd-sysusers.service";
 
 /// Where an image's own units are.
 const UNIT_DIRS: [&str; 3] = [
@@ -119,6 +124,26 @@ const SYSV_DIR: &str = "etc/init.d";
 
 /// Masks everything that is not needed. What cannot be masked costs time, no more.
 pub(super) fn trim(root: &Path) {
+    let masks = [
+        ("run/systemd/system", units(root)),
+        ("run/systemd/system-generators", generators(root)),
+    ];
+    for (directory, names) in masks {
+        if let Err(error) = mask(&root.join(directory), &names) {
+            console::warn("systemd masks", &error);
+        }
+    }
+}
+
+fn units(root: &Path) -> Vec<&'static str> {
+    let mut units = UNITS.to_vec();
+    if root.join("etc/passwd").exists() {
+        units.push(SYSUSERS);
+    }
+    units
+}
+
+fn generators(root: &Path) -> Vec<&'static str> {
     let mut generators = GENERATORS.to_vec();
     if !needs_sysv(&names(&root.join(SYSV_DIR)), &unit_names(root)) {
         generators.push(SYSV_GENERATOR);
@@ -126,15 +151,7 @@ pub(super) fn trim(root: &Path) {
     if !root.join("etc/rc.local").exists() {
         generators.push(RC_LOCAL_GENERATOR);
     }
-    let masks = [
-        ("run/systemd/system", UNITS.as_slice()),
-        ("run/systemd/system-generators", &generators),
-    ];
-    for (directory, names) in masks {
-        if let Err(error) = mask(&root.join(directory), names) {
-            console::warn("systemd masks", &error);
-        }
-    }
+    generators
 }
 
 fn mask(directory: &Path, names: &[&str]) -> io::Result<()> {
@@ -158,9 +175,11 @@ fn needs_sysv(scripts: &BTreeSet<String>, units: &BTreeSet<String>) -> bool {
 }
 
 fn unit_names(root: &Path) -> BTreeSet<String> {
+    let masked = UNITS.iter().map(ToString::to_string);
     UNIT_DIRS
         .iter()
         .flat_map(|directory| names(&root.join(directory)))
+        .chain(masked)
         .collect()
 }
 

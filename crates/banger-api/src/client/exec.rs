@@ -1,11 +1,16 @@
 //! The client's end of an exec stream.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::{
     SinkExt, StreamExt,
     stream::{SplitSink, SplitStream},
 };
-use tokio::net::UnixStream;
+use tokio::{
+    net::UnixStream,
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{self, Message, protocol::WebSocketConfig},
@@ -14,21 +19,31 @@ use tokio_tungstenite::{
 use super::{Client, ClientError, routes::vm_path};
 use crate::{
     error::{ApiError, ErrorCode},
-    exec::{ExecControl, ExecEvent, ExecStart, MAX_MESSAGE, STDERR, STDIN, STDOUT},
+    exec::{ExecControl, ExecEvent, ExecStart, MAX_MESSAGE, STDERR, STDIN, STDIN_WINDOW, STDOUT},
 };
 
 type Socket = WebSocketStream<UnixStream>;
+
+/// The longest piece of input that is sent at once.
+pub const MAX_STDIN: usize = STDIN_WINDOW / 4;
+
+/// The right to send a piece of input.
+#[derive(Debug)]
+pub struct Room(OwnedSemaphorePermit);
 
 /// Sends input to a command.
 #[derive(Debug)]
 pub struct ExecSender {
     sink: SplitSink<Socket, Message>,
+    /// A permit per byte of input that may be sent now.
+    window: Arc<Semaphore>,
 }
 
 /// Receives what a command gives back.
 #[derive(Debug)]
 pub struct ExecReceiver {
     stream: SplitStream<Socket>,
+    window: Arc<Semaphore>,
 }
 
 /// One thing that a command gave back.
@@ -58,23 +73,31 @@ impl Client {
         let start = serde_json::to_string(start).expect("wire types serialise");
         socket.send(Message::text(start)).await.map_err(broken)?;
         let (sink, stream) = socket.split();
-        Ok((ExecSender { sink }, ExecReceiver { stream }))
+        let window = Arc::new(Semaphore::new(STDIN_WINDOW));
+        let sender = ExecSender { sink, window: window.clone() };
+        Ok((sender, ExecReceiver { stream, window }))
     }
 }
 
 impl ExecSender {
-    /// Waits until the daemon takes the bytes.
-    pub async fn stdin(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
-        for chunk in bytes.chunks(MAX_MESSAGE / 2) {
-            let mut message = Vec::with_capacity(chunk.len() + 1);
-            message.push(STDIN);
-            message.extend_from_slice(chunk);
-            self.sink
-                .send(Message::binary(message))
-                .await
-                .map_err(broken)?;
+    /// Waits until the command has room for this much input, [`MAX_STDIN`] at most. The future
+    /// does not hold the sender: controls can be sent meanwhile.
+    pub fn room(&self, bytes: usize) -> impl Future<Output = Room> + use<> {
+        let window = self.window.clone();
+        async move {
+            let bytes = u32::try_from(bytes.min(MAX_STDIN)).expect("a window is below 4 GiB");
+            let permit = window.acquire_many_owned(bytes).await;
+            Room(permit.expect("nobody closes the window"))
         }
-        Ok(())
+    }
+
+    /// Sends input for which there is room.
+    pub async fn stdin(&mut self, bytes: &[u8], room: Room) -> Result<(), ClientError> {
+        room.0.forget();
+        let mut message = Vec::with_capacity(bytes.len() + 1);
+        message.push(STDIN);
+        message.extend_from_slice(bytes);
+        self.sink.send(Message::binary(message)).await.map_err(broken)
     }
 
     pub async fn control(&mut self, control: ExecControl) -> Result<(), ClientError> {
@@ -94,9 +117,13 @@ impl ExecReceiver {
             match message {
                 Message::Binary(bytes) => return decode(&bytes).map(Some),
                 Message::Text(text) => {
-                    let event = serde_json::from_str(&text)
-                        .map_err(|source| ClientError::broken("exec", source))?;
-                    return Ok(Some(Received::Event(event)));
+                    match serde_json::from_str(&text) {
+                        Ok(ExecEvent::StdinTaken { bytes }) => {
+                            self.window.add_permits((bytes as usize).min(STDIN_WINDOW));
+                        }
+                        Ok(event) => return Ok(Some(Received::Event(event))),
+                        Err(source) => return Err(ClientError::broken("exec", source)),
+                    }
                 }
                 Message::Close(_) => return Ok(None),
                 Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}

@@ -8,7 +8,7 @@ mod transport;
 
 use std::{io, path::PathBuf};
 
-pub use exec::{ExecReceiver, ExecSender, Received};
+pub use exec::{ExecReceiver, ExecSender, MAX_STDIN, Received, Room};
 pub use transport::BodyStream;
 
 use crate::error::ApiError;

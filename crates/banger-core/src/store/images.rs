@@ -84,13 +84,18 @@ impl Store {
                 },
             )
             .map_err(query("publish an image"))?;
-        if changed == 1 { Ok(()) } else { Err(StoreError::NoImage(image.name.clone())) }
+        if changed == 1 {
+            Ok(())
+        } else {
+            Err(StoreError::NoImage(image.name.clone()))
+        }
     }
 
     /// Forgets an image, unless a VM is made from it. Its file goes afterwards.
     pub fn delete_image(&self, name: &ImageName) -> Result<(), StoreError> {
-        let deleted =
-            self.lock().execute("DELETE FROM images WHERE name = ?1", [name.as_str()]);
+        let deleted = self
+            .lock()
+            .execute("DELETE FROM images WHERE name = ?1", [name.as_str()]);
         match deleted {
             Ok(0) => Err(StoreError::NoImage(name.clone())),
             Ok(_) => Ok(()),
@@ -138,7 +143,9 @@ fn image_row(row: &Row<'_>) -> Result<ImageRow, StoreError> {
         _ => None,
     };
     Ok(ImageRow {
-        name: parse("image name", &column::<String>(row, "name")?, |text| text.parse().ok())?,
+        name: parse("image name", &column::<String>(row, "name")?, |text| {
+            text.parse().ok()
+        })?,
         directory: column(row, "directory")?,
         stage: parse("image stage", &column::<String>(row, "stage")?, stage)?,
         source: column(row, "source")?,

@@ -54,10 +54,15 @@ pub(super) fn apply(connection: &mut Connection) -> Result<(), StoreError> {
         return Err(StoreError::Newer { found, known });
     }
     for (from, step) in (found..known).zip(&STEPS[found as usize..]) {
-        let failed = |source| StoreError::Migrate { version: from + 1, source };
+        let failed = |source| StoreError::Migrate {
+            version: from + 1,
+            source,
+        };
         let transaction = connection.transaction().map_err(failed)?;
         transaction.execute_batch(step).map_err(failed)?;
-        transaction.pragma_update(None, "user_version", from + 1).map_err(failed)?;
+        transaction
+            .pragma_update(None, "user_version", from + 1)
+            .map_err(failed)?;
         transaction.commit().map_err(failed)?;
     }
     Ok(())

@@ -28,9 +28,7 @@ pub enum StoreError {
         #[source]
         source: rusqlite::Error,
     },
-    #[error(
-        "the store has schema version {found}, this banger knows versions up to {known}"
-    )]
+    #[error("the store has schema version {found}, this banger knows versions up to {known}")]
     Newer { found: u32, known: u32 },
     #[error("cannot bring the store to schema version {version}")]
     Migrate {
@@ -67,7 +65,10 @@ pub struct Store {
 impl Store {
     /// Opens the store and brings its schema up to date; refuses a newer schema.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let open = |source| StoreError::Open { path: path.to_owned(), source };
+        let open = |source| StoreError::Open {
+            path: path.to_owned(),
+            source,
+        };
         let mut connection = Connection::open(path).map_err(open)?;
         connection
             .execute_batch(
@@ -76,11 +77,15 @@ impl Store {
             )
             .map_err(open)?;
         migrations::apply(&mut connection)?;
-        Ok(Self { connection: Mutex::new(connection) })
+        Ok(Self {
+            connection: Mutex::new(connection),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
-        self.connection.lock().expect("no holder of the store's lock panics")
+        self.connection
+            .lock()
+            .expect("no holder of the store's lock panics")
     }
 }
 
@@ -90,7 +95,9 @@ fn query(operation: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError 
 
 /// Whether an error is the breach of a constraint, of the given extended kind.
 fn breaches(error: &rusqlite::Error, extended: i32) -> bool {
-    error.sqlite_error().is_some_and(|inner| inner.extended_code == extended)
+    error
+        .sqlite_error()
+        .is_some_and(|inner| inner.extended_code == extended)
 }
 
 #[cfg(test)]

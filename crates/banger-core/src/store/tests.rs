@@ -15,7 +15,9 @@ fn store() -> (tempfile::TempDir, Store) {
 
 fn image(store: &Store, name: &str) -> ImageName {
     let name: ImageName = name.parse().unwrap();
-    store.reserve_image(&name, &format!("dir-{name}"), "test", 1).unwrap();
+    store
+        .reserve_image(&name, &format!("dir-{name}"), "test", 1)
+        .unwrap();
     let mut row = store.image(&name).unwrap().unwrap();
     row.digest = "sha256:00".into();
     row.size_bytes = 7;
@@ -58,7 +60,9 @@ fn a_vm_survives_its_row() {
         reason: "no hardware virtualization".into(),
     };
     store.set_vm_starting(vm.id, &choice, 11).unwrap();
-    store.set_vm_state(vm.id, VmState::Error, Some("why"), 12).unwrap();
+    store
+        .set_vm_state(vm.id, VmState::Error, Some("why"), 12)
+        .unwrap();
     drop(store);
     let reopened = Store::open(&directory.path().join("state.db")).unwrap();
     vm.state = VmState::Error;
@@ -85,12 +89,18 @@ fn a_vm_needs_a_finished_image_and_keeps_it() {
     let half: ImageName = "half".parse().unwrap();
     store.reserve_image(&half, "half", "test", 1).unwrap();
     let refused = store.insert_vm(&vm("a", &half));
-    assert!(matches!(refused, Err(StoreError::NoImage(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(StoreError::NoImage(_))),
+        "{refused:?}"
+    );
     let whole = image(&store, "whole");
     let user = vm("a", &whole);
     store.insert_vm(&user).unwrap();
     let refused = store.delete_image(&whole);
-    assert!(matches!(refused, Err(StoreError::ImageUsed(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(StoreError::ImageUsed(_))),
+        "{refused:?}"
+    );
     store.delete_vm(user.id).unwrap();
     store.delete_image(&whole).unwrap();
 }
@@ -98,8 +108,14 @@ fn a_vm_needs_a_finished_image_and_keeps_it() {
 #[test]
 fn a_newer_schema_is_refused() {
     let (directory, store) = store();
-    store.lock().pragma_update(None, "user_version", 99).unwrap();
+    store
+        .lock()
+        .pragma_update(None, "user_version", 99)
+        .unwrap();
     drop(store);
     let opened = Store::open(&directory.path().join("state.db"));
-    assert!(matches!(opened, Err(StoreError::Newer { found: 99, .. })), "{opened:?}");
+    assert!(
+        matches!(opened, Err(StoreError::Newer { found: 99, .. })),
+        "{opened:?}"
+    );
 }

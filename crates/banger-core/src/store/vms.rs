@@ -62,7 +62,11 @@ impl Store {
                 (id.to_string(), state.as_str(), last_error, signed(now)),
             )
             .map_err(query("record a VM's state"))?;
-        if changed == 1 { Ok(()) } else { Err(StoreError::NoVm(id)) }
+        if changed == 1 {
+            Ok(())
+        } else {
+            Err(StoreError::NoVm(id))
+        }
     }
 
     /// Records the intention to start with this VMM.
@@ -86,7 +90,11 @@ impl Store {
                 ),
             )
             .map_err(query("record a VM's start"))?;
-        if changed == 1 { Ok(()) } else { Err(StoreError::NoVm(id)) }
+        if changed == 1 {
+            Ok(())
+        } else {
+            Err(StoreError::NoVm(id))
+        }
     }
 
     /// Forgets a VM. Forgetting it twice is no error.
@@ -114,7 +122,11 @@ impl Store {
     /// A VM that uses a kernel, if there is one.
     pub fn vm_with_kernel(&self, kernel: &str) -> Result<Option<String>, StoreError> {
         self.lock()
-            .query_row("SELECT name FROM vms WHERE kernel = ?1 LIMIT 1", [kernel], |row| row.get(0))
+            .query_row(
+                "SELECT name FROM vms WHERE kernel = ?1 LIMIT 1",
+                [kernel],
+                |row| row.get(0),
+            )
             .optional()
             .map_err(query("look for a kernel's users"))
     }
@@ -130,13 +142,21 @@ fn record(row: &Row<'_>) -> Result<VmRecord, StoreError> {
         None => None,
         Some(vmm) => Some(VmmChoice {
             vmm: parse("VMM", &vmm, vmm_of)?,
-            accelerator: parse("accelerator", &column::<String>(row, "accelerator")?, accelerator_of)?,
+            accelerator: parse(
+                "accelerator",
+                &column::<String>(row, "accelerator")?,
+                accelerator_of,
+            )?,
             reason: column(row, "vmm_reason")?,
         }),
     };
     Ok(VmRecord {
-        id: parse("VM id", &column::<String>(row, "id")?, |text| text.parse().ok())?,
-        name: parse("VM name", &column::<String>(row, "name")?, |text| text.parse().ok())?,
+        id: parse("VM id", &column::<String>(row, "id")?, |text| {
+            text.parse().ok()
+        })?,
+        name: parse("VM name", &column::<String>(row, "name")?, |text| {
+            text.parse().ok()
+        })?,
         spec: spec(row)?,
         state: parse("VM state", &column::<String>(row, "state")?, VmState::parse)?,
         choice,
@@ -149,12 +169,23 @@ fn record(row: &Row<'_>) -> Result<VmRecord, StoreError> {
 fn spec(row: &Row<'_>) -> Result<VmSpec, StoreError> {
     let (memory, disk) = (unsigned(row, "memory")?, unsigned(row, "disk")?);
     let vcpus: u32 = column(row, "vcpus")?;
-    let unreadable = |what, value: u64| StoreError::Unreadable { what, value: value.to_string() };
+    let unreadable = |what, value: u64| StoreError::Unreadable {
+        what,
+        value: value.to_string(),
+    };
     Ok(VmSpec {
-        image: parse("image name", &column::<String>(row, "image")?, |text| text.parse().ok())?,
-        kernel: parse("kernel name", &column::<String>(row, "kernel")?, |text| text.parse().ok())?,
-        vcpus: vcpus.try_into().map_err(|_| unreadable("vCPU count", vcpus.into()))?,
-        memory: memory.try_into().map_err(|_| unreadable("memory size", memory))?,
+        image: parse("image name", &column::<String>(row, "image")?, |text| {
+            text.parse().ok()
+        })?,
+        kernel: parse("kernel name", &column::<String>(row, "kernel")?, |text| {
+            text.parse().ok()
+        })?,
+        vcpus: vcpus
+            .try_into()
+            .map_err(|_| unreadable("vCPU count", vcpus.into()))?,
+        memory: memory
+            .try_into()
+            .map_err(|_| unreadable("memory size", memory))?,
         disk: disk.try_into().map_err(|_| unreadable("disk size", disk))?,
         init: parse("init", &column::<String>(row, "init")?, |text| {
             Init::try_from(text.to_owned()).ok()
@@ -184,17 +215,26 @@ pub(super) fn parse<T>(
     value: &str,
     parser: impl FnOnce(&str) -> Option<T>,
 ) -> Result<T, StoreError> {
-    parser(value).ok_or_else(|| StoreError::Unreadable { what, value: value.to_owned() })
+    parser(value).ok_or_else(|| StoreError::Unreadable {
+        what,
+        value: value.to_owned(),
+    })
 }
 
 fn vmm_of(text: &str) -> Option<VmmKind> {
-    [VmmKind::Qemu, VmmKind::Firecracker].into_iter().find(|vmm| vmm.as_str() == text)
+    [VmmKind::Qemu, VmmKind::Firecracker]
+        .into_iter()
+        .find(|vmm| vmm.as_str() == text)
 }
 
 fn accelerator_of(text: &str) -> Option<Accelerator> {
-    [Accelerator::Kvm, Accelerator::Tcg].into_iter().find(|a| a.as_str() == text)
+    [Accelerator::Kvm, Accelerator::Tcg]
+        .into_iter()
+        .find(|a| a.as_str() == text)
 }
 
 fn network_of(text: &str) -> Option<Network> {
-    [Network::User, Network::None].into_iter().find(|network| network.as_str() == text)
+    [Network::User, Network::None]
+        .into_iter()
+        .find(|network| network.as_str() == text)
 }

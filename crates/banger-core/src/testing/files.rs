@@ -13,7 +13,8 @@ pub(crate) fn tiny_tar() -> Vec<u8> {
     let mut file = tar::Header::new_gnu();
     file.set_mode(0o755);
     file.set_size(5);
-    tar.append_data(&mut file, "bin/true", &b"hello"[..]).unwrap();
+    tar.append_data(&mut file, "bin/true", &b"hello"[..])
+        .unwrap();
     tar.into_inner().unwrap()
 }
 
@@ -29,9 +30,12 @@ pub(crate) fn vmlinux() -> Vec<u8> {
 
 /// The names in a directory, sorted; none where there is no directory.
 pub(crate) fn entries(directory: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let Ok(entries) = fs::read_dir(directory) else {
+        return Vec::new();
+    };
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }

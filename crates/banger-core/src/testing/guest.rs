@@ -19,7 +19,10 @@ pub(crate) struct FakeGuest {
 
 impl FakeGuest {
     pub(super) fn new(machine: Arc<Shared>) -> Self {
-        Self { machine, broken: watch::Sender::new(false) }
+        Self {
+            machine,
+            broken: watch::Sender::new(false),
+        }
     }
 
     pub(super) fn disconnect(&self) {
@@ -27,12 +30,19 @@ impl FakeGuest {
     }
 
     fn check(&self, operation: &'static str) -> Result<(), GuestError> {
-        if *self.broken.borrow() { Err(broken(operation)) } else { Ok(()) }
+        if *self.broken.borrow() {
+            Err(broken(operation))
+        } else {
+            Ok(())
+        }
     }
 }
 
 pub(super) fn broken(operation: &'static str) -> GuestError {
-    GuestError::Broken { operation, source: Box::new(io::Error::other("the line is dead")) }
+    GuestError::Broken {
+        operation,
+        source: Box::new(io::Error::other("the line is dead")),
+    }
 }
 
 #[async_trait]
@@ -60,12 +70,19 @@ impl Guest for FakeGuest {
     async fn exec(&self, _: ExecRequest) -> Result<ExecStream, GuestError> {
         self.machine.record(Act::Exec);
         self.check("an exec")?;
-        let (input, _) = mpsc::channel(1);
+        let ((stdin, _), (control, _)) = (mpsc::channel(1), mpsc::channel(1));
         let (outputs, output) = mpsc::channel(2);
-        for event in [ExecOutput::Started { pid: 1 }, ExecOutput::Ended(ExecStatus::Code(0))] {
+        for event in [
+            ExecOutput::Started { pid: 1 },
+            ExecOutput::Ended(ExecStatus::Code(0)),
+        ] {
             outputs.try_send(Ok(event)).expect("there is room for two");
         }
-        Ok(ExecStream { input, output })
+        Ok(ExecStream {
+            stdin,
+            control,
+            output,
+        })
     }
 
     async fn shutdown(&self, _: Duration) -> Result<(), GuestError> {
@@ -78,10 +95,15 @@ impl Guest for FakeGuest {
             Shutdown::NeverEnds => {}
             Shutdown::Refuses => {
                 let message = "not now".into();
-                return Err(GuestError::Refused { operation: "a shutdown", message });
+                return Err(GuestError::Refused {
+                    operation: "a shutdown",
+                    message,
+                });
             }
             Shutdown::BreaksOnce => {
-                self.machine.script.send_modify(|script| script.shutdown = Shutdown::Ends);
+                self.machine
+                    .script
+                    .send_modify(|script| script.shutdown = Shutdown::Ends);
                 self.disconnect();
                 return Err(broken("a shutdown"));
             }

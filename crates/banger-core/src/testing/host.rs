@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
@@ -58,17 +58,28 @@ impl FakeHost {
 
     /// Whether any VMM runs.
     pub(crate) fn is_idle(&self) -> bool {
-        self.machines.lock().unwrap().values().all(|machine| !machine.is_alive())
+        self.machines
+            .lock()
+            .unwrap()
+            .values()
+            .all(|machine| !machine.is_alive())
     }
 
     pub(crate) fn count(&self, act: Act) -> usize {
-        self.log.borrow().iter().filter(|(done, _)| *done == act).count()
+        self.log
+            .borrow()
+            .iter()
+            .filter(|(done, _)| *done == act)
+            .count()
     }
 
     /// What was asked for one VM, in order.
     pub(crate) fn acts_of(&self, vm: VmId) -> Vec<Act> {
         let log = self.log.borrow();
-        log.iter().filter(|(_, of)| *of == Some(vm)).map(|(act, _)| *act).collect()
+        log.iter()
+            .filter(|(_, of)| *of == Some(vm))
+            .map(|(act, _)| *act)
+            .collect()
     }
 
     /// Waits until an act was asked for so often.
@@ -98,13 +109,18 @@ impl FakeHost {
 /// What a step that fails says.
 pub(super) fn failure(act: Act) -> HostError {
     let source = io::Error::other(format!("the script of {act:?} says so"));
-    HostError::File { operation: "use", path: PathBuf::from("/fake"), source }
+    HostError::File {
+        operation: "use",
+        path: PathBuf::from("/fake"),
+        source,
+    }
 }
 
 #[async_trait]
 impl Host for FakeHost {
     async fn choose_vmm(&self, _: Option<VmmKind>) -> Result<VmmChoice, HostError> {
-        self.step(Act::ChooseVmm, None, |script| script.choose).await?;
+        self.step(Act::ChooseVmm, None, |script| script.choose)
+            .await?;
         Ok(VmmChoice {
             vmm: VmmKind::Qemu,
             accelerator: Accelerator::Tcg,
@@ -113,33 +129,48 @@ impl Host for FakeHost {
     }
 
     async fn admit(&self, plan: &LaunchPlan) -> Result<(), HostError> {
-        self.step(Act::Admit, Some(plan.places.id), |script| script.admit).await
+        self.step(Act::Admit, Some(plan.places.id), |script| script.admit)
+            .await
     }
 
     async fn launch(&self, plan: &LaunchPlan) -> Result<Arc<dyn Machine>, HostError> {
         let id = plan.places.id;
-        self.step(Act::Launch, Some(id), |script| script.launch).await?;
+        self.step(Act::Launch, Some(id), |script| script.launch)
+            .await?;
         let mut machines = self.machines.lock().unwrap();
         let alone = machines.get(&id).is_none_or(|machine| !machine.is_alive());
         assert!(alone, "a VM has one VMM at most");
-        let machine = Arc::new(FakeMachine::new(id, *self.script.borrow(), self.log.clone()));
+        fs::create_dir_all(&plan.places.runtime).unwrap();
+        fs::write(plan.places.runtime.join("agent.sock"), "").unwrap();
+        let machine = Arc::new(FakeMachine::new(
+            id,
+            *self.script.borrow(),
+            self.log.clone(),
+        ));
         machines.insert(id, machine.clone());
         Ok(machine)
     }
 
     async fn adopt(&self, places: &VmPlaces) -> Result<Option<Arc<dyn Machine>>, HostError> {
-        self.step(Act::Adopt, Some(places.id), |script| script.adopt).await?;
+        self.step(Act::Adopt, Some(places.id), |script| script.adopt)
+            .await?;
         let machine = self.machines.lock().unwrap().get(&places.id).cloned();
-        Ok(machine.filter(|machine| machine.is_alive()).map(|machine| -> Arc<dyn Machine> { machine }))
+        Ok(machine
+            .filter(|machine| machine.is_alive())
+            .map(|machine| -> Arc<dyn Machine> { machine }))
     }
 
     async fn sweep(&self, places: &VmPlaces) -> Result<(), HostError> {
-        self.step(Act::Sweep, Some(places.id), |_| Step::Works).await
+        // It may never have been there.
+        let _ = fs::remove_dir_all(&places.runtime);
+        self.step(Act::Sweep, Some(places.id), |_| Step::Works)
+            .await
     }
 
     fn debian_root(&self, _: &DebianRoot) -> Result<Box<dyn RootTar>, HostError> {
-        self.log.send_modify(|log| log.push((Act::DebianRoot, None)));
         let tar = self.root.lock().unwrap().take();
+        self.log
+            .send_modify(|log| log.push((Act::DebianRoot, None)));
         Ok(Box::new(tar.ok_or_else(|| failure(Act::DebianRoot))?))
     }
 

@@ -36,7 +36,10 @@ impl Shared {
     pub(super) fn end(&self, status: &str, clean: bool) {
         self.exit.send_if_modified(|exit| {
             let first = exit.is_none();
-            exit.get_or_insert_with(|| VmmExit { status: status.into(), clean });
+            exit.get_or_insert_with(|| VmmExit {
+                status: status.into(),
+                clean,
+            });
             first
         });
     }
@@ -52,8 +55,17 @@ pub(crate) struct FakeMachine {
 impl FakeMachine {
     pub(super) fn new(id: VmId, script: Script, log: Arc<Log>) -> Self {
         let script = watch::Sender::new(script);
-        let shared = Shared { id, script, log, exit: watch::Sender::new(None) };
-        Self { shared: Arc::new(shared), session: Default::default(), guest: Mutex::default() }
+        let shared = Shared {
+            id,
+            script,
+            log,
+            exit: watch::Sender::new(None),
+        };
+        Self {
+            shared: Arc::new(shared),
+            session: Default::default(),
+            guest: Mutex::default(),
+        }
     }
 
     /// Changes how this machine behaves from now on.
@@ -79,8 +91,13 @@ impl FakeMachine {
 
     async fn greet(&self) -> Result<(), GuestError> {
         let mut script = self.shared.script.subscribe();
-        let decided = script.wait_for(|script| script.connect != Connect::Hangs).await;
-        match decided.expect("the script lives as long as the machine").connect {
+        let decided = script
+            .wait_for(|script| script.connect != Connect::Hangs)
+            .await;
+        match decided
+            .expect("the script lives as long as the machine")
+            .connect
+        {
             Connect::Answers | Connect::Hangs => Ok(()),
             Connect::Breaks => Err(super::guest::broken("the greeting")),
         }
@@ -90,12 +107,19 @@ impl FakeMachine {
 #[async_trait]
 impl Machine for FakeMachine {
     fn process(&self) -> VmmProcess {
-        VmmProcess { vmm: VmmKind::Qemu, accelerator: Accelerator::Tcg, pid: 4711 }
+        VmmProcess {
+            vmm: VmmKind::Qemu,
+            accelerator: Accelerator::Tcg,
+            pid: 4711,
+        }
     }
 
     async fn exited(&self) -> VmmExit {
         let mut exit = self.shared.exit.subscribe();
-        let exit = exit.wait_for(Option::is_some).await.expect("the sender is in here");
+        let exit = exit
+            .wait_for(Option::is_some)
+            .await
+            .expect("the sender is in here");
         exit.clone().expect("it was waited for")
     }
 
@@ -113,7 +137,12 @@ impl Machine for FakeMachine {
         };
         match greeted {
             Ok(greeted) => greeted?,
-            Err(_) => return Err(GuestError::Silent { after: patience, tail: LogTail::default() }),
+            Err(_) => {
+                return Err(GuestError::Silent {
+                    after: patience,
+                    tail: LogTail::default(),
+                });
+            }
         }
         let guest = Arc::new(FakeGuest::new(self.shared.clone()));
         *self.guest.lock().unwrap() = Some(guest.clone());
@@ -124,7 +153,10 @@ impl Machine for FakeMachine {
         self.shared.record(Act::Kill);
         let mut script = self.shared.script.subscribe();
         let decided = script.wait_for(|script| script.kill != Step::Hangs).await;
-        match decided.expect("the script lives as long as the machine").kill {
+        match decided
+            .expect("the script lives as long as the machine")
+            .kill
+        {
             Step::Fails => return Err(failure(Act::Kill)),
             Step::Works | Step::Hangs => {}
         }

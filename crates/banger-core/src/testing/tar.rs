@@ -7,10 +7,7 @@ use std::{
 };
 
 use super::tiny_tar;
-use crate::{
-    host::RootTar,
-    host_error::HostError,
-};
+use crate::{host::RootTar, host_error::HostError};
 
 /// A stream that begins when `go` says so, and ends early when it is stopped.
 pub(crate) struct FakeTar {
@@ -33,19 +30,33 @@ impl FakeTar {
     pub(crate) fn held() -> (Self, mpsc::Sender<()>) {
         let (stop, go) = mpsc::channel();
         let bytes = Cursor::new(tiny_tar());
-        (Self { go, stop: stop.clone(), bytes, begun: false, content: true }, stop)
+        (
+            Self {
+                go,
+                stop: stop.clone(),
+                bytes,
+                begun: false,
+                content: true,
+            },
+            stop,
+        )
     }
 
     /// A tar that is whole, of a program that says that it failed.
     pub(crate) fn discontent(self) -> Self {
-        Self { content: false, ..self }
+        Self {
+            content: false,
+            ..self
+        }
     }
 }
 
 impl Read for FakeTar {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if !self.begun {
-            self.go.recv().map_err(|_| io::Error::other("nobody holds this tar"))?;
+            self.go
+                .recv()
+                .map_err(|_| io::Error::other("nobody holds this tar"))?;
             self.begun = true;
         }
         self.bytes.read(buffer)

@@ -51,7 +51,11 @@ impl Assemble for FakeAssembly {
     fn places(&self, vm: &VmRecord) -> VmPlaces {
         let id = vm.id;
         let state = self.root.join("vms").join(id.to_string());
-        VmPlaces { id, state, runtime: self.root.join("run").join(id.short()) }
+        VmPlaces {
+            id,
+            state,
+            runtime: self.root.join("run").join(id.short()),
+        }
     }
 }
 
@@ -68,9 +72,19 @@ impl VmWorld {
         let store = Arc::new(Store::open(&root.path().join("state.db")).unwrap());
         let image: ImageName = "tiny".parse().unwrap();
         store.reserve_image(&image, "tiny", "test", 1).unwrap();
-        store.publish_image(&store.image(&image).unwrap().unwrap()).unwrap();
-        let assembly = FakeAssembly { root: root.path().to_owned(), fails: AtomicBool::new(false) };
-        Self { root, store, host: FakeHost::new(), assembly: Arc::new(assembly) }
+        store
+            .publish_image(&store.image(&image).unwrap().unwrap())
+            .unwrap();
+        let assembly = FakeAssembly {
+            root: root.path().to_owned(),
+            fails: AtomicBool::new(false),
+        };
+        Self {
+            root,
+            store,
+            host: FakeHost::new(),
+            assembly: Arc::new(assembly),
+        }
     }
 
     pub(crate) fn break_assembly(&self) {
@@ -124,7 +138,8 @@ impl VmWorld {
         &self,
         name: &str,
     ) -> (VmHandle, tokio::task::JoinHandle<Result<vm::View, Error>>) {
-        self.host.script(|script| script.connect = super::Connect::Hangs);
+        self.host
+            .script(|script| script.connect = super::Connect::Hangs);
         let vm = self.vm(name);
         let connects = self.host.count(super::Act::Connect);
         let start = tokio::spawn({
@@ -139,7 +154,11 @@ impl VmWorld {
     /// What the store says of a VM; nothing if it is forgotten.
     pub(crate) fn row(&self, vm: &VmHandle) -> Option<VmRecord> {
         let id = vm.view().record.id;
-        self.store.vms().unwrap().into_iter().find(|row| row.id == id)
+        self.store
+            .vms()
+            .unwrap()
+            .into_iter()
+            .find(|row| row.id == id)
     }
 
     /// The state and the reason, which the store and the view must agree on.

@@ -1,26 +1,21 @@
-//! From a stopped VM to a running VMM: choose, assemble, admit, record, launch.
+//! From a stopped VM to what its VMM is started with: choose, assemble, admit.
 //! Knows the order; what each step does is the host's and the image store's business.
-
-use std::sync::Arc;
 
 use banger_image::progress::{SharedProgress, Step};
 
 use super::Surroundings;
-use crate::{error::Error, host::{Machine, VmmChoice}, record::VmRecord};
+use crate::{
+    error::Error,
+    host::{LaunchPlan, VmmChoice},
+    record::VmRecord,
+};
 
-/// A VMM that was just started, and why it was this one.
-pub(super) struct Launched {
-    pub(super) machine: Arc<dyn Machine>,
-    pub(super) choice: VmmChoice,
-}
-
-/// Starts the VMM. The intention is in the store before the process exists.
-pub(super) async fn launch(
+/// Chooses a VMM and makes the plan that it is started with. Starts nothing.
+pub(super) async fn prepare(
     surroundings: &Surroundings,
     vm: &VmRecord,
-    progress: &SharedProgress,
-) -> Result<Launched, Error> {
-    let Surroundings { store, host, assembly, clock, .. } = surroundings;
+) -> Result<(LaunchPlan, VmmChoice), Error> {
+    let Surroundings { host, assembly, .. } = surroundings;
     let choice = host.choose_vmm(vm.spec.vmm).await?;
     let plan = {
         let (assembly, vm, choice) = (assembly.clone(), vm.clone(), choice.clone());
@@ -29,13 +24,17 @@ pub(super) async fn launch(
             .map_err(|_| Error::Ending)??
     };
     host.admit(&plan).await?;
-    store.set_vm_starting(vm.id, &choice, clock())?;
+    Ok((plan, choice))
+}
+
+/// Tells that the VMM is about to be started.
+pub(super) fn report(plan: &LaunchPlan, progress: &SharedProgress) {
+    let (vmm, accelerator) = (plan.vmm.as_str(), plan.accelerator.as_str());
+    let detail = format!("{} on {vmm} ({accelerator})", plan.name);
     progress.report(Step {
         stage: "boot",
-        detail: format!("{} on {} ({})", vm.name, plan.vmm.as_str(), plan.accelerator.as_str()),
+        detail,
         done: 0,
         total: None,
     });
-    let machine = host.launch(&plan).await?;
-    Ok(Launched { machine, choice })
 }

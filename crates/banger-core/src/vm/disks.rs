@@ -16,8 +16,11 @@ pub(crate) fn make_disk(places: &VmPlaces, size: DiskSize) -> Result<(), Error> 
     let uuid = FsUuid::from_bytes(places.id.bytes());
     let (partial, disk) = (places.state.join(PARTIAL), places.disk());
     ext4::create_empty(&partial, size.bytes(), &label, uuid)?;
-    fs::rename(&partial, &disk)
-        .map_err(|source| Error::File { operation: "make", path: disk, source })
+    fs::rename(&partial, &disk).map_err(|source| Error::File {
+        operation: "make",
+        path: disk,
+        source,
+    })
 }
 
 /// Removes everything of a VM. What is gone already is no error.
@@ -25,7 +28,11 @@ pub(super) fn remove(places: &VmPlaces) -> Result<(), Error> {
     for directory in [&places.runtime, &places.state] {
         match fs::remove_dir_all(directory) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::File { operation: "remove", path: directory.clone(), source });
+                return Err(Error::File {
+                    operation: "remove",
+                    path: directory.clone(),
+                    source,
+                });
             }
             Ok(()) | Err(_) => {}
         }
@@ -34,6 +41,13 @@ pub(super) fn remove(places: &VmPlaces) -> Result<(), Error> {
 }
 
 fn private_directory(path: &Path) -> Result<(), Error> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| Error::File { operation: "make", path: path.to_owned(), source })
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path);
+    made.map_err(|source| Error::File {
+        operation: "make",
+        path: path.to_owned(),
+        source,
+    })
 }

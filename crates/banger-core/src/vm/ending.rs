@@ -28,7 +28,10 @@ pub(super) async fn end_gracefully(
         Ok(machine.exited().await)
     });
     ended.await.unwrap_or_else(|_| {
-        Err(GuestError::Silent { after: limit, tail: Default::default() })
+        Err(GuestError::Silent {
+            after: limit,
+            tail: Default::default(),
+        })
     })
 }
 

@@ -58,7 +58,9 @@ pub struct Surroundings {
 
 impl std::fmt::Debug for Surroundings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Surroundings").field("patience", &self.patience).finish_non_exhaustive()
+        f.debug_struct("Surroundings")
+            .field("patience", &self.patience)
+            .finish_non_exhaustive()
     }
 }
 
@@ -76,16 +78,27 @@ pub struct View {
 
 impl std::fmt::Debug for View {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("View").field("record", &self.record).finish_non_exhaustive()
+        f.debug_struct("View")
+            .field("record", &self.record)
+            .finish_non_exhaustive()
     }
 }
 
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
 enum Command {
-    Start { progress: SharedProgress, reply: Reply<View> },
-    Stop { patience: Option<Duration>, reply: Reply<View> },
-    Delete { force: bool, reply: Reply<()> },
+    Start {
+        progress: SharedProgress,
+        reply: Reply<View>,
+    },
+    Stop {
+        patience: Option<Duration>,
+        reply: Reply<View>,
+    },
+    Delete {
+        force: bool,
+        reply: Reply<()>,
+    },
     OwnerCame,
     OwnerWent,
 }
@@ -183,7 +196,10 @@ impl VmHandle {
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(command(reply)).await.map_err(|_| self.gone())?;
+        self.commands
+            .send(command(reply))
+            .await
+            .map_err(|_| self.gone())?;
         answer.await.map_err(|_| self.gone())?
     }
 
@@ -191,7 +207,10 @@ impl VmHandle {
     fn gone(&self) -> Error {
         let record = &self.view.borrow().record;
         if record.state == VmState::Deleting {
-            Error::NotFound { kind: Kind::Vm, target: record.name.to_string() }
+            Error::NotFound {
+                kind: Kind::Vm,
+                target: record.name.to_string(),
+            }
         } else {
             Error::Ending
         }

@@ -36,7 +36,13 @@ pub(crate) fn spawn(
 ) -> VmHandle {
     let (commands, queue) = mpsc::channel(QUEUE);
     let places = surroundings.assembly.places(&record);
-    let first = View { record, places, process: None, guest: None, agent: None };
+    let first = View {
+        record,
+        places,
+        process: None,
+        guest: None,
+        agent: None,
+    };
     let (views, view) = watch::channel(first);
     let task = Task {
         surroundings,
@@ -148,13 +154,24 @@ impl Task {
         match admit(record.state, Verb::Start) {
             Admission::Done => return answer(reply, Ok(self.view())),
             Admission::Refuse => {
-                let VmRecord { name: vm, state, .. } = record;
-                return answer(reply, Err(Error::State { vm, state, verb: "start" }));
+                let VmRecord {
+                    name: vm, state, ..
+                } = record;
+                return answer(
+                    reply,
+                    Err(Error::State {
+                        vm,
+                        state,
+                        verb: "start",
+                    }),
+                );
             }
             Admission::Proceed | Admission::Wait | Admission::Interrupt => {}
         }
         let result = self.boot(&record, progress, &mut reply).await;
-        let result = result.map(|()| self.view()).map_err(|source| start_error(&record, source));
+        let result = result
+            .map(|()| self.view())
+            .map_err(|source| start_error(&record, source));
         if let Err(error) = &result {
             warn!(vm = %record.name, error = error.chain(), "start failed");
         }
@@ -168,16 +185,10 @@ impl Task {
         reply: &mut Reply<View>,
     ) -> Result<(), Error> {
         self.show_state(VmState::Starting, None);
-        let launched = match boot::launch(&self.surroundings, record, progress).await {
-            Ok(launched) => launched,
+        let machine = match self.launch(record, progress).await {
+            Ok(machine) => machine,
             Err(error) => return Err(self.boot_failed(error).await),
         };
-        let machine = launched.machine;
-        self.machine = Some(machine.clone());
-        self.views.send_modify(|view| {
-            view.process = Some(machine.process());
-            view.record.choice = Some(launched.choice);
-        });
         let patience = self.surroundings.patience.boot;
         let connected = tokio::select! {
             connected = machine.connect(patience) => connected,
@@ -198,6 +209,27 @@ impl Task {
         }
     }
 
+    /// Starts the VMM. The intention is in the store before the process exists.
+    async fn launch(
+        &mut self,
+        record: &VmRecord,
+        progress: &SharedProgress,
+    ) -> Result<Arc<dyn Machine>, Error> {
+        let Surroundings {
+            store, host, clock, ..
+        } = &self.surroundings;
+        let (plan, choice) = boot::prepare(&self.surroundings, record).await?;
+        store.set_vm_starting(record.id, &choice, clock())?;
+        self.views
+            .send_modify(|view| view.record.choice = Some(choice));
+        boot::report(&plan, progress);
+        let machine = host.launch(&plan).await?;
+        self.views
+            .send_modify(|view| view.process = Some(machine.process()));
+        self.machine = Some(machine.clone());
+        Ok(machine)
+    }
+
     async fn boot_failed(&mut self, error: Error) -> Error {
         self.end_machine_or_warn().await;
         self.note_state(VmState::Error, Some(error.chain()));
@@ -216,7 +248,10 @@ impl Task {
             }
         };
         self.note_state(VmState::Stopped, None);
-        Error::Interrupted { vm: vm.name.clone(), by }
+        Error::Interrupted {
+            vm: vm.name.clone(),
+            by,
+        }
     }
 
     /// A stop or a deletion also ends the starts that were asked for before it: served after
@@ -225,7 +260,10 @@ impl Task {
         for command in std::mem::take(&mut self.postponed) {
             match command {
                 Command::Start { reply, .. } => {
-                    let interrupted = Error::Interrupted { vm: vm.name.clone(), by };
+                    let interrupted = Error::Interrupted {
+                        vm: vm.name.clone(),
+                        by,
+                    };
                     answer(reply, Err(start_error(vm, interrupted)));
                 }
                 Command::Stop { .. }
@@ -245,7 +283,9 @@ impl Task {
                     return Interruption::Abandoned;
                 }
             };
-            let Some(command) = command else { std::future::pending().await };
+            let Some(command) = command else {
+                std::future::pending().await
+            };
             let verb = match &command {
                 Command::Start { .. } => Some(Verb::Start),
                 Command::Stop { .. } => Some(Verb::Stop),
@@ -264,16 +304,39 @@ impl Task {
     }
 
     fn refuse(&self, command: Command) {
-        let VmRecord { name: vm, state, .. } = self.record();
+        let VmRecord {
+            name: vm, state, ..
+        } = self.record();
         match command {
             Command::Start { reply, .. } => {
-                answer(reply, Err(Error::State { vm, state, verb: "start" }));
+                answer(
+                    reply,
+                    Err(Error::State {
+                        vm,
+                        state,
+                        verb: "start",
+                    }),
+                );
             }
             Command::Stop { reply, .. } => {
-                answer(reply, Err(Error::State { vm, state, verb: "stop" }));
+                answer(
+                    reply,
+                    Err(Error::State {
+                        vm,
+                        state,
+                        verb: "stop",
+                    }),
+                );
             }
             Command::Delete { reply, .. } => {
-                answer(reply, Err(Error::State { vm, state, verb: "be deleted" }));
+                answer(
+                    reply,
+                    Err(Error::State {
+                        vm,
+                        state,
+                        verb: "be deleted",
+                    }),
+                );
             }
             Command::OwnerCame | Command::OwnerWent => {}
         }
@@ -285,8 +348,14 @@ impl Task {
         let result = match admit(self.record().state, Verb::Stop) {
             Admission::Done => Ok(self.view()),
             Admission::Refuse => {
-                let VmRecord { name: vm, state, .. } = self.record();
-                Err(Error::State { vm, state, verb: "stop" })
+                let VmRecord {
+                    name: vm, state, ..
+                } = self.record();
+                Err(Error::State {
+                    vm,
+                    state,
+                    verb: "stop",
+                })
             }
             Admission::Proceed | Admission::Wait | Admission::Interrupt => {
                 let patience = patience.unwrap_or(self.surroundings.patience.stop);
@@ -335,9 +404,18 @@ impl Task {
     }
 
     async fn delete(&mut self, force: bool, reply: Reply<()>) -> ControlFlow<()> {
-        let VmRecord { name: vm, state, .. } = self.record();
+        let VmRecord {
+            name: vm, state, ..
+        } = self.record();
         if admit(state, Verb::Delete { force }) == Admission::Refuse {
-            answer(reply, Err(Error::State { vm, state, verb: "be deleted" }));
+            answer(
+                reply,
+                Err(Error::State {
+                    vm,
+                    state,
+                    verb: "be deleted",
+                }),
+            );
             return ControlFlow::Continue(());
         }
         match self.remove().await {
@@ -453,7 +531,8 @@ impl Task {
         if let Some(machine) = self.surroundings.host.adopt(&places).await? {
             let pid = machine.process().pid;
             info!(vm = %self.record().name, pid, "adopted a running VM");
-            self.views.send_modify(|view| view.process = Some(machine.process()));
+            self.views
+                .send_modify(|view| view.process = Some(machine.process()));
             self.machine = Some(machine);
         }
         Ok(())
@@ -472,7 +551,10 @@ impl Task {
             | VmState::Stopped
             | VmState::Error => VmState::Error,
         };
-        self.note_state(state, Some(format!("cannot tell whether its VMM still runs: {error}")));
+        self.note_state(
+            state,
+            Some(format!("cannot tell whether its VMM still runs: {error}")),
+        );
     }
 
     fn resume(&mut self) {
@@ -539,7 +621,9 @@ impl Task {
     fn write_state(&self, state: VmState, last_error: Option<String>) -> Result<(), Error> {
         let now = (self.surroundings.clock)();
         let id = self.record().id;
-        self.surroundings.store.set_vm_state(id, state, last_error.as_deref(), now)?;
+        self.surroundings
+            .store
+            .set_vm_state(id, state, last_error.as_deref(), now)?;
         self.show_state(state, last_error);
         Ok(())
     }
@@ -584,5 +668,9 @@ fn answer<T>(reply: Reply<T>, result: Result<T, Error>) {
 }
 
 fn start_error(vm: &VmRecord, source: Error) -> Error {
-    Error::Start { vm: vm.name.clone(), kept: true, source: Box::new(source) }
+    Error::Start {
+        vm: vm.name.clone(),
+        kept: true,
+        source: Box::new(source),
+    }
 }

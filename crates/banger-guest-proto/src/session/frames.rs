@@ -164,18 +164,4 @@ impl FrameReceiver {
             self.decoder.push(chunk);
         }
     }
-
-    /// Takes whatever still comes and forgets it, until the body ends or breaks off.
-    pub async fn drain(&mut self) {
-        while let Some(Ok(chunk)) = self.stream.data().await {
-            if self
-                .stream
-                .flow_control()
-                .release_capacity(chunk.len())
-                .is_err()
-            {
-                return;
-            }
-        }
-    }
 }

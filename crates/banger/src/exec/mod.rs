@@ -5,10 +5,14 @@ pub(crate) mod pipes;
 pub(crate) mod signals;
 pub(crate) mod terminal;
 
-use std::{io, pin::pin, time::Instant};
+use std::{
+    io,
+    pin::{Pin, pin},
+    time::Instant,
+};
 
 use banger_api::{
-    client::{Client, ClientError, ExecReceiver, ExecSender, Received},
+    client::{Client, ClientError, ExecReceiver, ExecSender, Received, Room},
     exec::{ExecControl, ExecEvent, ExecStart},
 };
 use bytes::Bytes;
@@ -90,6 +94,8 @@ async fn feed(
     mut input: Option<mpsc::Receiver<io::Result<Bytes>>>,
     mut controls: mpsc::Receiver<ExecControl>,
 ) -> Result<(), ClientError> {
+    // Input that the command does not read yet must not hold up a signal.
+    let mut waiting: Option<Waiting> = None;
     loop {
         tokio::select! {
             biased;
@@ -97,8 +103,15 @@ async fn feed(
                 Some(control) => sender.control(control).await?,
                 None => return Ok(()),
             },
-            chunk = next_chunk(&mut input), if input.is_some() => match chunk {
-                Some(Ok(bytes)) => sender.stdin(&bytes).await?,
+            (bytes, room) = has_room(&mut waiting) => {
+                waiting = None;
+                sender.stdin(&bytes, room).await?;
+            }
+            chunk = next_chunk(&mut input), if input.is_some() && waiting.is_none() => match chunk {
+                Some(Ok(bytes)) => {
+                    let room = Box::pin(sender.room(bytes.len()));
+                    waiting = Some(Waiting { bytes, room });
+                }
                 end => {
                     if let Some(Err(error)) = end {
                         output::remark(format_args!("banger: cannot read standard input: {error}"));
@@ -108,6 +121,22 @@ async fn feed(
                 }
             },
         }
+    }
+}
+
+/// A piece of input, and the room for it that is to come.
+struct Waiting {
+    bytes: Bytes,
+    room: Pin<Box<dyn Future<Output = Room>>>,
+}
+
+async fn has_room(waiting: &mut Option<Waiting>) -> (Bytes, Room) {
+    match waiting {
+        Some(Waiting { bytes, room }) => {
+            let room = room.await;
+            (std::mem::take(bytes), room)
+        }
+        None => std::future::pending().await,
     }
 }
 
@@ -143,7 +172,7 @@ async fn deliver(mut receiver: ExecReceiver, writer: Writer) -> Result<u8, Failu
 
 fn ending_of(event: ExecEvent) -> Option<Result<u8, Failure>> {
     match event {
-        ExecEvent::Started { .. } => None,
+        ExecEvent::Started { .. } | ExecEvent::StdinTaken { .. } => None,
         ExecEvent::Exited { code } => Some(Ok(code)),
         ExecEvent::Signaled { signal } => Some(Ok(signal_code(signal))),
         ExecEvent::NotStarted { reason, message } => {

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{fdio, report::Failure};
 
 const CHUNK: usize = 128 << 10;
+const _: () = assert!(CHUNK <= banger_api::client::MAX_STDIN);
 /// Chunks under way in each direction.
 const UNDER_WAY: usize = 4;
 

@@ -2,10 +2,10 @@
 
 #![allow(unsafe_code)]
 
+pub(crate) mod spawn;
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 
 use rustix::ioctl::{self, Setter, opcode};
 use rustix::process::Pid;
@@ -35,16 +35,6 @@ pub(crate) fn fork() -> io::Result<Forked> {
     }
 }
 
-/// Adds a step between fork and exec. It may only make system calls on memory that was allocated before.
-pub(crate) fn before_exec(
-    command: &mut Command,
-    step: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
-) {
-    // SAFETY: the agent has one thread, so no lock can be held by another one at the fork; callers keep to the
-    // contract above nevertheless, for tests that have more.
-    unsafe { command.pre_exec(step) };
-}
-
 /// Sends a signal by number, real-time signals included; a negative `target` is a process group.
 pub(crate) fn kill(target: i32, signal: i32) -> io::Result<()> {
     // SAFETY: kill takes two integers and touches no memory.
@@ -54,11 +44,9 @@ pub(crate) fn kill(target: i32, signal: i32) -> io::Result<()> {
     }
 }
 
-/// The signal that asks systemd to reboot as `systemctl reboot` does: `SIGRTMIN+5`.
-pub(crate) fn systemd_reboot_signal() -> i32 {
-    // The number that systemd means is the C library's on its side, 34, which both C libraries agree on.
-    34 + 5
-}
+/// The signal that asks systemd to reboot as `systemctl reboot` does: `SIGRTMIN+5`, counted from systemd's own C
+/// library, which is glibc, and not from ours.
+pub(crate) const SYSTEMD_REBOOT: i32 = 34 + 5;
 
 /// Grows the mounted ext4 file system that `directory` is on to this many blocks.
 pub(crate) fn ext4_resize(directory: impl AsFd, blocks: u64) -> io::Result<()> {

@@ -1,0 +1,5 @@
+//! Stories of whole engines: creating, finding, and what a new daemon finds of an old one.
+
+mod create;
+mod find;
+mod restart;

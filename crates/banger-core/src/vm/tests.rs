@@ -1,0 +1,7 @@
+//! Stories of single VMs, without an engine: a real store, a host that exists in memory.
+
+mod alone;
+mod end;
+mod exec;
+mod start;
+mod taken_up;

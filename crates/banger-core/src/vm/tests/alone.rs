@@ -1,0 +1,116 @@
+//! What happens to a VM without anybody asking: it ends, its owner goes, its daemon goes.
+
+use crate::{
+    record::VmState,
+    testing::{LONG, PATIENCE, VmWorld, is_over, reaches, silent, soon, time_passes},
+};
+
+#[tokio::test(start_paused = true)]
+async fn a_vmm_that_ends_by_itself_is_noticed_and_swept_after() {
+    let check = async |status: &str, clean: bool, wanted: (VmState, Option<&str>)| {
+        let world = VmWorld::new();
+        let (vm, machine) = world.running("a").await;
+        machine.end(status, clean);
+        reaches(&vm, wanted.0).await;
+        let (state, why) = world.settled(&vm);
+        assert_eq!((state, why.as_deref()), wanted);
+        assert!(vm.view().guest.is_none() && vm.view().process.is_none());
+        assert!(!vm.view().places.runtime.exists(), "its sockets are gone");
+        vm.start(silent()).await.expect("it starts again");
+    };
+    check("exit code 0", true, (VmState::Stopped, None)).await;
+    let why = "the VMM ended unexpectedly: signal 9";
+    check("signal 9", false, (VmState::Error, Some(why))).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owned_vm_goes_with_its_owner() {
+    let world = VmWorld::new();
+    let vm = world.owned("a");
+    vm.start(silent()).await.unwrap();
+    vm.owner_came().await;
+    time_passes(LONG).await;
+    assert_eq!(
+        world.settled(&vm),
+        (VmState::Running, None),
+        "its owner is there"
+    );
+    vm.owner_went().await;
+    is_over(&vm).await;
+    world.is_gone(&vm);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owned_vm_goes_if_no_owner_comes_in_time() {
+    let world = VmWorld::new();
+    let vm = world.owned("a");
+    vm.start(silent()).await.unwrap();
+    time_passes(PATIENCE.owner / 2).await;
+    assert_eq!(
+        world.settled(&vm),
+        (VmState::Running, None),
+        "there is time left"
+    );
+    is_over(&vm).await;
+    world.is_gone(&vm);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owned_vm_that_ended_by_itself_goes_with_its_owner_or_after_a_while() {
+    let check = async |owner_goes: bool| {
+        let world = VmWorld::new();
+        let vm = world.owned("a");
+        vm.start(silent()).await.unwrap();
+        vm.owner_came().await;
+        // Heard, before the VMM ends.
+        time_passes(PATIENCE.owner * 2).await;
+        world
+            .host
+            .machine(vm.view().record.id)
+            .end("exit code 0", true);
+        reaches(&vm, VmState::Stopped).await;
+        if owner_goes {
+            vm.owner_went().await;
+        }
+        is_over(&vm).await;
+        world.is_gone(&vm);
+    };
+    check(true).await;
+    check(false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_comes_and_goes_during_a_stop_is_not_forgotten() {
+    let world = VmWorld::new();
+    let vm = world.owned("a");
+    vm.start(silent()).await.unwrap();
+    vm.owner_came().await;
+    let (stopped, ()) = tokio::join!(vm.stop(None), vm.owner_went());
+    stopped.unwrap();
+    is_over(&vm).await;
+    world.is_gone(&vm);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_without_owner_does_not_care_who_goes() {
+    let world = VmWorld::new();
+    let (vm, _) = world.running("a").await;
+    vm.owner_came().await;
+    vm.owner_went().await;
+    time_passes(LONG).await;
+    assert_eq!(world.settled(&vm), (VmState::Running, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_ends_with_its_last_handle_and_leaves_the_vmm() {
+    let world = VmWorld::new();
+    let (vm, machine) = world.running("a").await;
+    let mut view = vm.view.clone();
+    drop(vm);
+    soon("the task ends", async {
+        while view.changed().await.is_ok() {}
+    })
+    .await;
+    assert!(machine.is_alive());
+    assert_eq!(view.borrow().record.state, VmState::Running);
+}
