@@ -24,8 +24,16 @@ fn main() {
 
 fn build() -> PathBuf {
     let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
-    let root = manifest.join("../..").canonicalize().expect("the crate is in its workspace");
-    for input in ["crates/banger-agent", "crates/banger-guest-proto", "Cargo.toml", "Cargo.lock"] {
+    let root = manifest
+        .join("../..")
+        .canonicalize()
+        .expect("the crate is in its workspace");
+    for input in [
+        "crates/banger-agent",
+        "crates/banger-guest-proto",
+        "Cargo.toml",
+        "Cargo.lock",
+    ] {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
     let target_dir = env::var_os("CARGO_TARGET_DIR")
@@ -34,21 +42,35 @@ fn build() -> PathBuf {
     let target = if has_target(MUSL) { MUSL } else { GLIBC };
     let mut cargo = Command::new(env::var_os("CARGO").expect("cargo sets it"));
     cargo
-        .args(["build", "--package", "banger-agent", "--profile", "agent", "--locked"])
+        .args([
+            "build",
+            "--package",
+            "banger-agent",
+            "--profile",
+            "agent",
+            "--locked",
+        ])
         .args(["--target", target])
         .arg("--target-dir")
         .arg(&target_dir)
         .current_dir(&root);
     // What the outer build or clippy wrap around rustc is not meant for the agent.
-    for name in ["RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_ENCODED_RUSTFLAGS", "RUSTFLAGS"]
-    {
+    for name in [
+        "RUSTC_WRAPPER",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "RUSTFLAGS",
+    ] {
         cargo.env_remove(name);
     }
     if target == GLIBC {
         cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
     }
     let status = cargo.status().expect("cargo can be started");
-    assert!(status.success(), "the agent does not build for {target}: {status}");
+    assert!(
+        status.success(),
+        "the agent does not build for {target}: {status}"
+    );
     target_dir.join(target).join("agent/banger-agent")
 }
 
@@ -58,6 +80,10 @@ fn has_target(target: &str) -> bool {
     let output = Command::new(rustc).args(["--print", "sysroot"]).output();
     output.is_ok_and(|output| {
         let sysroot = String::from_utf8_lossy(&output.stdout);
-        Path::new(sysroot.trim()).join("lib/rustlib").join(target).join("lib").is_dir()
+        Path::new(sysroot.trim())
+            .join("lib/rustlib")
+            .join(target)
+            .join("lib")
+            .is_dir()
     })
 }

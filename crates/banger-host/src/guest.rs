@@ -6,7 +6,8 @@ use std::{future::pending, time::Duration};
 use async_trait::async_trait;
 use banger_core::{
     exec::{
-        ExecControl, ExecFailure, ExecOutput, ExecRequest, ExecStatus, ExecStream, Stdin, WindowSize,
+        ExecControl, ExecFailure, ExecOutput, ExecRequest, ExecStatus, ExecStream, Stdin,
+        WindowSize,
     },
     host::{AgentInfo, Guest, Health},
     host_error::{GuestError, LogTail},

@@ -31,7 +31,10 @@ struct Judged {
 }
 
 fn judged(code: ErrorCode, hint: impl Into<String>) -> Judged {
-    Judged { code, hint: Some(hint.into()) }
+    Judged {
+        code,
+        hint: Some(hint.into()),
+    }
 }
 
 fn plain(code: ErrorCode) -> Judged {
@@ -41,30 +44,38 @@ fn plain(code: ErrorCode) -> Judged {
 fn judge(error: &Error) -> Judged {
     match error {
         Error::Name(_) | Error::Spec(_) | Error::KernelName(_) => plain(ErrorCode::InvalidArgument),
-        Error::NotFound { kind, .. } => judged(ErrorCode::NotFound, match kind {
-            Kind::Vm => "see the VMs with `banger vm list`",
-            Kind::Image => {
-                "see the images with `banger image list`; make one with `banger image pull` or \
+        Error::NotFound { kind, .. } => judged(
+            ErrorCode::NotFound,
+            match kind {
+                Kind::Vm => "see the VMs with `banger vm list`",
+                Kind::Image => {
+                    "see the images with `banger image list`; make one with `banger image pull` or \
                  `banger image import`"
-            }
-            Kind::Kernel => "see the kernels with `banger kernel list`",
-        }),
+                }
+                Kind::Kernel => "see the kernels with `banger kernel list`",
+            },
+        ),
         Error::NotInCatalog { .. } => judged(
             ErrorCode::NotFound,
             "see the images that are here with `banger image list`, or make one of a tar with \
              `banger image import NAME tar:FILE`",
         ),
-        Error::Ambiguous { .. } => {
-            judged(ErrorCode::Ambiguous, "give more of the name, or the whole id")
-        }
-        Error::State { verb, .. } => judged(ErrorCode::Conflict, match *verb {
-            "run a command" => "start it with `banger vm start`",
-            "be deleted" => "stop it first, or delete it with --force",
-            _ => "see its state with `banger vm show`",
-        }),
-        Error::ImageUsed { vm, .. } | Error::KernelUsed { vm, .. } => {
-            judged(ErrorCode::Conflict, format!("delete the VM first: `banger vm delete {vm}`"))
-        }
+        Error::Ambiguous { .. } => judged(
+            ErrorCode::Ambiguous,
+            "give more of the name, or the whole id",
+        ),
+        Error::State { verb, .. } => judged(
+            ErrorCode::Conflict,
+            match *verb {
+                "run a command" => "start it with `banger vm start`",
+                "be deleted" => "stop it first, or delete it with --force",
+                _ => "see its state with `banger vm show`",
+            },
+        ),
+        Error::ImageUsed { vm, .. } | Error::KernelUsed { vm, .. } => judged(
+            ErrorCode::Conflict,
+            format!("delete the VM first: `banger vm delete {vm}`"),
+        ),
         Error::Interrupted { .. } => plain(ErrorCode::Cancelled),
         Error::Start { source, .. } => judge(source),
         Error::File { source, .. } => io(source),
@@ -83,17 +94,19 @@ fn judge(error: &Error) -> Judged {
         Error::Sources(error) => judged(ErrorCode::HostUnfit, error.hint()),
         Error::Fetch(error) => judged(ErrorCode::SourceFailed, error.hint()),
         Error::Import { source, .. } => import(source),
-        Error::Ending => {
-            judged(ErrorCode::Cancelled, "try again: the next command starts a new daemon")
-        }
+        Error::Ending => judged(
+            ErrorCode::Cancelled,
+            "try again: the next command starts a new daemon",
+        ),
     }
 }
 
 fn io(error: &std::io::Error) -> Judged {
     match error.kind() {
-        std::io::ErrorKind::StorageFull => {
-            judged(ErrorCode::HostUnfit, "free some space on that file system and try again")
-        }
+        std::io::ErrorKind::StorageFull => judged(
+            ErrorCode::HostUnfit,
+            "free some space on that file system and try again",
+        ),
         std::io::ErrorKind::PermissionDenied => {
             judged(ErrorCode::HostUnfit, "check the permissions of that path")
         }
@@ -113,9 +126,10 @@ fn store(error: &StoreError) -> Judged {
         ),
         StoreError::NoImage(_) | StoreError::NoVm(_) => plain(ErrorCode::NotFound),
         StoreError::ImageUsed(_) => plain(ErrorCode::Conflict),
-        StoreError::Newer { .. } => {
-            judged(ErrorCode::HostUnfit, "use the banger that wrote it, or a newer one")
-        }
+        StoreError::Newer { .. } => judged(
+            ErrorCode::HostUnfit,
+            "use the banger that wrote it, or a newer one",
+        ),
         StoreError::Open { .. }
         | StoreError::Migrate { .. }
         | StoreError::Query { .. }
@@ -132,15 +146,18 @@ fn host(error: &HostError) -> Judged {
             ErrorCode::HostUnfit,
             format!("install it: apt-get install {package} (see `banger doctor`)"),
         ),
-        HostError::Memory { .. } => {
-            judged(ErrorCode::HostUnfit, "ask for less with --memory, or stop other VMs")
-        }
-        HostError::Space { .. } => {
-            judged(ErrorCode::HostUnfit, "free some space, or delete VMs and images")
-        }
-        HostError::SocketPath { .. } => {
-            judged(ErrorCode::HostUnfit, "choose a shorter BANGER_HOME or XDG_RUNTIME_DIR")
-        }
+        HostError::Memory { .. } => judged(
+            ErrorCode::HostUnfit,
+            "ask for less with --memory, or stop other VMs",
+        ),
+        HostError::Space { .. } => judged(
+            ErrorCode::HostUnfit,
+            "free some space, or delete VMs and images",
+        ),
+        HostError::SocketPath { .. } => judged(
+            ErrorCode::HostUnfit,
+            "choose a shorter BANGER_HOME or XDG_RUNTIME_DIR",
+        ),
         HostError::Unsupported { .. } => judged(ErrorCode::HostUnfit, "see `banger doctor`"),
         HostError::File { source, .. } | HostError::Spawn { source, .. } => io(source),
         HostError::VmmExited { cause, .. } => judged(ErrorCode::GuestFailed, boot_hint(*cause)),
@@ -183,9 +200,10 @@ fn guest(error: &GuestError) -> Judged {
             ErrorCode::GuestFailed,
             "stop and start the VM: it then boots with this banger's agent",
         ),
-        GuestError::Broken { .. } => {
-            judged(ErrorCode::GuestFailed, "see whether the VM still runs: `banger vm list`")
-        }
+        GuestError::Broken { .. } => judged(
+            ErrorCode::GuestFailed,
+            "see whether the VM still runs: `banger vm list`",
+        ),
         GuestError::Refused { .. } => plain(ErrorCode::GuestFailed),
         GuestError::Host(error) => host(error),
     }
@@ -212,14 +230,18 @@ fn kernel(error: &KernelError) -> Judged {
         | KernelError::Damaged { .. } => ErrorCode::HostFailed,
         KernelError::GivenUp { .. } => ErrorCode::Cancelled,
     };
-    Judged { code, hint: error.hint().map(ToOwned::to_owned) }
+    Judged {
+        code,
+        hint: error.hint().map(ToOwned::to_owned),
+    }
 }
 
 fn import(error: &ImportError) -> Judged {
     match error {
-        ImportError::Open { .. } => {
-            judged(ErrorCode::InvalidArgument, "name a tar file that this user can read")
-        }
+        ImportError::Open { .. } => judged(
+            ErrorCode::InvalidArgument,
+            "name a tar file that this user can read",
+        ),
         ImportError::Truncated { .. }
         | ImportError::Header { .. }
         | ImportError::Entry { .. }
@@ -229,9 +251,10 @@ fn import(error: &ImportError) -> Judged {
             ErrorCode::SourceFailed,
             "make the archive again; it must be a tar, plain or packed with gzip, xz or zstd",
         ),
-        ImportError::NoSpace { .. } => {
-            judged(ErrorCode::HostUnfit, "free some space, or delete VMs and images")
-        }
+        ImportError::NoSpace { .. } => judged(
+            ErrorCode::HostUnfit,
+            "free some space, or delete VMs and images",
+        ),
         ImportError::Cancelled => plain(ErrorCode::Cancelled),
         _ => plain(ErrorCode::HostFailed),
     }
@@ -240,9 +263,9 @@ fn import(error: &ImportError) -> Judged {
 /// What stays behind after a failure, where something does.
 fn left(error: &Error) -> Option<String> {
     match error {
-        Error::Start { vm, kept: true, .. } => {
-            Some(format!("VM {vm}, in state error; delete it with `banger vm delete {vm}`"))
-        }
+        Error::Start { vm, kept: true, .. } => Some(format!(
+            "VM {vm}, in state error; delete it with `banger vm delete {vm}`"
+        )),
         _ => None,
     }
 }
@@ -266,7 +289,10 @@ fn program_tail(error: &Error) -> Option<&[String]> {
             return Some(tail);
         }
         // An I/O error hides what it wraps from `source`, but not from `get_ref`.
-        next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        next = match error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref)
+        {
             Some(inner) => Some(inner),
             None => error.source(),
         };

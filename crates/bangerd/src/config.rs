@@ -1,6 +1,9 @@
 //! `config.toml`: parsed once, unknown keys refused. Knows what may be set, not what it does.
 
-use std::{fs, io, path::{Path, PathBuf}};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use banger_api::size::{SizeError, parse_size};
 use serde::Deserialize;
@@ -11,7 +14,10 @@ pub(crate) enum ConfigError {
     #[error("cannot read {path}", path = .path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("{path} is not valid", path = .path.display())]
-    Parse { path: PathBuf, source: Box<toml::de::Error> },
+    Parse {
+        path: PathBuf,
+        source: Box<toml::de::Error>,
+    },
 }
 
 /// The whole file; every key is optional.
@@ -71,10 +77,16 @@ impl Config {
         match fs::read_to_string(path) {
             Ok(text) => toml::from_str(&text).map_err(|source| {
                 let source = Box::new(source);
-                ConfigError::Parse { path: path.to_owned(), source }
+                ConfigError::Parse {
+                    path: path.to_owned(),
+                    source,
+                }
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(source) => Err(ConfigError::Read { path: path.to_owned(), source }),
+            Err(source) => Err(ConfigError::Read {
+                path: path.to_owned(),
+                source,
+            }),
         }
     }
 
@@ -91,7 +103,10 @@ mod tests {
     fn every_key_is_optional_and_unknown_ones_are_refused() {
         let cases = [
             ("", true),
-            ("default_image = \"alpine\"\n[vm_defaults]\nmemory = \"1G\"\nvcpus = 3", true),
+            (
+                "default_image = \"alpine\"\n[vm_defaults]\nmemory = \"1G\"\nvcpus = 3",
+                true,
+            ),
             ("[debian]\nmirror = \"http://mirror.example/debian\"", true),
             ("defualt_image = \"alpine\"", false),
             ("[vm_defaults]\nmemory = \"much\"", false),

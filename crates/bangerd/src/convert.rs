@@ -54,14 +54,24 @@ fn bounded(word: &str) -> String {
 
 /// A VM as clients see it.
 pub(crate) fn vm(view: View) -> Vm {
-    let View { record, places, process, guest: _, agent } = view;
+    let View {
+        record,
+        places,
+        process,
+        guest: _,
+        agent,
+    } = view;
     let spec = record.spec;
     let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
     let (vmm, accelerator, vmm_reason) = match record.choice {
         None => (None, None, None),
         Some(choice) => {
             let accelerator = choice.accelerator.as_str().to_owned();
-            (Some(choice.vmm.as_str().to_owned()), Some(accelerator), Some(choice.reason))
+            (
+                Some(choice.vmm.as_str().to_owned()),
+                Some(accelerator),
+                Some(choice.reason),
+            )
         }
     };
     Vm {
@@ -134,11 +144,23 @@ pub(crate) fn kernel(kernel: Kernel) -> WireKernel {
         version: manifest.version,
         arch: arch(manifest.arch),
         source: match manifest.source {
-            Origin::Debian { url, package, package_version, sha256 } => {
+            Origin::Debian {
+                url,
+                package,
+                package_version,
+                sha256,
+            } => {
                 let digest = sha256.to_string();
-                WireSource::Debian { package, package_version, url, digest }
+                WireSource::Debian {
+                    package,
+                    package_version,
+                    url,
+                    digest,
+                }
             }
-            Origin::Import { directory } => WireSource::Directory { path: path(directory) },
+            Origin::Import { directory } => WireSource::Directory {
+                path: path(directory),
+            },
         },
         vmlinux_digest: manifest.sha256.to_string(),
         vmlinux_path: path(kernel.vmlinux),
@@ -191,7 +213,10 @@ pub(crate) fn exec_request(start: wire_exec::ExecStart) -> ExecRequest {
 }
 
 pub(crate) fn window(window: wire_exec::Window) -> WindowSize {
-    WindowSize { cols: window.cols, rows: window.rows }
+    WindowSize {
+        cols: window.cols,
+        rows: window.rows,
+    }
 }
 
 pub(crate) fn exec_end(status: ExecStatus) -> wire_exec::ExecEvent {

@@ -60,7 +60,11 @@ async fn serve(app: &App, vm: &VmHandle, socket: WebSocket, start: ExecStart) {
         exec = app.engine.exec(vm, convert::exec_request(start)) => exec,
         () = app.ending.cancelled() => return finish(&mut sink, ending()).await,
     };
-    let ExecStream { stdin, control, output } = match exec {
+    let ExecStream {
+        stdin,
+        control,
+        output,
+    } = match exec {
         Ok(exec) => exec,
         Err(error) => return finish(&mut sink, ExecEvent::Failed(classify(&error))).await,
     };
@@ -82,12 +86,10 @@ async fn serve(app: &App, vm: &VmHandle, socket: WebSocket, start: ExecStart) {
 async fn read_start(socket: &mut WebSocket) -> Result<ExecStart, ApiError> {
     let refuse = |why: &str| ApiError::new(ErrorCode::InvalidArgument, why);
     match tokio::time::timeout(FIRST_MESSAGE, socket.recv()).await {
-        Ok(Some(Ok(Message::Text(text)))) => {
-            serde_json::from_str(&text).map_err(|error| {
-                refuse("the first message of an exec stream is no ExecStart")
-                    .with_hint(error.to_string())
-            })
-        }
+        Ok(Some(Ok(Message::Text(text)))) => serde_json::from_str(&text).map_err(|error| {
+            refuse("the first message of an exec stream is no ExecStart")
+                .with_hint(error.to_string())
+        }),
         Ok(_) | Err(_) => Err(refuse("an exec stream begins with an ExecStart as text")),
     }
 }
@@ -146,7 +148,10 @@ async fn receive(
             Message::Binary(bytes) if bytes.first() == Some(&STDIN) => {
                 let size = bytes.len() - 1;
                 let shrink = |room: usize| room.checked_sub(size);
-                if window.fetch_update(Ordering::AcqRel, Ordering::Acquire, shrink).is_err() {
+                if window
+                    .fetch_update(Ordering::AcqRel, Ordering::Acquire, shrink)
+                    .is_err()
+                {
                     return;
                 }
                 // A command that takes no more input still has its end to come.
@@ -198,7 +203,11 @@ fn channel(channel: u8, bytes: &Bytes) -> Message {
 }
 
 fn event(event: &ExecEvent) -> Message {
-    Message::Text(serde_json::to_string(event).expect("wire types serialise").into())
+    Message::Text(
+        serde_json::to_string(event)
+            .expect("wire types serialise")
+            .into(),
+    )
 }
 
 fn ending() -> ExecEvent {

@@ -19,9 +19,18 @@ pub(crate) async fn log(path: PathBuf, follow: Option<VmHandle>) -> Result<Body,
     let file = match File::open(&path).await {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Body::empty()),
-        Err(source) => return Err(Error::File { operation: "open", path, source }),
+        Err(source) => {
+            return Err(Error::File {
+                operation: "open",
+                path,
+                source,
+            });
+        }
     };
-    Ok(Body::from_stream(stream::unfold((file, follow), next_chunk)))
+    Ok(Body::from_stream(stream::unfold(
+        (file, follow),
+        next_chunk,
+    )))
 }
 
 type Followed = (File, Option<VmHandle>);

@@ -24,20 +24,33 @@ pub(crate) type Fatal = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 enum StartError {
     #[error("cannot {operation} {path}", path = .path.display())]
-    File { operation: &'static str, path: PathBuf, source: io::Error },
+    File {
+        operation: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
     #[error("{path} must be a directory of user {uid} that nobody else can enter", path = .path.display())]
     Exposed { path: PathBuf, uid: u32 },
 }
 
 fn file(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StartError {
-    move |source| StartError::File { operation, path: path.to_owned(), source }
+    move |source| StartError::File {
+        operation,
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// Serves until somebody asks it to end. VMs go on.
 pub(crate) fn run(places: &Places) -> Result<(), Fatal> {
     // All files and sockets are private from birth.
     rustix::process::umask(Mode::from_raw_mode(0o077));
-    for directory in [&places.config, &places.state, &places.cache, &places.runtime] {
+    for directory in [
+        &places.config,
+        &places.state,
+        &places.cache,
+        &places.runtime,
+    ] {
         private_directory(directory)?;
     }
     let config = Config::read(&places.config_file())?;
@@ -103,7 +116,10 @@ fn detach(log: &Path) -> Result<(), Fatal> {
     // Fails where we lead a process group already, that is, where a shell started us.
     let _ = rustix::process::setsid();
     announce()?;
-    let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    let null = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
     rustix::stdio::dup2_stderr(open_log(log)?)?;
@@ -173,12 +189,18 @@ fn open_log(path: &Path) -> Result<File, StartError> {
 
 /// Makes a directory for us alone, or makes sure that an existing one is.
 fn private_directory(path: &Path) -> Result<(), StartError> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path);
     made.map_err(file("make", path))?;
     let meta = fs::symlink_metadata(path).map_err(file("look at", path))?;
     let uid = rustix::process::getuid().as_raw();
     if !meta.is_dir() || meta.uid() != uid {
-        return Err(StartError::Exposed { path: path.to_owned(), uid });
+        return Err(StartError::Exposed {
+            path: path.to_owned(),
+            uid,
+        });
     }
     if meta.mode() & 0o077 != 0 {
         fs::set_permissions(path, fs::Permissions::from_mode(0o700))

@@ -30,7 +30,10 @@ where
     F: Future<Output = Result<T, Error>> + Send + 'static,
 {
     let (steps, queue) = mpsc::channel(STEPS);
-    let answer = Answer::Working { work: Box::pin(work(Arc::new(Sender(steps)))), queue };
+    let answer = Answer::Working {
+        work: Box::pin(work(Arc::new(Sender(steps)))),
+        queue,
+    };
     let lines = stream::unfold(answer, next_line);
     ([(header::CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response()
 }
@@ -38,14 +41,23 @@ where
 type Work<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
 
 enum Answer<T> {
-    Working { work: Work<T>, queue: mpsc::Receiver<Step> },
+    Working {
+        work: Work<T>,
+        queue: mpsc::Receiver<Step>,
+    },
     Over,
 }
 
 async fn next_line<T: Serialize>(
     answer: Answer<T>,
 ) -> Option<(Result<Bytes, Infallible>, Answer<T>)> {
-    let Answer::Working { mut work, mut queue } = answer else { return None };
+    let Answer::Working {
+        mut work,
+        mut queue,
+    } = answer
+    else {
+        return None;
+    };
     let (line, rest) = tokio::select! {
         biased;
         Some(step) = queue.recv() => (step_line(step), Answer::Working { work, queue }),
@@ -55,8 +67,18 @@ async fn next_line<T: Serialize>(
 }
 
 fn step_line(step: Step) -> Bytes {
-    let Step { stage, detail, done, total } = step;
-    line::<()>(&Line::Step(WireStep { stage: stage.to_owned(), detail, done, total }))
+    let Step {
+        stage,
+        detail,
+        done,
+        total,
+    } = step;
+    line::<()>(&Line::Step(WireStep {
+        stage: stage.to_owned(),
+        detail,
+        done,
+        total,
+    }))
 }
 
 fn last_line<T: Serialize>(result: Result<T, Error>) -> Bytes {

@@ -30,7 +30,10 @@ fn version() -> String {
 
 fn main() -> ExitCode {
     let Arguments {} = Arguments::parse();
-    match Places::from_env().map_err(Into::into).and_then(|places| lifecycle::run(&places)) {
+    match Places::from_env()
+        .map_err(Into::into)
+        .and_then(|places| lifecycle::run(&places))
+    {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The starter reads this; where even that is gone there is nobody left to tell.

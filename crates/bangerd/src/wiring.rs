@@ -74,11 +74,17 @@ pub(crate) fn app(
         debian.clone(),
         now,
     ));
-    let kernels = Arc::new(Kernels::new(KernelStore::new(places.state.join("kernels")), debian));
+    let kernels = Arc::new(Kernels::new(
+        KernelStore::new(places.state.join("kernels")),
+        debian,
+    ));
     let assembly = Assembly {
         kernels: kernels.clone(),
         images: images.clone(),
-        agent: AgentBinary { bytes: AGENT, digest: Sha256::of(AGENT) },
+        agent: AgentBinary {
+            bytes: AGENT,
+            digest: Sha256::of(AGENT),
+        },
         initramfs_cache: places.cache.join("initramfs"),
         vms: places.state.join("vms"),
         runtime: vms_runtime(places),
@@ -97,7 +103,12 @@ pub(crate) fn app(
         patience: PATIENCE,
     };
     let engine = Engine::start(parts, host, now)?;
-    Ok(App { engine, places: places.clone(), started: Instant::now(), ending })
+    Ok(App {
+        engine,
+        places: places.clone(),
+        started: Instant::now(),
+        ending,
+    })
 }
 
 fn vms_runtime(places: &Places) -> std::path::PathBuf {
@@ -105,7 +116,8 @@ fn vms_runtime(places: &Places) -> std::path::PathBuf {
 }
 
 fn debian(config: &Debian) -> Result<DebianSettings, Fatal> {
-    let mirror = |text: &Option<String>| text.as_ref().map(|text| text.parse::<Mirror>()).transpose();
+    let mirror =
+        |text: &Option<String>| text.as_ref().map(|text| text.parse::<Mirror>()).transpose();
     let suite: Suite = config.suite.as_deref().unwrap_or(DEFAULT_SUITE).parse()?;
     Ok(DebianSettings {
         mirror: mirror(&config.mirror)?,
@@ -118,10 +130,20 @@ fn debian(config: &Debian) -> Result<DebianSettings, Fatal> {
 fn defaults(config: &Config) -> Result<Defaults, Fatal> {
     let sizes = &config.vm_defaults;
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let vcpus = sizes.vcpus.unwrap_or(DEFAULT_VCPUS.min(u32::try_from(cpus).unwrap_or(1)));
+    let vcpus = sizes
+        .vcpus
+        .unwrap_or(DEFAULT_VCPUS.min(u32::try_from(cpus).unwrap_or(1)));
     Ok(Defaults {
-        image: config.default_image.as_deref().unwrap_or(DEFAULT_IMAGE).parse()?,
-        kernel: config.default_kernel.as_deref().unwrap_or(DEFAULT_KERNEL).parse()?,
+        image: config
+            .default_image
+            .as_deref()
+            .unwrap_or(DEFAULT_IMAGE)
+            .parse()?,
+        kernel: config
+            .default_kernel
+            .as_deref()
+            .unwrap_or(DEFAULT_KERNEL)
+            .parse()?,
         vcpus: Vcpus::try_from(vcpus)?,
         memory: Memory::from_bytes(sizes.memory.map_or(DEFAULT_MEMORY, |size| size.0))?,
         disk: DiskSize::try_from(sizes.disk_size.map_or(DEFAULT_DISK, |size| size.0))?,
@@ -130,5 +152,7 @@ fn defaults(config: &Config) -> Result<Defaults, Fatal> {
 
 /// Seconds since the epoch.
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }

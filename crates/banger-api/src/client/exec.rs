@@ -74,7 +74,10 @@ impl Client {
         socket.send(Message::text(start)).await.map_err(broken)?;
         let (sink, stream) = socket.split();
         let window = Arc::new(Semaphore::new(STDIN_WINDOW));
-        let sender = ExecSender { sink, window: window.clone() };
+        let sender = ExecSender {
+            sink,
+            window: window.clone(),
+        };
         Ok((sender, ExecReceiver { stream, window }))
     }
 }
@@ -97,7 +100,10 @@ impl ExecSender {
         let mut message = Vec::with_capacity(bytes.len() + 1);
         message.push(STDIN);
         message.extend_from_slice(bytes);
-        self.sink.send(Message::binary(message)).await.map_err(broken)
+        self.sink
+            .send(Message::binary(message))
+            .await
+            .map_err(broken)
     }
 
     pub async fn control(&mut self, control: ExecControl) -> Result<(), ClientError> {
@@ -116,15 +122,13 @@ impl ExecReceiver {
             };
             match message {
                 Message::Binary(bytes) => return decode(&bytes).map(Some),
-                Message::Text(text) => {
-                    match serde_json::from_str(&text) {
-                        Ok(ExecEvent::StdinTaken { bytes }) => {
-                            self.window.add_permits((bytes as usize).min(STDIN_WINDOW));
-                        }
-                        Ok(event) => return Ok(Some(Received::Event(event))),
-                        Err(source) => return Err(ClientError::broken("exec", source)),
+                Message::Text(text) => match serde_json::from_str(&text) {
+                    Ok(ExecEvent::StdinTaken { bytes }) => {
+                        self.window.add_permits((bytes as usize).min(STDIN_WINDOW));
                     }
-                }
+                    Ok(event) => return Ok(Some(Received::Event(event))),
+                    Err(source) => return Err(ClientError::broken("exec", source)),
+                },
                 Message::Close(_) => return Ok(None),
                 Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
             }

@@ -12,7 +12,10 @@ use crate::{convert, wiring::App};
 #[utoipa::path(get, path = "/v1/daemon", responses((status = 200, body = DaemonStatus)))]
 pub(crate) async fn status(State(app): State<Arc<App>>) -> Json<DaemonStatus> {
     let views = app.engine.views();
-    let running = views.iter().filter(|view| view.record.state == VmState::Running).count();
+    let running = views
+        .iter()
+        .filter(|view| view.record.state == VmState::Running)
+        .count();
     let text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
     Json(DaemonStatus {
         pid: std::process::id(),
@@ -42,5 +45,12 @@ pub(crate) async fn shutdown(State(app): State<Arc<App>>) -> StatusCode {
 /// Whether this host can run VMs; changes nothing.
 #[utoipa::path(get, path = "/v1/doctor", responses((status = 200, body = Vec<Check>)))]
 pub(crate) async fn doctor(State(app): State<Arc<App>>) -> Json<Vec<Check>> {
-    Json(app.engine.checks().await.into_iter().map(convert::check).collect())
+    Json(
+        app.engine
+            .checks()
+            .await
+            .into_iter()
+            .map(convert::check)
+            .collect(),
+    )
 }

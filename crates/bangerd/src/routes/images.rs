@@ -61,12 +61,19 @@ pub(crate) async fn import(
     let name = parse(&request.name)?;
     let path = PathBuf::from(&request.path);
     if !path.is_absolute() {
-        let message = format!("an image is imported from an absolute path, not {:?}", request.path);
+        let message = format!(
+            "an image is imported from an absolute path, not {:?}",
+            request.path
+        );
         return Err(Failure(ApiError::new(ErrorCode::InvalidArgument, message)));
     }
     Ok(long_answer(move |progress| async move {
         let origin = format!("tar:{}", request.path);
-        let row = app.engine.images().import(&name, Source::File(path), origin, progress).await?;
+        let row = app
+            .engine
+            .images()
+            .import(&name, Source::File(path), origin, progress)
+            .await?;
         Ok(image(&app, row))
     }))
 }
@@ -80,7 +87,12 @@ pub(crate) async fn pull(
     Body(request): Body<PullImage>,
 ) -> Result<Response, Failure> {
     let entry = parse(&request.reference)?;
-    let name = request.name.as_deref().map(parse).transpose()?.unwrap_or_else(|| entry.clone());
+    let name = request
+        .name
+        .as_deref()
+        .map(parse)
+        .transpose()?
+        .unwrap_or_else(|| entry.clone());
     Ok(long_answer(move |progress| async move {
         let row = app.engine.images().pull(&entry, &name, progress).await?;
         Ok(image(&app, row))
@@ -102,7 +114,11 @@ pub(crate) async fn upload(
     let reader = SyncIoBridge::new(Box::pin(StreamReader::new(stream)));
     Ok(long_answer(move |progress| async move {
         let source = Source::Stream(Box::new(reader));
-        let row = app.engine.images().import(&name, source, "tar:-".into(), progress).await?;
+        let row = app
+            .engine
+            .images()
+            .import(&name, source, "tar:-".into(), progress)
+            .await?;
         Ok(image(&app, row))
     }))
 }

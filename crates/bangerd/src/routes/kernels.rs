@@ -37,7 +37,11 @@ pub(crate) async fn available(
     State(app): State<Arc<App>>,
 ) -> Result<Json<Vec<AvailableKernel>>, Failure> {
     let kernels = app.engine.kernels();
-    let present: Vec<KernelName> = kernels.list()?.into_iter().map(|kernel| kernel.name).collect();
+    let present: Vec<KernelName> = kernels
+        .list()?
+        .into_iter()
+        .map(|kernel| kernel.name)
+        .collect();
     let entries = kernels.catalog().entries().iter();
     let show = |entry| convert::available_kernel(entry, &present);
     Ok(Json(entries.map(show).collect()))
@@ -50,7 +54,9 @@ pub(crate) async fn show(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<Json<Kernel>, Failure> {
-    Ok(Json(convert::kernel(app.engine.kernels().get(&parse(&name)?)?)))
+    Ok(Json(convert::kernel(
+        app.engine.kernels().get(&parse(&name)?)?,
+    )))
 }
 
 /// Deletes a kernel that no VM uses.
@@ -74,7 +80,11 @@ pub(crate) async fn pull(
 ) -> Result<Response, Failure> {
     let name = parse(&request.name)?;
     Ok(long_answer(move |progress| async move {
-        let kernel = app.engine.kernels().pull(&name, request.force, progress).await?;
+        let kernel = app
+            .engine
+            .kernels()
+            .pull(&name, request.force, progress)
+            .await?;
         Ok(convert::kernel(kernel))
     }))
 }
@@ -90,12 +100,18 @@ pub(crate) async fn import(
     let name = parse(&request.name)?;
     let from = PathBuf::from(&request.directory);
     if !from.is_absolute() {
-        let message =
-            format!("a kernel is imported from an absolute path, not {:?}", request.directory);
+        let message = format!(
+            "a kernel is imported from an absolute path, not {:?}",
+            request.directory
+        );
         return Err(Failure(ApiError::new(ErrorCode::InvalidArgument, message)));
     }
     Ok(long_answer(move |_progress| async move {
-        let kernel = app.engine.kernels().import(&name, &from, request.force).await?;
+        let kernel = app
+            .engine
+            .kernels()
+            .import(&name, &from, request.force)
+            .await?;
         Ok(convert::kernel(kernel))
     }))
 }

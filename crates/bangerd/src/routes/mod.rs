@@ -28,8 +28,12 @@ use crate::{classify::classify, wiring::App};
                        with NDJSON: `step` lines, then one `done` or `failed`.",
         license(name = "MIT OR Apache-2.0"),
     ),
-    components(schemas(ApiError, banger_api::exec::ExecStart, banger_api::exec::ExecControl,
-                       banger_api::exec::ExecEvent))
+    components(schemas(
+        ApiError,
+        banger_api::exec::ExecStart,
+        banger_api::exec::ExecControl,
+        banger_api::exec::ExecEvent
+    ))
 )]
 struct Document;
 
@@ -38,7 +42,10 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     let (router, document) = open_api_router().split_for_parts();
     let document = Json(document);
     router
-        .route("/v1/openapi.json", get(move || std::future::ready(document.clone())))
+        .route(
+            "/v1/openapi.json",
+            get(move || std::future::ready(document.clone())),
+        )
         .fallback(unknown_route)
         .with_state(app)
 }
@@ -82,7 +89,11 @@ impl From<Error> for Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.code.status());
-        (status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Json(self.0)).into_response()
+        (
+            status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            Json(self.0),
+        )
+            .into_response()
     }
 }
 
@@ -99,9 +110,10 @@ where
     async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Failure> {
         match Json::from_request(request, state).await {
             Ok(Json(body)) => Ok(Self(body)),
-            Err(rejection) => {
-                Err(Failure(ApiError::new(ErrorCode::InvalidArgument, rejection.body_text())))
-            }
+            Err(rejection) => Err(Failure(ApiError::new(
+                ErrorCode::InvalidArgument,
+                rejection.body_text(),
+            ))),
         }
     }
 }

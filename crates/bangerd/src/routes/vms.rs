@@ -70,7 +70,9 @@ pub(crate) async fn start(
     Path(target): Path<String>,
 ) -> Result<Response, Failure> {
     let vm = app.engine.find(&target)?;
-    Ok(long_answer(move |progress| async move { vm.start(progress).await.map(convert::vm) }))
+    Ok(long_answer(move |progress| async move {
+        vm.start(progress).await.map(convert::vm)
+    }))
 }
 
 /// Stops a VM gracefully. Carried through once it is accepted.
@@ -83,7 +85,9 @@ pub(crate) async fn stop(
     Body(request): Body<StopVm>,
 ) -> Result<Json<Vm>, Failure> {
     let vm = app.engine.find(&target)?;
-    let patience = request.timeout_seconds.map(|seconds| Duration::from_secs(seconds.min(3600)));
+    let patience = request
+        .timeout_seconds
+        .map(|seconds| Duration::from_secs(seconds.min(3600)));
     Ok(Json(convert::vm(vm.stop(patience).await?)))
 }
 
@@ -117,6 +121,8 @@ pub(crate) async fn exec(
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Failure> {
     let vm = app.engine.find(&target)?;
-    let upgrade = upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE);
+    let upgrade = upgrade
+        .max_message_size(MAX_MESSAGE)
+        .max_frame_size(MAX_MESSAGE);
     Ok(upgrade.on_upgrade(move |socket| exec_stream::run(app, vm, socket)))
 }
