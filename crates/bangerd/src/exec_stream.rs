@@ -192,7 +192,7 @@ async fn feed(
             break;
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 fn channel(channel: u8, bytes: &Bytes) -> Message {
