@@ -1,7 +1,7 @@
 //! Machines whose VMM is a shell and whose agent is a task of the test.
 
 use banger_core::{
-    exec::{ExecInput, ExecOutput, ExecRequest, ExecStatus},
+    exec::{ExecControl, ExecOutput, ExecRequest, ExecStatus, Stdin},
     host::{Accelerator, VmmKind},
     host_error::BootFailure,
     name::VmId,
@@ -172,12 +172,12 @@ async fn an_exec_gives_back_what_it_is_given() {
     let guest = story.guest().await;
     let mut exec = guest.exec(ExecRequest::default()).await.unwrap();
     let bytes = Bytes::from(vec![7; 1 << 20]);
-    let input = exec.input.clone();
+    let (stdin, control) = (exec.stdin.clone(), exec.control.clone());
     let sent = bytes.clone();
     let feeder = tokio::spawn(async move {
-        input.send(ExecInput::Stdin(sent)).await.unwrap();
-        input.send(ExecInput::Signal(2)).await.unwrap();
-        input.send(ExecInput::StdinEof).await.unwrap();
+        stdin.send(Stdin::Bytes(sent)).await.unwrap();
+        control.send(ExecControl::Signal(2)).await.unwrap();
+        stdin.send(Stdin::End).await.unwrap();
     });
     let mut back = Vec::new();
     let end = loop {
