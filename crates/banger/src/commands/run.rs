@@ -8,7 +8,7 @@ use std::{
 
 use banger_api::{
     client::{Client, ClientError},
-    error::{ApiError, ErrorCode},
+    error::ErrorCode,
     exec::ExecStart,
     vm::{CreateVm, DeleteVm, Vm, VmState},
 };
@@ -76,25 +76,29 @@ fn start(process: ProcessArgs, argv: Vec<String>) -> ExecStart {
     }
 }
 
-/// Deletes the VM of `--rm`. The daemon does so, too, when its owner's stream ends: finding
-/// it gone is fine.
+/// Deletes the VM of `--rm`. The daemon does so, too, when its owner's stream ends: a
+/// deletion that comes second may fail in any way, as long as the VM is gone.
 async fn remove(client: &Client, vm: &Vm, signals: &mut Signals) {
     let query = DeleteVm { force: true };
     let deletion = signals.interrupt(client.delete_vm(&vm.id, query), "");
     let failure = match timeout(REMOVAL, deletion).await {
         Ok(Ok(())) => return,
-        Ok(Err(Failure::Client(ClientError::Api(ApiError {
-            code: ErrorCode::NotFound,
-            ..
-        })))) => {
-            return;
-        }
         Ok(Err(Failure::Interrupted { .. })) | Err(_) => {
             format!("banger: the daemon goes on deleting VM {}", vm.name)
         }
-        Ok(Err(failure)) => failure.render().trim_end().to_owned(),
+        Ok(Err(failure)) => failure.render(),
     };
-    output::remark(failure);
+    if !is_gone(client, vm).await {
+        output::remark(failure.trim_end());
+    }
+}
+
+async fn is_gone(client: &Client, vm: &Vm) -> bool {
+    let shown = timeout(REMOVAL, client.vm(&vm.id)).await;
+    let Ok(Err(ClientError::Api(error))) = shown else {
+        return false;
+    };
+    error.code == ErrorCode::NotFound
 }
 
 /// Scripts know that the VM stays; people, and whoever reads about a failure, are told.
