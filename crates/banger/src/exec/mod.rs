@@ -40,12 +40,7 @@ pub(crate) async fn run(
     start: &ExecStart,
     signals: &mut Signals,
 ) -> Result<u8, Failure> {
-    let connected = client.exec(target, start);
-    let (sender, receiver) = signals
-        .interrupt(connected, "the command was not run")
-        .await?;
-    let input = start.stdin.then(|| pipes::read(io::stdin())).transpose()?;
-    let writer = Writer::start()?;
+    // Raw before the command begins: what is typed from now on is meant for it.
     let raw = match start.tty {
         Some(_) => RawMode::enter().map_err(|source| Failure::Host {
             operation: "switch the terminal to raw mode",
@@ -53,6 +48,12 @@ pub(crate) async fn run(
         })?,
         None => None,
     };
+    let connected = client.exec(target, start);
+    let (sender, receiver) = signals
+        .interrupt(connected, "the command was not run")
+        .await?;
+    let input = start.stdin.then(|| pipes::read(io::stdin())).transpose()?;
+    let writer = Writer::start()?;
     let (controls, pending) = mpsc::channel(CONTROLS);
     let mut feeding = pin!(feed(sender, input, pending));
     let mut delivering = pin!(deliver(receiver, writer));

@@ -420,6 +420,8 @@ async fn cat(socket: &mut WebSocket) -> ExecEvent {
         match message {
             Message::Binary(bytes) if bytes.first() == Some(&STDIN) => {
                 send(socket, STDOUT, &bytes[1..]).await;
+                let bytes = u32::try_from(bytes.len() - 1).unwrap();
+                send_event(socket, &ExecEvent::StdinTaken { bytes }).await;
             }
             Message::Text(text) if text.contains("stdin_eof") => break,
             _ => {}
