@@ -1,8 +1,7 @@
 //! Claims about finding, starting and replacing the daemon.
 
 use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
@@ -10,18 +9,25 @@ use std::{
 use crate::fake::{Fake, Reaped, banger, check, text};
 
 /// A directory with the real banger and a bangerd that is this script.
+///
+/// Another process writes the files: a descriptor of ours that is open for writing could be
+/// inherited by a program that another test starts, and then the file would be busy.
 fn installation(script: Option<&str>) -> (tempfile::TempDir, PathBuf) {
+    const COPY: &str = "ln \"$1\" banger 2>/dev/null || cp \"$1\" banger";
+    const WRITE: &str = "printf '#!/bin/sh\\n%s\\n' \"$1\" > bangerd && chmod 755 bangerd";
     let directory = tempfile::tempdir().unwrap();
-    let program = directory.path().join("banger");
-    let built = env!("CARGO_BIN_EXE_banger");
-    if fs::hard_link(built, &program).is_err() {
-        fs::copy(built, &program).unwrap();
-    }
+    let shell = |program: &str, argument: &str| {
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", program, "sh", argument])
+            .current_dir(&directory);
+        assert!(shell.status().unwrap().success(), "{program}");
+    };
+    shell(COPY, env!("CARGO_BIN_EXE_banger"));
     if let Some(script) = script {
-        let bangerd = directory.path().join("bangerd");
-        fs::write(&bangerd, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&bangerd, fs::Permissions::from_mode(0o755)).unwrap();
+        shell(WRITE, script);
     }
+    let program = directory.path().join("banger");
     (directory, program)
 }
 
@@ -105,7 +111,7 @@ fn an_older_daemon_is_ended_before_ours_starts() {
 fn an_older_daemon_that_is_our_own_is_used() {
     let (directory, program) = installation(None);
     let bangerd = directory.path().join("bangerd");
-    fs::copy("/bin/cat", &bangerd).unwrap();
+    symlink("/bin/cat", &bangerd).unwrap();
     let old = Command::new(&bangerd).stdin(Stdio::piped()).spawn();
     let old = Reaped(old.unwrap());
     let fake = Fake::start_with(0, old.0.id());
