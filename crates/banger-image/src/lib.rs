@@ -11,5 +11,6 @@ pub mod ext4;
 pub mod fetch;
 pub mod initramfs;
 pub mod kernel;
+pub mod layers;
 pub mod progress;
 pub mod rootfs;
