@@ -12,5 +12,7 @@ pub mod fetch;
 pub mod initramfs;
 pub mod kernel;
 pub mod layers;
+pub mod manifest;
 pub mod progress;
+pub mod reference;
 pub mod rootfs;
