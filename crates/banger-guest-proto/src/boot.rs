@@ -70,7 +70,8 @@ impl BootConfig {
     }
 }
 
-/// The initramfs's module directory: the files to load, and `order`, which names them one per line.
+/// The initramfs's module directory: the files to load, and `order`, with a line `PURPOSE FILE` for each. `bus` comes
+/// first; `root` and `other` do not need each other; `vsock` is needed only for [`Channel::Vsock`].
 pub const MODULES_DIR: &str = "/modules";
 /// The agent's place in the initramfs.
 pub const INIT_PATH: &str = "/init";

@@ -69,9 +69,9 @@ pub(crate) fn boot() -> Result<Booted, Fatal> {
     let config = read_config().or_fatal(fatal::COMMAND_LINE)?;
     quieten(&config);
 
-    modules::load_all().or_fatal(fatal::MODULES)?;
+    let modules = modules::load(&config.channel).or_fatal(fatal::MODULES)?;
     marks.modules_loaded = Some(clock::uptime_ns());
-    console::trace(format_args!("modules are loaded"));
+    console::trace(format_args!("modules for the root are loaded"));
 
     let disk = root::assemble(&config)?;
     marks.root_mounted = Some(clock::uptime_ns());
@@ -85,6 +85,8 @@ pub(crate) fn boot() -> Result<Booted, Fatal> {
     tolerate("host name", hostname::set(&config.hostname));
     tolerate("files in /etc", identity::write(&config));
     console::trace(format_args!("machine has its name"));
+    modules.finish().or_fatal(fatal::MODULES)?;
+    console::trace(format_args!("all modules are loaded"));
     tolerate("network", net::configure(config.net.as_ref()));
     console::trace(format_args!("network is configured"));
     Ok(Booted {

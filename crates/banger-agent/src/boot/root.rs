@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use std::fs::{self, DirBuilder, File, FileTimes};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
 use banger_guest_proto::boot::{BootConfig, DeviceRef, fatal};
@@ -125,15 +125,46 @@ fn writable(device: &BlockDevice, target: &'static str) -> Result<OwnedFd, RootE
     Ok(root)
 }
 
+/// A file system that fills its device is not asked to grow: the kernel would empty its journal for nothing.
 fn grow(device: &BlockDevice, root: &OwnedFd) -> Result<(), RootError> {
     let grow = || -> io::Result<()> {
-        let block_size =
-            u64::try_from(rustix::fs::fstatfs(root)?.f_bsize).map_err(io::Error::other)?;
-        sys::ext4_resize(root, device.size()? / block_size)
+        let Geometry { block_size, blocks } = geometry(&device.path())?;
+        let room = device.size()? / block_size;
+        if room > blocks {
+            sys::ext4_resize(root, room)?;
+        }
+        Ok(())
     };
     grow().map_err(|source| RootError::Grow {
         device: device.path(),
         source,
+    })
+}
+
+/// How large a file system says that it is.
+#[derive(Debug, PartialEq, Eq)]
+struct Geometry {
+    block_size: u64,
+    blocks: u64,
+}
+
+/// Reads an ext4 superblock, as the kernel's documentation has it (Documentation/filesystems/ext4, "Super Block").
+fn geometry(device: &Path) -> io::Result<Geometry> {
+    const SUPERBLOCK: u64 = 1024;
+    let file = File::open(device)?;
+    let field = |offset: u64| -> io::Result<u64> {
+        let mut bytes = [0; 4];
+        file.read_exact_at(&mut bytes, SUPERBLOCK + offset)?;
+        Ok(u32::from_le_bytes(bytes).into())
+    };
+    let (blocks_lo, log_block_size) = (field(0x4)?, field(0x18)?);
+    let has_64bit = field(0x60)? & 0x80 != 0;
+    let blocks_hi = if has_64bit { field(0x150)? } else { 0 };
+    // The kernel has mounted it, so this is at most 64 KiB.
+    let block_size = 1024 << log_block_size.min(6);
+    Ok(Geometry {
+        block_size,
+        blocks: blocks_hi << 32 | blocks_lo,
     })
 }
 
@@ -211,4 +242,31 @@ fn directory(path: &Path, mode: u32) -> Result<(), RootError> {
             path: path.into(),
             source,
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file with these little-endian words in its superblock.
+    fn check(words: &[(u64, u32)], expected: Geometry) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(4096).unwrap();
+        for (offset, word) in words {
+            let at = 1024 + offset;
+            file.as_file()
+                .write_all_at(&word.to_le_bytes(), at)
+                .unwrap();
+        }
+        assert_eq!(geometry(file.path()).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_superblock_tells_the_size() {
+        let expected = |block_size, blocks| Geometry { block_size, blocks };
+        check(&[(0x4, 7), (0x18, 0)], expected(1024, 7));
+        check(&[(0x4, 7), (0x18, 2), (0x150, 9)], expected(4096, 7));
+        let large = [(0x4, 7), (0x18, 2), (0x60, 0x80), (0x150, 1)];
+        check(&large, expected(4096, (1 << 32) + 7));
+    }
 }

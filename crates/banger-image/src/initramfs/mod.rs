@@ -1,5 +1,5 @@
 //! Owns the archive that the kernel unpacks before its first process: the agent as `/init`, and
-//! the modules that boot needs with the order to load them in. Cached by content.
+//! the modules that boot needs with what for and in which order. Cached by content.
 //! Knows nothing of what the agent does with it.
 
 pub mod newc;
@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 
 use crate::decompress;
 use crate::digest::{Hasher, Sha256};
-use crate::kernel::boot_modules::LARGEST_MODULE;
+use crate::kernel::boot_modules::{LARGEST_MODULE, Purpose, purposes};
 use crate::kernel::{BootModule, Kernel};
 use newc::Writer;
 
 /// Changes with what this module writes, so that older archives are not taken for new ones.
-const FORMAT: &str = "banger-initramfs-1";
+const FORMAT: &str = "banger-initramfs-2";
 const PREFIX: &str = "initramfs-";
 const PARTIAL: &str = ".partial";
 
@@ -136,6 +136,7 @@ fn make(kernel: &Kernel, agent: &[u8], cache: &Path, path: &Path) -> Result<(), 
 
 /// A module as the archive has it.
 struct Loaded {
+    purpose: Purpose,
     file: String,
     contents: Vec<u8>,
 }
@@ -150,14 +151,19 @@ fn load_modules(kernel: &Kernel) -> Result<Vec<Loaded>, InitramfsError> {
             return Err(InitramfsError::NoModules { kernel });
         }
     };
-    listed
-        .iter()
+    let purposed = listed.iter().zip(purposes(listed));
+    purposed
         .enumerate()
-        .map(|(at, module)| load(root, at, module))
+        .map(|(at, (module, purpose))| load(root, at, module, purpose))
         .collect()
 }
 
-fn load(root: &Path, at: usize, module: &BootModule) -> Result<Loaded, InitramfsError> {
+fn load(
+    root: &Path,
+    at: usize,
+    module: &BootModule,
+    purpose: Purpose,
+) -> Result<Loaded, InitramfsError> {
     let path = root.join(&module.path);
     let read =
         || -> io::Result<Vec<u8>> { decompress::read_all(File::open(&path)?, LARGEST_MODULE) };
@@ -172,6 +178,7 @@ fn load(root: &Path, at: usize, module: &BootModule) -> Result<Loaded, Initramfs
         .and_then(|unpacked| decompress::read_all(unpacked, LARGEST_MODULE))
         .map_err(|source| InitramfsError::ReadModule { path, source })?;
     Ok(Loaded {
+        purpose,
         file: format!("{at:02}-{}.ko", module.name),
         contents,
     })
@@ -190,8 +197,7 @@ fn write_archive(out: impl io::Write, agent: &[u8], modules: &[Loaded]) -> io::R
         let mut order = String::new();
         for module in modules {
             archive.file(&format!("modules/{}", module.file), 0o644, &module.contents)?;
-            order.push_str(&module.file);
-            order.push('\n');
+            order.push_str(&format!("{} {}\n", module.purpose.as_str(), module.file));
         }
         archive.file("modules/order", 0o644, order.as_bytes())?;
     }

@@ -16,37 +16,86 @@ pub(crate) const LARGEST_MODULE: u64 = 64 * 1024 * 1024;
 const DEEPEST: usize = 32;
 const SUFFIXES: [&str; 4] = [".ko", ".ko.xz", ".ko.zst", ".ko.gz"];
 
-/// What boot needs, in the order in which it is wished for. Dependencies come by themselves.
+/// What boot needs, in the order in which it is wished for. Dependencies come by themselves. What
+/// may be left out comes last, so that nothing else relies on a dependency that it brought.
 const WANTED: [Wanted; 7] = [
-    Wanted::mandatory("virtio_mmio"),
-    Wanted::mandatory("virtio_blk"),
-    Wanted::optional("virtio_net"),
-    Wanted::optional("vmw_vsock_virtio_transport"),
-    Wanted::mandatory("overlay"),
-    Wanted::optional("virtio_console"),
-    Wanted::optional("virtio_rng"),
+    Wanted::mandatory("virtio_mmio", Purpose::Bus),
+    Wanted::mandatory("virtio_blk", Purpose::Root),
+    Wanted::mandatory("overlay", Purpose::Root),
+    Wanted::optional("virtio_console", Purpose::Other),
+    Wanted::optional("virtio_net", Purpose::Other),
+    Wanted::optional("virtio_rng", Purpose::Other),
+    Wanted::optional("vmw_vsock_virtio_transport", Purpose::Vsock),
 ];
 
 #[derive(Debug, Clone, Copy)]
 struct Wanted {
     name: &'static str,
+    purpose: Purpose,
     mandatory: bool,
 }
 
 impl Wanted {
-    const fn mandatory(name: &'static str) -> Self {
+    const fn mandatory(name: &'static str, purpose: Purpose) -> Self {
         Self {
             name,
+            purpose,
             mandatory: true,
         }
     }
 
-    const fn optional(name: &'static str) -> Self {
+    const fn optional(name: &'static str, purpose: Purpose) -> Self {
         Self {
             name,
+            purpose,
             mandatory: false,
         }
     }
+}
+
+/// What a boot loads a module for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Everything else needs it.
+    Bus,
+    /// The machine's root file system.
+    Root,
+    /// Whatever the machine has beside its root.
+    Other,
+    /// A channel to the host over vsock, which not every VMM offers.
+    Vsock,
+}
+
+impl Purpose {
+    /// The word in the initramfs's list of modules.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bus => "bus",
+            Self::Root => "root",
+            Self::Other => "other",
+            Self::Vsock => "vsock",
+        }
+    }
+}
+
+/// What each of these modules, in the order of [`index`], is for: a dependency stands right before
+/// the module that brought it.
+#[must_use]
+pub fn purposes(modules: &[BootModule]) -> Vec<Purpose> {
+    let mut purpose = Purpose::Other;
+    let mut purposes: Vec<_> = modules
+        .iter()
+        .rev()
+        .map(|module| {
+            if let Some(wanted) = WANTED.iter().find(|wanted| wanted.name == module.name) {
+                purpose = wanted.purpose;
+            }
+            purpose
+        })
+        .collect();
+    purposes.reverse();
+    purposes
 }
 
 /// Why a kernel's modules cannot be used.
@@ -139,7 +188,10 @@ fn order(
     find: impl Fn(&str) -> Result<Found, BootModulesError>,
 ) -> Result<Vec<String>, BootModulesError> {
     let mut ordered = Vec::new();
-    for Wanted { name, mandatory } in wanted {
+    for Wanted {
+        name, mandatory, ..
+    } in wanted
+    {
         let before = ordered.len();
         match visit(name, &find, &mut ordered, &mut Vec::new()) {
             Err(error) if error.is_missing() && !mandatory => ordered.truncate(before),

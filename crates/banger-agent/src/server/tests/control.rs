@@ -133,6 +133,9 @@ fn a_terminal_interprets_keys_and_the_end_of_input() {
             .await
             .unwrap();
         read_until(&mut exec.output, "ready").await;
+        // Once by the terminal, once by cat: a shell defers an interrupt that comes before cat runs.
+        exec.input.send(Bytes::from_static(b"x\n")).await.unwrap();
+        read_until(&mut exec.output, "x\r\nx\r\n").await;
         exec.input.send(Bytes::from_static(b"\x03")).await.unwrap();
         let end = collect(&mut exec.output).await.end;
         assert!(end == signaled(2) || end == exited(130), "{end:?}");
