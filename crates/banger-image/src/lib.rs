@@ -3,6 +3,8 @@
 //! Knows files and digests; knows no VM, no VMM and no daemon.
 #![forbid(unsafe_code)]
 
+pub mod auth;
+pub mod blobs;
 mod blocking;
 pub mod debian;
 mod decompress;
@@ -12,7 +14,10 @@ pub mod fetch;
 pub mod initramfs;
 pub mod kernel;
 pub mod layers;
+pub mod layout;
 pub mod manifest;
 pub mod progress;
+pub mod pull;
 pub mod reference;
+pub mod registry;
 pub mod rootfs;
