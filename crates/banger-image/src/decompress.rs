@@ -3,7 +3,7 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
-use liblzma::stream::Stream;
+use liblzma::stream::{CONCATENATED, Stream};
 
 /// Enough for any preset of xz; a stream that asks for more is hostile.
 const XZ_MEMORY: u64 = 128 * 1024 * 1024;
@@ -52,7 +52,9 @@ pub(crate) fn unpack<'a>(
         Packing::Plain => Box::new(packed),
         Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
         Packing::Xz => {
-            let stream = Stream::new_stream_decoder(XZ_MEMORY, 0).map_err(io::Error::from)?;
+            // Several streams may follow each other, as with gzip and zstd.
+            let stream =
+                Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED).map_err(io::Error::from)?;
             Box::new(liblzma::bufread::XzDecoder::new_stream(packed, stream))
         }
         Packing::Zstd => {
@@ -134,6 +136,24 @@ mod tests {
         check(&zstd::encode_all(&text[..], 1).unwrap(), &text);
         check(b"", b"");
         check(b"\x1f", b"\x1f");
+    }
+
+    #[test]
+    fn streams_that_follow_each_other_are_one() {
+        let gzip = |bytes: &[u8]| {
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            gzip.write_all(bytes).unwrap();
+            gzip.finish().unwrap()
+        };
+        let xz = |bytes: &[u8]| {
+            let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
+            xz.write_all(bytes).unwrap();
+            xz.finish().unwrap()
+        };
+        let zstd = |bytes: &[u8]| zstd::encode_all(bytes, 1).unwrap();
+        for pack in [&gzip as &dyn Fn(&[u8]) -> Vec<u8>, &xz, &zstd] {
+            check(&[pack(b"one, "), pack(b"two")].concat(), b"one, two");
+        }
     }
 
     #[test]

@@ -21,3 +21,4 @@ pub mod pull;
 pub mod reference;
 pub mod registry;
 pub mod rootfs;
+mod unpublished;

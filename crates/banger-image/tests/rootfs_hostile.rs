@@ -41,17 +41,13 @@ fn paths_that_climb_are_refused() {
 }
 
 #[test]
-fn links_that_lead_nowhere_are_refused_as_ways() {
-    check(
-        Tar::new().symlink("l", "gone").file("l/x", b""),
-        &["\"l/x\"", "\"l\"", "nowhere"],
-    );
+fn links_that_lead_in_circles_are_refused_as_ways() {
     check(
         Tar::new()
             .symlink("a", "b")
             .symlink("b", "a")
             .file("a/x", b""),
-        &["40 symbolic links"],
+        &["255 symbolic links"],
     );
     check(
         Tar::new().file("f", b"").file("f/x", b""),

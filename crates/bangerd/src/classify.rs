@@ -246,7 +246,6 @@ fn import(error: &ImportError) -> Judged {
         | ImportError::Header { .. }
         | ImportError::Entry { .. }
         | ImportError::Place { .. }
-        | ImportError::Changed { .. }
         | ImportError::Read(_) => judged(
             ErrorCode::SourceFailed,
             "make the archive again; it must be a tar, plain or packed with gzip, xz or zstd",

@@ -6,13 +6,11 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use mkext4::csum;
 use mkext4::spec::{GroupDesc, Superblock, bg_flags};
+use mkext4::{FsBuilder, InodeCount, RegionSink, csum};
 
 use super::groups::{GROUPS_PER_DESC_BLOCK, Groups, META_BG, SUPERBLOCK_OFFSET, has_superblock};
-use super::mkfs::{Options, SparseFile};
-use super::tally::put_superblock;
-use super::{BLOCK_BYTES, DiskError, Ext4Error, FsUuid, GROUP_BYTES, Label};
+use super::{BLOCK_BYTES, DiskError, Ext4Error, FIXED_TIME, FsUuid, GROUP_BYTES, Label};
 
 /// The smallest disk with room for a journal.
 pub const MIN_DISK_BYTES: u64 = 16 << 20;
@@ -64,16 +62,13 @@ fn format(file: &File, size: u64, label: &Label, uuid: FsUuid) -> Result<(), Ext
     let core = core_bytes(size);
     // A disk below one group gets the usual inode for every 16 KiB.
     let inodes = core.div_ceil(GROUP_BYTES) * u64::from(INODES_PER_GROUP).min(core / 16_384);
-    let options = Options {
-        size_bytes: core,
-        uuid,
-        label: Some(label.clone()),
-        inodes: u32::try_from(inodes).expect("a core has two groups"),
-        journal_blocks: Some(journal_blocks(size)),
-    };
-    let layout = options
-        .builder()
-        .and_then(mkext4::FsBuilder::seal)
+    let mut options = mkext4::Options::new(core, *uuid.as_bytes(), FIXED_TIME.secs());
+    options.label = Some(label.as_str().to_owned());
+    options.inodes = InodeCount::Exact(u32::try_from(inodes).expect("a core has two groups"));
+    options.journal_blocks = Some(journal_blocks(size));
+    options.reserved_percent = 0;
+    let layout = FsBuilder::new(options)
+        .and_then(FsBuilder::seal)
         .map_err(|source| Ext4Error::Layout { size: core, source })?;
     let writer = layout
         .writer(SparseFile(file))
@@ -170,7 +165,12 @@ fn write_last_bitmap(
         .map_err(Ext4Error::Write)
 }
 
-fn write_descs(file: &File, groups: &Groups, descs: &[GroupDesc], seed: u32) -> io::Result<()> {
+pub(super) fn write_descs(
+    file: &File,
+    groups: &Groups,
+    descs: &[GroupDesc],
+    seed: u32,
+) -> io::Result<()> {
     let mut group = 0;
     for (index, chunk) in (0..).zip(descs.chunks(GROUPS_PER_DESC_BLOCK as usize)) {
         let mut block = [0; 4096];
@@ -189,7 +189,11 @@ fn write_descs(file: &File, groups: &Groups, descs: &[GroupDesc], seed: u32) -> 
     Ok(())
 }
 
-fn write_superblocks(file: &File, groups: &Groups, superblock: &mut Superblock) -> io::Result<()> {
+pub(super) fn write_superblocks(
+    file: &File,
+    groups: &Groups,
+    superblock: &mut Superblock,
+) -> io::Result<()> {
     for group in (0..groups.count).filter(|group| has_superblock(*group)) {
         let offset = match group {
             0 => SUPERBLOCK_OFFSET,
@@ -200,4 +204,26 @@ fn write_superblocks(file: &File, groups: &Groups, superblock: &mut Superblock) 
         put_superblock(file, superblock, offset)?;
     }
     Ok(())
+}
+
+/// Writes a superblock with its checksum.
+fn put_superblock(file: &File, superblock: &mut Superblock, offset: u64) -> io::Result<()> {
+    let mut raw = [0; Superblock::LEN];
+    superblock.encode(&mut raw);
+    superblock.checksum = csum::superblock(&raw);
+    superblock.encode(&mut raw);
+    file.write_all_at(&raw, offset)
+}
+
+/// A file of the full length whose zeros are never written.
+struct SparseFile<'a>(&'a File);
+
+impl RegionSink for SparseFile<'_> {
+    fn data(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn zeros(&mut self, _offset: u64, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
 }

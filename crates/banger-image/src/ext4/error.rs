@@ -14,11 +14,13 @@ use super::xattr::XattrError;
 pub enum Ext4Error {
     #[error("{label:?} is no file system label of at most 16 bytes")]
     Label { label: String },
-    #[error("the entry cannot be declared")]
-    Declare(#[source] mkext4::Error),
+    #[error("a directory of {names} names is beyond what an index reaches")]
+    TooManyNames { names: usize },
+    #[error("a file has {links} names, the most is 65000")]
+    TooManyLinks { links: u32 },
     #[error("the extended attributes cannot be stored")]
     Xattr(#[source] XattrError),
-    #[error("the tree cannot be laid out in {size} bytes")]
+    #[error("an empty file system cannot be laid out in {size} bytes")]
     Layout {
         size: u64,
         #[source]
@@ -28,8 +30,6 @@ pub enum Ext4Error {
     Write(#[source] io::Error),
     #[error("the file system cannot be completed")]
     Complete(#[source] mkext4::Error),
-    #[error("the written file system lacks {what}")]
-    Missing { what: &'static str },
 }
 
 impl Ext4Error {

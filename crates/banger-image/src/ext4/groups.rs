@@ -47,7 +47,7 @@ impl Groups {
     }
 
     pub(super) fn start(&self, group: u32) -> u64 {
-        u64::from(group) * u64::from(BLOCKS_PER_GROUP)
+        start(group)
     }
 
     pub(super) fn len(&self, group: u32) -> u64 {
@@ -58,30 +58,20 @@ impl Groups {
         self.count > GROUPS_PER_DESC_BLOCK
     }
 
-    /// The blocks of descriptors that group `group` holds: copies of the first block beside
-    /// each copy of the superblock, and further ones in the first, second and last of their own.
-    fn desc_blocks(&self, group: u32) -> u64 {
-        if group < GROUPS_PER_DESC_BLOCK {
-            return u64::from(has_superblock(group));
-        }
-        let place = group % GROUPS_PER_DESC_BLOCK;
-        u64::from(matches!(place, 0 | 1) || place == GROUPS_PER_DESC_BLOCK - 1)
-    }
-
-    fn inode_table_blocks(&self) -> u64 {
-        u64::from(self.inodes_per_group / 16)
-    }
-
     /// The blocks at the start of a group that can hold no file.
     pub(super) fn tables(&self, group: u32) -> u64 {
-        u64::from(has_superblock(group)) + self.desc_blocks(group) + 2 + self.inode_table_blocks()
+        tables(group, self.inodes_per_group)
+    }
+
+    /// Where a group's block bitmap lies; its inode bitmap and inode table follow.
+    pub(super) fn bitmaps(&self, group: u32) -> u64 {
+        bitmaps(group)
     }
 
     /// An untouched group with its tables in itself. The kernel makes up both bitmaps when it
     /// first needs them, and takes the inode table for zeros, which the holes of the file are.
     pub(super) fn untouched(&self, group: u32) -> GroupDesc {
-        let bitmaps =
-            self.start(group) + u64::from(has_superblock(group)) + self.desc_blocks(group);
+        let bitmaps = self.bitmaps(group);
         let free = self.len(group) - self.tables(group);
         GroupDesc {
             block_bitmap: bitmaps,
@@ -107,6 +97,31 @@ impl Groups {
             .filter(|group| *group < self.count)
             .collect()
     }
+}
+
+/// The blocks at the start of a group that can hold no file, where inodes take 256 bytes each.
+pub(super) fn tables(group: u32, inodes_per_group: u32) -> u64 {
+    let inode_table = u64::from(inodes_per_group / 16);
+    u64::from(has_superblock(group)) + desc_blocks(group) + 2 + inode_table
+}
+
+fn start(group: u32) -> u64 {
+    u64::from(group) * u64::from(BLOCKS_PER_GROUP)
+}
+
+/// Where a group's block bitmap lies; its inode bitmap and inode table follow.
+pub(super) fn bitmaps(group: u32) -> u64 {
+    start(group) + u64::from(has_superblock(group)) + desc_blocks(group)
+}
+
+/// The blocks of descriptors that a group holds: copies of the first block beside each copy of
+/// the superblock, and further ones in the first, second and last group of their own.
+fn desc_blocks(group: u32) -> u64 {
+    if group < GROUPS_PER_DESC_BLOCK {
+        return u64::from(has_superblock(group));
+    }
+    let place = group % GROUPS_PER_DESC_BLOCK;
+    u64::from(matches!(place, 0 | 1) || place == GROUPS_PER_DESC_BLOCK - 1)
 }
 
 /// `sparse_super`: copies live in groups 0, 1 and the powers of 3, 5 and 7.

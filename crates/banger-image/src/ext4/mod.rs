@@ -1,22 +1,36 @@
-//! Owns ext4: what an inode is made of, a trait over the writer that we use, the writer itself,
-//! and the making of empty disks. Knows no tar, no image format and no path of the host but the
-//! file that it is told to fill.
+//! Owns ext4: what an inode is made of, the writer of images, and the making of empty disks.
+//! An image's data goes to its place while it arrives, and everything else around it afterwards.
+//! Knows no tar, no image format and no path of the host but the file that it is told to fill.
 
+mod acl;
+mod aligned;
+mod blocks;
+mod bytes;
+mod directory;
 mod disk;
 mod error;
+mod extents;
 mod groups;
-mod mkfs;
-mod surgery;
-mod tally;
+mod image;
+mod space;
+mod superblock;
+mod table;
+mod usage;
 mod xattr;
+mod xattr_room;
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 
+use mkext4::spec::file_type;
+
+pub(crate) use aligned::{AlignedBuffer, DirectFile};
+pub(crate) use blocks::{BlockStream, Mirror, write_blocks};
 pub use disk::{MAX_DISK_BYTES, MIN_DISK_BYTES, create_empty};
 pub use error::{DiskError, Ext4Error};
-pub use mkfs::{MkExt4, MkExt4Layout, MkExt4Node, Options};
-pub use xattr::{Xattr, XattrError, check_fits as check_xattrs_fit};
+pub(crate) use image::{FIRST_DATA_BLOCK, Finishing, Identification};
+pub(crate) use space::Space;
+pub(crate) use xattr::settle as settle_xattrs;
+pub use xattr::{Xattr, XattrError};
 
 /// The size of a block, the only one that we write.
 pub const BLOCK_BYTES: u64 = 4096;
@@ -129,21 +143,81 @@ impl Attrs {
     };
 }
 
-/// An inode as the writer takes it.
-#[derive(Debug, Clone, Copy)]
-pub struct Inode<'a> {
-    pub attrs: Attrs,
-    /// At most one of each name.
-    pub xattrs: &'a [Xattr],
+/// The number of an inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ino(pub(crate) u32);
+
+impl Ino {
+    pub(crate) const ROOT: Self = Self(2);
+    /// The first that is not the file system's own; each further one is the next.
+    pub(crate) const FIRST_FREE: Self = Self(11);
 }
 
-/// A run of a file's bytes; every run but the last is a multiple of the block's size.
+/// An inode as the writer takes it.
+#[derive(Debug)]
+pub(crate) struct Inode<'a> {
+    pub(crate) attrs: Attrs,
+    /// At most one of each name.
+    pub(crate) xattrs: &'a [Xattr],
+    /// How many names it has, `.` and `..` included.
+    pub(crate) links: u32,
+    pub(crate) kind: Kind<'a>,
+}
+
+/// What an inode is.
+#[derive(Debug)]
+pub(crate) enum Kind<'a> {
+    Directory {
+        parent: Ino,
+        names: &'a [Name<'a>],
+    },
+    /// Blocks that no run covers read as zeros and take no room.
+    File {
+        len: u64,
+        runs: &'a [Run],
+    },
+    Symlink(&'a [u8]),
+    Special(Special),
+}
+
+/// A name in a directory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Name<'a> {
+    pub(crate) name: &'a [u8],
+    pub(crate) ino: Ino,
+    pub(crate) kind: FileKind,
+}
+
+/// What a directory says of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Segment {
-    /// Bytes that are supplied when the image is written.
-    Data(u64),
-    /// Bytes that read as zeros and take no room.
-    Hole(u64),
+pub(crate) enum FileKind {
+    Regular,
+    Directory,
+    Symlink,
+    Special(Special),
+}
+
+impl FileKind {
+    fn in_directory(self) -> u8 {
+        match self {
+            Self::Regular => file_type::REG,
+            Self::Directory => file_type::DIR,
+            Self::Symlink => file_type::SYMLINK,
+            Self::Special(Special::Char { .. }) => file_type::CHR,
+            Self::Special(Special::Block { .. }) => file_type::BLK,
+            Self::Special(Special::Fifo) => file_type::FIFO,
+        }
+    }
+}
+
+/// A run of a file's blocks and the data blocks that hold them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// The first block in the file.
+    pub logical: u32,
+    /// The number of the first data block.
+    pub first: u64,
+    pub blocks: u32,
 }
 
 /// What is neither file, directory nor link.
@@ -152,66 +226,6 @@ pub enum Special {
     Char { major: u32, minor: u32 },
     Block { major: u32, minor: u32 },
     Fifo,
-}
-
-/// Declares a tree and then lays it out; nothing is written before the layout is complete.
-///
-/// Names are bytes. The order of declaration is the order of inodes and data on the disk, so a
-/// caller who declares in a fixed order gets fixed bytes.
-pub trait Builder: Sized {
-    type Node: Copy;
-    type Layout: Layout<Node = Self::Node>;
-
-    /// The root directory, which exists from the start.
-    fn root(&self) -> Self::Node;
-    fn set_root(&mut self, inode: Inode<'_>) -> Result<(), Ext4Error>;
-    fn directory(
-        &mut self,
-        parent: Self::Node,
-        name: &[u8],
-        inode: Inode<'_>,
-    ) -> Result<Self::Node, Ext4Error>;
-    fn file(
-        &mut self,
-        parent: Self::Node,
-        name: &[u8],
-        inode: Inode<'_>,
-        segments: &[Segment],
-    ) -> Result<Self::Node, Ext4Error>;
-    fn symlink(
-        &mut self,
-        parent: Self::Node,
-        name: &[u8],
-        inode: Inode<'_>,
-        target: &[u8],
-    ) -> Result<Self::Node, Ext4Error>;
-    fn special(
-        &mut self,
-        parent: Self::Node,
-        name: &[u8],
-        inode: Inode<'_>,
-        kind: Special,
-    ) -> Result<Self::Node, Ext4Error>;
-    /// Gives what is no directory another name.
-    fn link(&mut self, parent: Self::Node, name: &[u8], node: Self::Node) -> Result<(), Ext4Error>;
-    /// Fixes where every byte goes.
-    fn seal(self) -> Result<Self::Layout, Ext4Error>;
-}
-
-/// A tree whose every byte has its place.
-pub trait Layout {
-    type Node: Copy;
-
-    /// The image's length in bytes.
-    fn image_len(&self) -> u64;
-
-    /// Writes the image into `out`, an empty file, with the data of `files` in the order of
-    /// their declaration; each reader yields the bytes of its data segments and no more.
-    fn write<R: Read>(
-        self,
-        out: &File,
-        files: impl Iterator<Item = (Self::Node, R)>,
-    ) -> Result<(), Ext4Error>;
 }
 
 /// Whether the host ran out of room, by its own limit or the user's quota.

@@ -1,8 +1,14 @@
 //! Owns extended attributes as ext4 stores them: which names exist, how access control lists
 //! are written on disk, and how much room there is. Knows no archive's spelling of them.
 
+use std::collections::BTreeMap;
+
 use thiserror::Error;
 
+use super::acl::Acl;
+
+const ACCESS_LIST: &str = "system.posix_acl_access";
+const DEFAULT_LIST: &str = "system.posix_acl_default";
 /// The room for attributes inside the inode, after their magic number.
 const INODE_ROOM: usize = 92;
 /// The room in the one block outside of the inode, header and terminator taken off.
@@ -44,9 +50,9 @@ impl Xattr {
             });
         }
         let value = match text {
-            "system.posix_acl_access" | "system.posix_acl_default" => {
-                acl_on_disk(value).ok_or_else(|| XattrError::Acl { name: lossy() })?
-            }
+            ACCESS_LIST | DEFAULT_LIST => Acl::parse(value)
+                .ok_or_else(|| XattrError::Acl { name: lossy() })?
+                .on_disk(),
             _ => value.to_vec(),
         };
         Ok(Self {
@@ -66,11 +72,41 @@ impl Xattr {
     }
 }
 
+/// What a set of attributes becomes when a kernel takes it, one by one: a list of access rights
+/// changes the mode, and is not kept where it says no more than the mode does.
+pub(crate) fn settle(
+    raw: &BTreeMap<Vec<u8>, Vec<u8>>,
+    takes_lists: bool,
+    mode: &mut u16,
+) -> Result<Vec<Xattr>, XattrError> {
+    let mut kept = Vec::with_capacity(raw.len());
+    for (name, value) in raw {
+        let is_access = name == ACCESS_LIST.as_bytes();
+        let is_list = is_access || name == DEFAULT_LIST.as_bytes();
+        if is_list && !takes_lists {
+            continue;
+        }
+        let xattr = Xattr::new(name, value)?;
+        if is_list {
+            let acl = Acl::parse(value).expect("it was parsed above");
+            if is_access {
+                *mode = acl.applied_to(*mode);
+            }
+            if acl.is_empty() || is_access && acl.is_minimal() {
+                continue;
+            }
+        }
+        kept.push(xattr);
+    }
+    check_fits(&kept)?;
+    Ok(kept)
+}
+
 /// The namespace's number on disk and what remains of the name.
 fn split(name: &str) -> Option<(u8, &str)> {
     match name {
-        "system.posix_acl_access" => return Some((2, "")),
-        "system.posix_acl_default" => return Some((3, "")),
+        ACCESS_LIST => return Some((2, "")),
+        DEFAULT_LIST => return Some((3, "")),
         _ => {}
     }
     let spaces = [
@@ -85,92 +121,69 @@ fn split(name: &str) -> Option<(u8, &str)> {
         .filter(|(_, rest)| !rest.is_empty())
 }
 
-/// Rewrites a list from the form of the system call (version 2, an id in each entry) into the
-/// form of the disk (version 1, an id only where it means something). The kernel refuses the
-/// first form on disk with EINVAL, and no checker notices.
-fn acl_on_disk(value: &[u8]) -> Option<Vec<u8>> {
-    let (version, entries) = value.split_first_chunk::<4>()?;
-    if u32::from_le_bytes(*version) != 2 || entries.len() % 8 != 0 {
-        return None;
-    }
-    let mut out = 1_u32.to_le_bytes().to_vec();
-    for entry in entries.chunks_exact(8) {
-        out.extend_from_slice(&entry[..4]);
-        match u16::from_le_bytes([entry[0], entry[1]]) {
-            ACL_USER | ACL_GROUP => out.extend_from_slice(&entry[4..]),
-            ACL_USER_OBJ | ACL_GROUP_OBJ | ACL_MASK | ACL_OTHER => {}
-            _ => return None,
-        }
-    }
-    Some(out)
+/// Attributes in the disk's order, as many as fit in the inode, all others in one block.
+pub(super) struct Shares<'a> {
+    pub(super) inode: Vec<Stored<'a>>,
+    pub(super) block: Vec<Stored<'a>>,
 }
 
-const ACL_USER_OBJ: u16 = 0x01;
-const ACL_USER: u16 = 0x02;
-const ACL_GROUP_OBJ: u16 = 0x04;
-const ACL_GROUP: u16 = 0x08;
-const ACL_MASK: u16 = 0x10;
-const ACL_OTHER: u16 = 0x20;
+/// An attribute as its record spells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Stored<'a> {
+    pub(super) index: u8,
+    /// The disk's order is by length before the letters.
+    len: usize,
+    pub(super) suffix: &'a str,
+    pub(super) value: &'a [u8],
+}
+
+impl Stored<'_> {
+    pub(super) fn record_len(&self) -> usize {
+        16 + self.suffix.len().next_multiple_of(4)
+    }
+
+    fn room(&self) -> usize {
+        self.record_len() + self.value.len().next_multiple_of(4)
+    }
+}
+
+pub(super) fn shares(xattrs: &[Xattr]) -> Result<Shares<'_>, XattrError> {
+    fn stored(xattr: &Xattr) -> Option<Stored<'_>> {
+        split(&xattr.name).map(|(index, suffix)| Stored {
+            index,
+            len: suffix.len(),
+            suffix,
+            value: &xattr.value,
+        })
+    }
+    let mut sorted: Vec<_> = xattrs.iter().filter_map(stored).collect();
+    sorted.sort_unstable();
+    let mut inside = 4;
+    let fits = sorted.iter().take_while(|xattr| {
+        inside += xattr.room();
+        inside <= INODE_ROOM
+    });
+    let outside = sorted.split_off(fits.count());
+    let bytes: usize = outside.iter().map(Stored::room).sum();
+    if bytes > BLOCK_ROOM {
+        let len = sorted.iter().map(Stored::room).sum::<usize>() + bytes;
+        return Err(XattrError::TooMuch { len });
+    }
+    Ok(Shares {
+        inode: sorted,
+        block: outside,
+    })
+}
 
 /// Whether a set of attributes has room: as many as fit go into the inode, in the disk's
 /// order, and all others share one block.
-pub fn check_fits(xattrs: &[Xattr]) -> Result<(), XattrError> {
-    let mut sorted: Vec<_> = xattrs
-        .iter()
-        .filter_map(|x| {
-            split(&x.name).map(|(index, suffix)| (index, suffix.len(), suffix, x.value.len()))
-        })
-        .collect();
-    sorted.sort_unstable();
-    let room =
-        |suffix: usize, value: usize| 16 + suffix.next_multiple_of(4) + value.next_multiple_of(4);
-    let mut inode = 4;
-    let mut rest = sorted
-        .iter()
-        .map(|(_, suffix, _, value)| room(*suffix, *value))
-        .peekable();
-    while let Some(bytes) = rest.next_if(|bytes| inode + bytes <= INODE_ROOM) {
-        inode += bytes;
-    }
-    let outside: usize = rest.sum();
-    if outside > BLOCK_ROOM {
-        return Err(XattrError::TooMuch {
-            len: inode + outside,
-        });
-    }
-    Ok(())
+fn check_fits(xattrs: &[Xattr]) -> Result<(), XattrError> {
+    shares(xattrs).map(drop)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
-        let mut raw = 2_u32.to_le_bytes().to_vec();
-        for (tag, perm, id) in entries {
-            raw.extend_from_slice(&tag.to_le_bytes());
-            raw.extend_from_slice(&perm.to_le_bytes());
-            raw.extend_from_slice(&id.to_le_bytes());
-        }
-        raw
-    }
-
-    #[test]
-    fn lists_keep_ids_only_where_they_mean_something() {
-        let raw = acl(&[
-            (1, 6, u32::MAX),
-            (2, 4, 1000),
-            (4, 4, u32::MAX),
-            (0x10, 4, u32::MAX),
-            (0x20, 4, u32::MAX),
-        ]);
-        let on_disk = Xattr::new(b"system.posix_acl_access", &raw).expect("valid");
-        let expected = [
-            1, 0, 0, 0, 1, 0, 6, 0, 2, 0, 4, 0, 0xe8, 3, 0, 0, 4, 0, 4, 0, 0x10, 0, 4, 0, 0x20, 0,
-            4, 0,
-        ];
-        assert_eq!(on_disk.value(), expected);
-    }
 
     #[test]
     fn names_and_lists_that_ext4_lacks_are_refused() {
@@ -192,10 +205,32 @@ mod tests {
             check(b"system.posix_acl_access", b"\x02\0\0\0x"),
             XattrError::Acl { .. }
         ));
-        assert!(matches!(
-            check(b"system.posix_acl_default", &acl(&[(3, 0, 0)])),
-            XattrError::Acl { .. }
-        ));
+    }
+
+    #[test]
+    fn a_list_of_access_rights_changes_the_mode() {
+        let list = |middle: &[u8]| {
+            let (user, group, other) = ([1, 0, 6, 0], [4, 0, 4, 0], [32, 0, 0, 0]);
+            let undefined = [255; 4];
+            let mut raw = vec![2, 0, 0, 0];
+            for entry in [&user, &group] {
+                raw.extend_from_slice(entry);
+                raw.extend_from_slice(&undefined);
+            }
+            raw.extend_from_slice(middle);
+            raw.extend_from_slice(&other);
+            raw.extend_from_slice(&undefined);
+            BTreeMap::from([(ACCESS_LIST.as_bytes().to_vec(), raw)])
+        };
+        let check = |raw, takes, expected_mode, expected_count| {
+            let mut mode = 0o4777;
+            let kept = settle(&raw, takes, &mut mode).expect("valid");
+            assert_eq!((mode, kept.len()), (expected_mode, expected_count));
+        };
+        check(list(&[]), true, 0o4640, 0);
+        check(list(&[]), false, 0o4777, 0);
+        let mask_and_group = [8, 0, 7, 0, 9, 0, 0, 0, 16, 0, 1, 0, 255, 255, 255, 255];
+        check(list(&mask_and_group), true, 0o4610, 1);
     }
 
     #[test]

@@ -1,6 +1,11 @@
 //! Owns the way from an image's layers to one ext4 image. Knows where no layer comes from: a
 //! [`LayerSource`] gives its bytes as they arrive. Knows no registry, no manifest and no catalog.
 
+mod build;
+mod cache;
+mod copy;
+mod entry;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
@@ -9,10 +14,13 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::digest::Sha256;
+use build::Build;
+pub use cache::{CacheError, CachedLayer, LayerCache, Pruned};
+
+use crate::digest::{Hasher, Sha256};
 use crate::ext4::FsUuid;
 use crate::progress::SharedProgress;
-use crate::rootfs::{self, Facts, ImportError, ImportOptions, Limits, Skipped, Source};
+use crate::rootfs::{self, Facts, ImportError, Limits, Skipped};
 
 /// How a layer's bytes are packed, as its media type says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,6 +66,8 @@ impl fmt::Debug for dyn LayerSource {
 #[derive(Debug, Clone, Default)]
 pub struct BuildOptions {
     pub limits: Limits,
+    /// What the cache may take after the build, in bytes; `None` is all that it needs.
+    pub cache_budget: Option<u64>,
     /// Stops the build, which then leaves nothing behind.
     pub cancel: CancellationToken,
 }
@@ -105,12 +115,20 @@ pub enum LayersError {
         #[source]
         source: io::Error,
     },
-    #[error("an image of {0} layers cannot be made yet")]
-    Many(usize),
+    #[error("cannot use the layer cache")]
+    Cache(#[source] CacheError),
+    #[error("cannot keep the layer {digest} in the cache")]
+    Keep {
+        digest: Sha256,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot make the image of the layers")]
+    Image(#[source] ImportError),
 }
 
 /// Makes the image `dest`, which must not exist, of layers from the lowest up. Blocks; the same
-/// layers give the same bytes. `cache` holds unpacked layers by diff_id and anything temporary.
+/// layers give the same bytes. `cache` holds unpacked layers by diff_id and whatever is temporary.
 pub fn build(
     layers: &[Arc<dyn LayerSource>],
     cache: &Path,
@@ -118,38 +136,24 @@ pub fn build(
     options: &BuildOptions,
     progress: &SharedProgress,
 ) -> Result<Built, LayersError> {
-    let _ = cache;
-    let [layer] = layers else {
-        return Err(LayersError::Many(layers.len()));
-    };
-    let LayerDescriptor {
-        digest, diff_id, ..
-    } = *layer.descriptor();
-    let bytes = layer
-        .open()
-        .map_err(|source| LayersError::Open { digest, source })?;
-    let import = ImportOptions {
-        limits: options.limits.clone(),
-        cancel: options.cancel.clone(),
-        ..ImportOptions::default()
-    };
-    let report = rootfs::import(Source::Stream(bytes), dest, &import, progress)
-        .map_err(|source| LayersError::Layer { digest, source })?;
-    if report.tar_digest != diff_id {
-        return Err(LayersError::DiffId {
-            digest,
-            expected: diff_id,
-            found: report.tar_digest,
-        });
+    let cache = LayerCache::open(cache).map_err(LayersError::Cache)?;
+    let mut build = Build::begin(&cache, dest, options, progress)?;
+    for layer in layers {
+        build.add(&**layer)?;
     }
-    Ok(Built {
-        entries: report.entries,
-        inodes: report.inodes,
-        content_bytes: report.content_bytes,
-        image_bytes: report.image_bytes,
-        uuid: report.uuid,
-        skipped: report.skipped,
-        facts: report.facts,
-        reused: Vec::new(),
-    })
+    let built = build.complete(identity(layers))?;
+    if let Some(budget) = options.cache_budget {
+        cache.prune(budget).map_err(LayersError::Cache)?;
+    }
+    Ok(built)
+}
+
+/// Whatever changes the image's bytes changes its identity.
+fn identity(layers: &[Arc<dyn LayerSource>]) -> FsUuid {
+    let mut hasher = Hasher::default();
+    hasher.update(&[rootfs::IMAGE_VERSION]);
+    for layer in layers {
+        hasher.update(layer.descriptor().diff_id.as_bytes());
+    }
+    FsUuid::from_digest(hasher.finish().as_bytes())
 }

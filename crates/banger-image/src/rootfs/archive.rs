@@ -5,9 +5,9 @@ use super::error::{EntryError, EntryName, HeaderError, ImportError};
 use super::header::{BLOCK, Flag, RawHeader, gnu_sparse_block};
 use super::limits::Limits;
 use super::pax::Pax;
-use super::source::Input;
+use super::source::{Input, Part};
 use super::sparse::{DataMap, PaxFormat, SparseMap, pairs, pax_format};
-use crate::ext4::{Attrs, Special, Timestamp, Xattr, XattrError, check_xattrs_fit};
+use crate::ext4::{Attrs, Special, Timestamp, Xattr, settle_xattrs};
 
 /// One member of an archive.
 #[derive(Debug)]
@@ -34,8 +34,8 @@ pub(super) enum Body {
 }
 
 /// Reads members one after the other.
-pub(super) struct Archive<'a> {
-    pub(super) input: Input,
+pub(crate) struct Archive<'a> {
+    input: Input,
     limits: &'a Limits,
     globals: Pax,
     entries: u64,
@@ -53,12 +53,13 @@ struct Extensions {
 }
 
 impl<'a> Archive<'a> {
-    pub(super) fn new(input: Input, limits: &'a Limits) -> Self {
+    /// `entries` have been read of other layers already.
+    pub(crate) fn new(input: Input, limits: &'a Limits, entries: u64) -> Self {
         Self {
             input,
             limits,
             globals: Pax::default(),
-            entries: 0,
+            entries,
             data: 0,
             padding: 0,
         }
@@ -97,14 +98,36 @@ impl<'a> Archive<'a> {
         }
     }
 
-    /// Gives the current member's data to `sink`; the stream goes on behind its padding.
+    /// How many entries have been read, those of other layers included.
+    pub(super) fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// The archive's stream, once its last member has been read.
+    pub(crate) fn into_input(self) -> Input {
+        self.input
+    }
+
+    /// Whether the data of members passes by.
+    pub(super) fn has_data(&self) -> bool {
+        self.input.has_data()
+    }
+
+    /// Gives the current member's data to `sink`; the stream goes on behind its padding. Where
+    /// there is no data, there is nothing to give.
     pub(super) fn pass_data(
         &mut self,
         sink: impl FnMut(&[u8]) -> Result<(), ImportError>,
     ) -> Result<(), ImportError> {
-        self.input.pass(std::mem::take(&mut self.data), sink)?;
-        self.input
-            .pass(std::mem::take(&mut self.padding), |_| Ok(()))
+        let (data, padding) = (
+            std::mem::take(&mut self.data),
+            std::mem::take(&mut self.padding),
+        );
+        if !self.has_data() {
+            return Ok(());
+        }
+        self.input.pass(Part::Data, data, sink)?;
+        self.input.pass(Part::Data, padding, |_| Ok(()))
     }
 
     /// The next header, or nothing at the mark of the end. An archive without that mark may have
@@ -131,12 +154,13 @@ impl<'a> Archive<'a> {
         if len > most {
             return Err(at(offset)(HeaderError::ExtensionTooLong { len, most }));
         }
-        self.set_data(len);
         let mut raw = Vec::new();
-        self.pass_data(|piece| {
+        self.input.pass(Part::Headers, len, |piece| {
             raw.extend_from_slice(piece);
             Ok(())
         })?;
+        self.input
+            .pass(Part::Headers, padding_after(len), |_| Ok(()))?;
         Ok(raw)
     }
 
@@ -149,7 +173,7 @@ impl<'a> Archive<'a> {
 
     fn set_data(&mut self, len: u64) {
         self.data = len;
-        self.padding = (BLOCK as u64 - len % BLOCK as u64) % BLOCK as u64;
+        self.padding = padding_after(len);
     }
 
     fn member(
@@ -185,8 +209,8 @@ impl<'a> Archive<'a> {
         };
         self.set_data(stored);
         let body = match flag {
-            Flag::Regular if path.ends_with(b"/") => Body::Directory,
-            Flag::Regular => self.file(&pax, stored, &path)?,
+            Flag::OldRegular if path.ends_with(b"/") => Body::Directory,
+            Flag::Regular | Flag::OldRegular => self.file(&pax, stored, &path)?,
             Flag::GnuSparse => self.gnu_sparse(header, stored, &path, offset)?,
             Flag::Directory | Flag::GnuDumpDir => Body::Directory,
             Flag::Symlink => Body::Symlink(link),
@@ -203,8 +227,17 @@ impl<'a> Archive<'a> {
                 unreachable!("extensions are taken before")
             }
         };
-        let attrs = attrs(header, &pax).map_err(at(offset))?.map_err(refused)?;
-        let xattrs = xattrs(&pax).map_err(|source| refused(EntryError::Xattr(source)))?;
+        let mut attrs = attrs(header, &pax).map_err(at(offset))?.map_err(refused)?;
+        let xattrs = match &body {
+            // A further name has no attributes of its own.
+            Body::HardLink(_) | Body::Label | Body::Unknown => Vec::new(),
+            Body::Symlink(_) => settle_xattrs(&pax.xattrs, false, &mut attrs.mode)
+                .map_err(|source| refused(EntryError::Xattr(source)))?,
+            Body::Directory | Body::File(_) | Body::Special(_) => {
+                settle_xattrs(&pax.xattrs, true, &mut attrs.mode)
+                    .map_err(|source| refused(EntryError::Xattr(source)))?
+            }
+        };
         Ok(Member {
             path,
             attrs,
@@ -294,6 +327,11 @@ impl<'a> Archive<'a> {
     }
 }
 
+/// Data ends at a block's boundary.
+fn padding_after(len: u64) -> u64 {
+    len.next_multiple_of(BLOCK as u64) - len
+}
+
 fn at(offset: u64) -> impl Fn(HeaderError) -> ImportError {
     move |source| ImportError::Header { offset, source }
 }
@@ -311,17 +349,6 @@ fn device(is_char: bool, major: u64, minor: u64) -> Result<Special, EntryError> 
     } else {
         Special::Block { major, minor }
     })
-}
-
-/// The attributes that are extended, if there is room for them all.
-fn xattrs(pax: &Pax) -> Result<Vec<Xattr>, XattrError> {
-    let xattrs: Vec<_> = pax
-        .xattrs
-        .iter()
-        .map(|(name, value)| Xattr::new(name, value))
-        .collect::<Result<_, _>>()?;
-    check_xattrs_fit(&xattrs)?;
-    Ok(xattrs)
 }
 
 /// The attributes; the outer failure is the header's, the inner the entry's.

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -58,8 +58,8 @@ pub enum ImportError {
     },
     #[error("the archive goes beyond the limit of {most} {limit}")]
     Limit { limit: &'static str, most: u64 },
-    #[error("the archive {path:?} changed while it was read")]
-    Changed { path: PathBuf },
+    #[error("cannot keep the archive's headers")]
+    Record(#[source] io::Error),
     #[error("{dest:?} exists already")]
     Exists { dest: PathBuf },
     #[error("cannot create a file in {dir:?}")]
@@ -68,11 +68,10 @@ pub enum ImportError {
         #[source]
         source: io::Error,
     },
-    #[error("no space left in {dir:?}: {what} needs {needed} bytes or more")]
+    #[error("no space left in {dir:?} for {what}")]
     NoSpace {
         dir: PathBuf,
         what: &'static str,
-        needed: u64,
         #[source]
         source: io::Error,
     },
@@ -135,8 +134,10 @@ pub enum EntryError {
     RootIsNoDirectory,
     #[error("the path leads through {at}, which is no directory")]
     NotADirectory { at: EntryName },
-    #[error("the path leads through the symbolic link {link}, which leads nowhere")]
-    Dangling { link: EntryName },
+    #[error("it is a whiteout that names nothing in its directory")]
+    Whiteout,
+    #[error("the layers together have more entries than can be counted")]
+    TooManyNodes,
     #[error("the path leads through more than {most} symbolic links")]
     TooManyLinks { most: u32 },
     #[error("it is a hard link to {target}, which does not exist")]
@@ -158,20 +159,10 @@ pub enum EntryError {
 }
 
 /// Writes beside the destination, told apart by whether room ran out.
-pub(super) fn writing(
-    dir: &std::path::Path,
-    what: &'static str,
-    needed: u64,
-    source: io::Error,
-) -> ImportError {
+pub(crate) fn writing(dir: &Path, what: &'static str, source: io::Error) -> ImportError {
     let dir = dir.to_owned();
-    if is_no_space(&source) {
-        return ImportError::NoSpace {
-            dir,
-            what,
-            needed,
-            source,
-        };
+    match is_no_space(&source) {
+        true => ImportError::NoSpace { dir, what, source },
+        false => ImportError::Write { dir, what, source },
     }
-    ImportError::Write { dir, what, source }
 }

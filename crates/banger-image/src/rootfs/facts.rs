@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use super::image::Data;
 use super::node::{Content, Kind, NodeId};
-use super::store::Store;
 use super::tree::{Last, Tree};
 
 /// More than any honest `os-release` has.
@@ -60,7 +60,7 @@ pub enum Machine {
 }
 
 /// Looks a tree over.
-pub(super) fn gather(tree: &Tree, store: &Store) -> io::Result<Facts> {
+pub(crate) fn gather(tree: &Tree, data: &Data<'_>) -> io::Result<Facts> {
     let exists = |path: &str| {
         tree.lookup(path, Last::Follow)
             .is_some_and(|id| is_program(tree, id))
@@ -69,8 +69,8 @@ pub(super) fn gather(tree: &Tree, store: &Store) -> io::Result<Facts> {
         systemd: SYSTEMD.into_iter().find(|path| exists(path)),
         init: init(tree),
         has_shell: exists("/bin/sh"),
-        os_release: os_release(tree, store)?,
-        machine: machine(tree, store)?,
+        os_release: os_release(tree, data)?,
+        machine: machine(tree, data)?,
     })
 }
 
@@ -99,14 +99,14 @@ fn content(tree: &Tree, id: NodeId) -> Option<&Content> {
     }
 }
 
-fn os_release(tree: &Tree, store: &Store) -> io::Result<OsRelease> {
+fn os_release(tree: &Tree, data: &Data<'_>) -> io::Result<OsRelease> {
     let found = ["/etc/os-release", "/usr/lib/os-release"]
         .iter()
         .find_map(|path| file(tree, path));
     let Some(content) = found else {
         return Ok(OsRelease::default());
     };
-    let raw = store.head(content, OS_RELEASE_MOST)?;
+    let raw = data.head(content, OS_RELEASE_MOST)?;
     Ok(OsRelease::parse(&String::from_utf8_lossy(&raw)))
 }
 
@@ -146,10 +146,10 @@ fn unquote(raw: &str) -> Option<String> {
 }
 
 /// The shell tells it, or init, or the first program found.
-fn machine(tree: &Tree, store: &Store) -> io::Result<Option<Machine>> {
+fn machine(tree: &Tree, data: &Data<'_>) -> io::Result<Option<Machine>> {
     for path in ["/bin/sh", "/sbin/init"] {
         if let Some(machine) = file(tree, path)
-            .map(|c| elf_machine(c, store))
+            .map(|c| elf_machine(c, data))
             .transpose()?
             .flatten()
         {
@@ -163,7 +163,7 @@ fn machine(tree: &Tree, store: &Store) -> io::Result<Option<Machine>> {
             stack.extend(directory.children().rev().map(|(_, child)| child));
         } else if let Some(content) = content(tree, id).filter(|_| is_program(tree, id)) {
             looked_into += 1;
-            if let Some(machine) = elf_machine(content, store)? {
+            if let Some(machine) = elf_machine(content, data)? {
                 return Ok(Some(machine));
             }
         }
@@ -174,8 +174,8 @@ fn machine(tree: &Tree, store: &Store) -> io::Result<Option<Machine>> {
     Ok(None)
 }
 
-fn elf_machine(content: &Content, store: &Store) -> io::Result<Option<Machine>> {
-    let head = store.head(content, ELF_HEAD)?;
+fn elf_machine(content: &Content, data: &Data<'_>) -> io::Result<Option<Machine>> {
+    let head = data.head(content, ELF_HEAD)?;
     let [0x7f, b'E', b'L', b'F', _, order, .., low, high] = head[..] else {
         return Ok(None);
     };

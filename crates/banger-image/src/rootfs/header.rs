@@ -20,6 +20,8 @@ pub(super) type GnuSparse = (u64, Vec<(u64, u64)>, bool);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flag {
     Regular,
+    /// As the oldest archives spell it; there, a slash at the end makes a directory.
+    OldRegular,
     HardLink,
     Symlink,
     Char,
@@ -42,7 +44,8 @@ impl Flag {
     /// Whether data follows. The others have none, whatever some archives write as their size.
     pub(super) fn has_data(self) -> bool {
         match self {
-            Self::Regular | Self::LongName | Self::LongLink | Self::Pax | Self::PaxGlobal => true,
+            Self::Regular | Self::OldRegular | Self::Pax | Self::PaxGlobal => true,
+            Self::LongName | Self::LongLink => true,
             Self::GnuSparse | Self::GnuDumpDir | Self::GnuVolumeLabel => true,
             Self::GnuMultiVolume | Self::Unknown => true,
             Self::HardLink | Self::Symlink | Self::Char | Self::Block => false,
@@ -68,7 +71,8 @@ impl RawHeader {
 
     pub(super) fn flag(&self) -> Flag {
         match self.header.as_old().linkflag[0] {
-            0 | b'0' | b'7' => Flag::Regular,
+            0 => Flag::OldRegular,
+            b'0' | b'7' => Flag::Regular,
             b'1' => Flag::HardLink,
             b'2' => Flag::Symlink,
             b'3' => Flag::Char,

@@ -1,13 +1,15 @@
 //! Owns how much an archive from outside may ask for. Knows no archive.
 
+use super::error::ImportError;
+
 /// The bounds of one import; the defaults are far beyond any honest root file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Headers that name something, skipped ones included.
+    /// Headers that name something, skipped ones included, of all layers together.
     pub entries: u64,
-    /// Bytes of the archive when it is unpacked.
+    /// Bytes of one archive when it is unpacked.
     pub archive_bytes: u64,
-    /// Bytes of all files as they are stored, without holes.
+    /// Bytes of all files as they are stored, without holes, of all layers together.
     pub content_bytes: u64,
     /// The apparent size of one file, holes included.
     pub file_bytes: u64,
@@ -17,6 +19,11 @@ pub struct Limits {
     pub extension_bytes: u64,
     /// Pieces of data in one sparse file.
     pub sparse_pieces: usize,
+    /// How many bytes one packed byte may become, once an archive is larger than `ratio_free`.
+    /// No gzip reaches 1033.
+    pub ratio: u64,
+    /// What an archive may unpack to whatever it is packed in.
+    pub ratio_free: u64,
 }
 
 impl Default for Limits {
@@ -29,6 +36,37 @@ impl Default for Limits {
             path_bytes: 4096,
             extension_bytes: 1 << 20,
             sparse_pieces: 100_000,
+            ratio: 1100,
+            ratio_free: 8 << 30,
         }
+    }
+}
+
+impl Limits {
+    pub(super) fn check_ratio(&self, packed: u64, unpacked: u64) -> Result<(), ImportError> {
+        match unpacked > self.ratio_free && unpacked / self.ratio.max(1) > packed {
+            true => Err(ImportError::Limit {
+                limit: "bytes for each packed byte",
+                most: self.ratio,
+            }),
+            false => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_large_archives_must_be_dense() {
+        let limits = Limits {
+            ratio: 10,
+            ratio_free: 1000,
+            ..Limits::default()
+        };
+        let check = |packed, unpacked| limits.check_ratio(packed, unpacked).is_ok();
+        assert!(check(1, 1000) && check(200, 2000));
+        assert!(!check(1, 1001) && !check(199, 2000));
     }
 }

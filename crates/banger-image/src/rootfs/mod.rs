@@ -1,52 +1,55 @@
-//! Owns the way from any tar of a root file system to a read-only ext4 image: reader, tree,
-//! writer. Needs no root and writes nothing but the image and a spool without a name. Knows no
-//! registry and no catalog.
+//! Owns the way from tars of a root file system to a read-only ext4 image: reader, tree, writer.
+//! Data goes to its place in the image while it is read. Needs no root and writes nothing but the
+//! image. Knows no registry and no catalog.
 
 mod archive;
 mod error;
 mod facts;
 mod header;
+mod image;
 mod limits;
 mod load;
-mod measure;
 mod node;
 mod path;
 mod pax;
+mod place;
 mod scrub;
 mod source;
 mod sparse;
-mod store;
 mod tree;
-mod write;
+mod unpacking;
+mod way;
+mod whiteout;
 
 use std::collections::BTreeMap;
-use std::fs::{File, Permissions};
-use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use tempfile::NamedTempFile;
 use tokio_util::sync::CancellationToken;
 
 use crate::digest::{Hasher, Sha256};
-use crate::ext4::{Ext4Error, FsUuid, Label, is_no_space};
+use crate::ext4::{FsUuid, Identification, Label};
 use crate::progress::SharedProgress;
-use archive::Archive;
-use load::Loaded;
-use source::{Opened, Watch};
-use store::Collector;
+
+pub(crate) use archive::Archive;
+pub(crate) use error::writing;
+pub(crate) use facts::gather;
+pub(crate) use image::Image;
+pub(crate) use load::{Loaded, Loading, Markers};
+pub(crate) use source::{Input, Watch};
+pub(crate) use unpacking::Unpack;
 
 pub use error::{EntryError, EntryName, HeaderError, ImportError};
 pub use facts::{Facts, Init, Machine, OsRelease};
 pub use limits::Limits;
 pub use load::Skipped;
-pub use node::{Content, Directory, Extent, Kind, NewKind, Node, NodeId};
+pub use node::{Content, Directory, Kind, NewKind, Node, NodeId};
 pub use path::TreePath;
 pub use source::Source;
 pub use tree::{Last, Tree};
+pub use whiteout::Whiteout;
 
 /// Counts up whenever the same archive would give other bytes, so that identities differ too.
-const IMAGE_VERSION: u8 = 1;
+pub(crate) const IMAGE_VERSION: u8 = 2;
 
 /// Whether the traces of the machine that built the tree are taken out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -112,60 +115,55 @@ pub fn import(
     let watch = Watch {
         progress: progress.clone(),
         cancel: options.cancel.clone(),
+        detail: "root file system".to_owned(),
     };
-    let dir = match dest.parent() {
-        Some(dir) if dir != Path::new("") => dir,
-        Some(_) | None => Path::new("."),
+    let mut image = Image::create(dest)?;
+    let (packed, packed_total) = source.open()?;
+    let limits = &options.limits;
+    let input = Input::archive(packed, packed_total, Unpack::Detect, watch.clone(), limits);
+    let mut archive = Archive::new(input, limits, 0);
+    let mut loaded = Loaded::default();
+    let dir = image.dir().to_owned();
+    let loading = Loading {
+        limits,
+        markers: Markers::Keep,
+        dir: &dir,
     };
-    if dest.symlink_metadata().is_ok() {
-        return Err(ImportError::Exists {
-            dest: dest.to_owned(),
-        });
-    }
-    let Opened { input, origin } = source.open(watch.clone(), options.limits.archive_bytes)?;
-    let (mut collector, origin) = match origin {
-        Some(origin) => {
-            let file = origin.file.try_clone().map_err(ImportError::Read)?;
-            (Collector::Origin(file), Some(origin))
-        }
-        None => (Collector::spool(dir)?, None),
-    };
-    let mut archive = Archive::new(input, &options.limits);
-    let mut loaded = load::load(&mut archive, &options.limits, &mut collector)?;
-    let tar_digest = archive.input.finish()?;
-    let store = collector.finish()?;
+    loaded.load(&mut archive, &loading, &mut image.blocks)?;
+    let tar_digest = archive
+        .into_input()
+        .finish()?
+        .expect("an archive was read, no headers");
     let scrubbed = match options.scrub {
         Scrub::No => 0,
-        Scrub::BuilderTraces => scrub::scrub(&mut loaded.tree),
+        Scrub::BuilderTraces => scrub::scrub(&mut loaded.tree).map_err(scrub_failed)?,
     };
-    let uuid = identity(tar_digest, options);
-    let facts = facts::gather(&loaded.tree, &store).map_err(ImportError::Read)?;
-    let plan = write::plan(&loaded.tree, &options.label, uuid)?;
-    let (needed, image_bytes, inodes) = (plan.needed, plan.image_len(), plan.inodes);
-    let image = temporary(dir)?;
-    plan.write(&store, image.as_file(), &watch, loaded.content_bytes)
-        .map_err(|error| writing_failed(error, dir, needed, &watch))?;
-    if let Some(origin) = &origin {
-        origin.check_unchanged(&origin.file)?;
-    }
-    publish(image, dir, dest, needed)?;
-    let Loaded {
-        entries,
-        content_bytes,
-        skipped,
-        ..
-    } = loaded;
+    let who = Identification {
+        uuid: identity(tar_digest, options),
+        label: options.label.clone(),
+    };
+    let uuid = who.uuid;
+    watch.tick("write", 0, None)?;
+    let facts = gather(&loaded.tree, &image.settle()?).map_err(ImportError::Read)?;
+    let written = image.complete(&loaded.tree, who)?;
     Ok(ImportReport {
-        entries,
-        inodes,
-        content_bytes,
-        image_bytes,
+        entries: loaded.entries,
+        inodes: written.inodes,
+        content_bytes: loaded.content_bytes,
+        image_bytes: written.image_bytes,
         tar_digest,
         uuid,
         scrubbed,
-        skipped,
+        skipped: loaded.skipped,
         facts,
     })
+}
+
+fn scrub_failed(source: EntryError) -> ImportError {
+    ImportError::Entry {
+        entry: EntryName::new(b"/"),
+        source,
+    }
 }
 
 /// Whatever changes the image's bytes changes its identity.
@@ -178,54 +176,4 @@ fn identity(tar: Sha256, options: &ImportOptions) -> FsUuid {
     ]);
     hasher.update(options.label.as_str().as_bytes());
     FsUuid::from_digest(hasher.finish().as_bytes())
-}
-
-fn temporary(dir: &Path) -> Result<NamedTempFile, ImportError> {
-    tempfile::Builder::new()
-        .prefix(".import-")
-        .suffix(".tmp")
-        .tempfile_in(dir)
-        .map_err(|source| ImportError::Create {
-            dir: dir.to_owned(),
-            source,
-        })
-}
-
-fn writing_failed(error: Ext4Error, dir: &Path, needed: u64, watch: &Watch) -> ImportError {
-    if watch.cancel.is_cancelled() {
-        return ImportError::Cancelled;
-    }
-    match error {
-        Ext4Error::Write(source) if is_no_space(&source) => {
-            error::writing(dir, "the disk image", needed, source)
-        }
-        other => ImportError::Image(other),
-    }
-}
-
-/// Makes the image durable, then visible, then its name durable.
-fn publish(image: NamedTempFile, dir: &Path, dest: &Path, needed: u64) -> Result<(), ImportError> {
-    let failed = |source: io::Error| ImportError::Publish {
-        dest: dest.to_owned(),
-        source,
-    };
-    image
-        .as_file()
-        .set_permissions(Permissions::from_mode(0o444))
-        .map_err(failed)?;
-    image
-        .as_file()
-        .sync_all()
-        .map_err(|source| error::writing(dir, "the disk image", needed, source))?;
-    image
-        .persist_noclobber(dest)
-        .map_err(|error| match error.error.kind() {
-            io::ErrorKind::AlreadyExists => ImportError::Exists {
-                dest: dest.to_owned(),
-            },
-            _ => failed(error.error),
-        })?;
-    File::open(dir)
-        .and_then(|dir| dir.sync_all())
-        .map_err(failed)
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::ext4::{Attrs, Special, Xattr};
+use crate::ext4::{Attrs, Run, Special, Xattr};
 
 /// Names a node of one tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,22 +18,12 @@ impl NodeId {
     }
 }
 
-/// A piece of a file's data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Extent {
-    /// Where it is in the file.
-    pub logical: u64,
-    /// Where it is in the store.
-    pub stored: u64,
-    pub len: u64,
-}
-
-/// A file's data; what no extent covers is a hole.
+/// A file's data; what no run covers is a hole.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Content {
     pub len: u64,
-    /// In ascending order, apart from each other, inside of `len`.
-    pub extents: Box<[Extent]>,
+    /// In ascending order, apart from each other; only the last may reach beyond `len`.
+    pub runs: Box<[Run]>,
 }
 
 /// What a node is.
@@ -45,17 +35,39 @@ pub enum Kind {
     Special(Special),
 }
 
+/// Which layer touched a name last.
+pub(super) type Layer = u32;
+
 /// A directory's names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directory {
     pub(super) parent: NodeId,
-    pub(super) children: BTreeMap<Box<[u8]>, NodeId>,
+    pub(super) children: BTreeMap<Box<[u8]>, Child>,
+    /// The last layer that had an entry for this directory or for anything below it.
+    pub(super) touched: Layer,
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Child {
+    pub(super) id: NodeId,
+    pub(super) touched: Layer,
 }
 
 impl Directory {
+    pub(super) fn new(parent: NodeId, touched: Layer) -> Self {
+        Self {
+            parent,
+            children: BTreeMap::new(),
+            touched,
+        }
+    }
+
     /// The children in the order of their names' bytes.
     pub fn children(&self) -> impl DoubleEndedIterator<Item = (&[u8], NodeId)> {
-        self.children.iter().map(|(name, id)| (&**name, *id))
+        self.children
+            .iter()
+            .map(|(name, child)| (&**name, child.id))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Owns what the machine that built a root file system left in it, and takes it out. A pure
 //! function of the tree.
 
+use super::error::EntryError;
 use super::node::{Kind, NodeId};
 use super::tree::{Last, Tree};
 
@@ -20,34 +21,34 @@ const RECORDS: [&[u8]; 4] = [b"btmp", b"faillog", b"lastlog", b"wtmp"];
 const LOCK: &[u8] = b"lock";
 
 /// Takes the builder's traces out of a tree; how many names are gone or emptied.
-pub(super) fn scrub(tree: &mut Tree) -> u64 {
+pub(super) fn scrub(tree: &mut Tree) -> Result<u64, EntryError> {
     let mut changed = DROPPED.iter().filter(|path| tree.remove(path)).count() as u64;
     let etc = tree.lookup("/etc", Last::Follow);
     if let Some(etc) = etc.filter(|etc| tree.child(*etc, MACHINE_ID).is_some()) {
-        tree.empty_child(etc, MACHINE_ID);
+        tree.empty_child(etc, MACHINE_ID)?;
         changed += 1;
     }
     if let Some(ssh) = tree.lookup("/etc/ssh", Last::Follow) {
         changed += each_file(tree, ssh, |name| match name.starts_with(b"ssh_host_") {
             true => Fate::Drop,
             false => Fate::Keep,
-        });
+        })?;
     }
     for cache in CACHES {
         if let Some(cache) = tree.lookup(cache, Last::Follow) {
             changed += each_file(tree, cache, |name| match name {
                 LOCK => Fate::Keep,
                 _ => Fate::Drop,
-            });
+            })?;
         }
     }
     if let Some(log) = tree.lookup("/var/log", Last::Follow) {
         changed += each_file(tree, log, |name| match RECORDS.contains(&name) {
             true => Fate::Empty,
             false => Fate::Drop,
-        });
+        })?;
     }
-    changed
+    Ok(changed)
 }
 
 enum Fate {
@@ -57,7 +58,11 @@ enum Fate {
 }
 
 /// Decides on every file below a directory; directories themselves stay.
-fn each_file(tree: &mut Tree, top: NodeId, decide: impl Fn(&[u8]) -> Fate) -> u64 {
+fn each_file(
+    tree: &mut Tree,
+    top: NodeId,
+    decide: impl Fn(&[u8]) -> Fate,
+) -> Result<u64, EntryError> {
     let mut changed = 0;
     let mut stack = vec![top];
     while let Some(parent) = stack.pop() {
@@ -74,7 +79,7 @@ fn each_file(tree: &mut Tree, top: NodeId, decide: impl Fn(&[u8]) -> Fate) -> u6
                 Kind::File(_) | Kind::Symlink(_) | Kind::Special(_) => match decide(&name) {
                     Fate::Keep => {}
                     Fate::Empty => {
-                        tree.empty_child(parent, &name);
+                        tree.empty_child(parent, &name)?;
                         changed += 1;
                     }
                     Fate::Drop => changed += u64::from(tree.remove_child(parent, &name)),
@@ -82,27 +87,27 @@ fn each_file(tree: &mut Tree, top: NodeId, decide: impl Fn(&[u8]) -> Fate) -> u6
             }
         }
     }
-    changed
+    Ok(changed)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::node::{Content, Extent, NewKind};
+    use super::super::node::{Content, NewKind};
     use super::super::path::TreePath;
     use super::*;
-    use crate::ext4::Attrs;
+    use crate::ext4::{Attrs, Run};
 
     fn tree_of(paths: &[&str]) -> Tree {
         let mut tree = Tree::default();
         for raw in paths {
             let path = TreePath::parse(raw.as_bytes(), 4096).expect("a path");
-            let extents = [Extent {
+            let runs = [Run {
                 logical: 0,
-                stored: 0,
-                len: 5,
+                first: 0,
+                blocks: 1,
             }]
             .into();
-            let kind = NewKind::File(Content { len: 5, extents });
+            let kind = NewKind::File(Content { len: 5, runs });
             let attrs = Attrs {
                 mode: 0o640,
                 gid: 4,
@@ -136,7 +141,10 @@ mod tests {
         ];
         let emptied = ["/etc/machine-id", "/var/log/wtmp"];
         let mut tree = tree_of(&[&gone[..], &kept, &emptied].concat());
-        assert_eq!(scrub(&mut tree), (gone.len() + emptied.len()) as u64);
+        assert_eq!(
+            scrub(&mut tree).expect("scrubbed"),
+            (gone.len() + emptied.len()) as u64
+        );
         let found = |tree: &Tree, path| tree.lookup(path, Last::Keep);
         assert!(gone.iter().all(|path| found(&tree, path).is_none()));
         assert!(kept.iter().all(|path| found(&tree, path).is_some()));
@@ -158,7 +166,7 @@ mod tests {
         let kind = NewKind::Symlink(b"/var/lib/dbus/machine-id".as_slice().into());
         tree.insert(&path, Attrs::IMPLIED_DIRECTORY, Box::default(), kind)
             .expect("inserted");
-        scrub(&mut tree);
+        scrub(&mut tree).expect("scrubbed");
         let id = tree.lookup("/etc/machine-id", Last::Keep).expect("kept");
         assert_eq!(tree.node(id).kind, Kind::File(Content::default()));
         assert_eq!(tree.node(id).attrs.mode, 0o644);
@@ -167,6 +175,6 @@ mod tests {
     #[test]
     fn a_tree_without_traces_stays_as_it_is() {
         let mut tree = tree_of(&["/init"]);
-        assert_eq!(scrub(&mut tree), 0);
+        assert_eq!(scrub(&mut tree).expect("scrubbed"), 0);
     }
 }

@@ -1,42 +1,45 @@
-//! Owns a root file system in memory: paths, inodes, where their data lies in a store. Applies
-//! entries as an extraction inside of a chroot would. Knows no archive format and no ext4 layout,
-//! and holds no file's data.
-
-use std::collections::BTreeMap;
+//! Owns a root file system in memory: paths, inodes, where their data lies. Applies entries layer
+//! by layer, as an extraction inside of a chroot would. Knows no archive format and no ext4
+//! layout, and holds no file's data.
 
 use super::error::{EntryError, EntryName};
-use super::node::{Content, Directory, Kind, NewKind, Node, NodeId};
+use super::node::{Child, Content, Directory, Kind, Layer, NewKind, Node, NodeId};
 use super::path::TreePath;
-use crate::ext4::{Attrs, SYMLINK_MAX, Xattr};
-
-/// As many links as the kernel follows in one path.
-const MAX_LINKS: u32 = 40;
+use super::way::Way;
+use crate::ext4::{Attrs, FIXED_TIME, SYMLINK_MAX, Timestamp, Xattr};
 
 /// A whole root file system.
 #[derive(Debug, Clone)]
 pub struct Tree {
     /// Nodes that were replaced stay here without a name; nothing reaches them any more.
-    nodes: Vec<Node>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) layer: Layer,
 }
 
 impl Default for Tree {
+    /// A root that no layer describes is as old as time, and nobody's but root's.
     fn default() -> Self {
-        let root = Directory {
-            parent: NodeId::ROOT,
-            children: BTreeMap::new(),
+        let attrs = Attrs {
+            mtime: Timestamp::new(0, 0).unwrap_or(FIXED_TIME),
+            ..Attrs::IMPLIED_DIRECTORY
         };
-        let attrs = Attrs::IMPLIED_DIRECTORY;
         Self {
             nodes: vec![Node {
                 attrs,
                 xattrs: Box::default(),
-                kind: Kind::Directory(root),
+                kind: Kind::Directory(Directory::new(NodeId::ROOT, 0)),
             }],
+            layer: 0,
         }
     }
 }
 
 impl Tree {
+    /// What comes from here on is another layer's.
+    pub fn begin_layer(&mut self) {
+        self.layer += 1;
+    }
+
     /// The node itself.
     pub fn node(&self, id: NodeId) -> &Node {
         &self.nodes[id.index()]
@@ -68,12 +71,7 @@ impl Tree {
         if let NewKind::Symlink(target) = &kind {
             // Linux knows no other mode of a link, whatever an archive says.
             attrs.mode = 0o777;
-            if target.is_empty() || target.len() > SYMLINK_MAX {
-                return Err(EntryError::SymlinkTarget { len: target.len() });
-            }
-            if target.contains(&0) {
-                return Err(EntryError::ZeroByte);
-            }
+            check_target(target)?;
         }
         let Some((parents, name)) = path.split_last() else {
             return self.describe_root(attrs, xattrs, &kind);
@@ -86,12 +84,10 @@ impl Tree {
             (NewKind::Directory, Some(old)) => {
                 let node = &mut self.nodes[old.index()];
                 (node.attrs, node.xattrs) = (attrs, xattrs);
+                self.touch(old);
                 return Ok(());
             }
-            (NewKind::Directory, None) => Kind::Directory(Directory {
-                parent,
-                children: BTreeMap::new(),
-            }),
+            (NewKind::Directory, None) => Kind::Directory(Directory::new(parent, self.layer)),
             (NewKind::File(content), _) => Kind::File(content),
             (NewKind::Symlink(target), _) => Kind::Symlink(target),
             (NewKind::Special(special), _) => Kind::Special(special),
@@ -100,7 +96,7 @@ impl Tree {
             attrs,
             xattrs,
             kind,
-        });
+        })?;
         self.name(parent, name, id);
         Ok(())
     }
@@ -143,16 +139,14 @@ impl Tree {
 
     /// Takes a name out of a directory; whether there was one.
     pub fn remove_child(&mut self, parent: NodeId, name: &[u8]) -> bool {
-        match &mut self.nodes[parent.index()].kind {
-            Kind::Directory(directory) => directory.children.remove(name).is_some(),
-            Kind::File(_) | Kind::Symlink(_) | Kind::Special(_) => false,
-        }
+        self.directory_mut(parent)
+            .is_some_and(|directory| directory.children.remove(name).is_some())
     }
 
     /// Makes a name in a directory an empty file of its own, with the attributes that it had.
-    pub fn empty_child(&mut self, parent: NodeId, name: &[u8]) {
+    pub fn empty_child(&mut self, parent: NodeId, name: &[u8]) -> Result<(), EntryError> {
         let Some(old) = self.child(parent, name) else {
-            return;
+            return Ok(());
         };
         let attrs = match &self.node(old).kind {
             Kind::File(_) => self.node(old).attrs,
@@ -166,13 +160,15 @@ impl Tree {
             attrs,
             xattrs: Box::default(),
             kind,
-        });
+        })?;
         self.name(parent, name, id);
+        Ok(())
     }
 
     /// The child of a directory.
     pub fn child(&self, parent: NodeId, name: &[u8]) -> Option<NodeId> {
-        self.directory(parent)?.children.get(name).copied()
+        let child = self.directory(parent)?.children.get(name)?;
+        Some(child.id)
     }
 
     /// A directory's path from the root, for messages.
@@ -191,6 +187,13 @@ impl Tree {
         }
         names.reverse();
         names.join(&b'/')
+    }
+
+    pub(super) fn directory_mut(&mut self, id: NodeId) -> Option<&mut Directory> {
+        match &mut self.nodes[id.index()].kind {
+            Kind::Directory(directory) => Some(directory),
+            Kind::File(_) | Kind::Symlink(_) | Kind::Special(_) => None,
+        }
     }
 
     fn describe_root(
@@ -213,100 +216,81 @@ impl Tree {
 
     /// The directory at a path, made where names are missing.
     fn enter(&mut self, path: &TreePath) -> Result<NodeId, EntryError> {
-        let mut links = 0;
         let mut at = NodeId::ROOT;
-        for name in path.names() {
-            at = match self.child(at, name) {
-                Some(_) => self.step(at, name, &mut links)?,
-                None => self.add_implied(at, name),
+        for step in Way::follow(self, path)?.steps() {
+            at = match step.found {
+                Some(found) => found,
+                None => self.add_implied(at, &step.name)?,
             };
             if self.directory(at).is_none() {
                 return Err(EntryError::NotADirectory {
-                    at: EntryName::new(name),
+                    at: EntryName::new(&step.name),
                 });
             }
         }
         Ok(at)
     }
 
-    fn add_implied(&mut self, parent: NodeId, name: &[u8]) -> NodeId {
-        let kind = Kind::Directory(Directory {
-            parent,
-            children: BTreeMap::new(),
-        });
-        let attrs = Attrs::IMPLIED_DIRECTORY;
+    fn add_implied(&mut self, parent: NodeId, name: &[u8]) -> Result<NodeId, EntryError> {
         let id = self.add(Node {
-            attrs,
+            attrs: Attrs::IMPLIED_DIRECTORY,
             xattrs: Box::default(),
-            kind,
-        });
+            kind: Kind::Directory(Directory::new(parent, self.layer)),
+        })?;
         self.name(parent, name, id);
-        id
+        Ok(id)
     }
 
-    fn find(&self, path: &TreePath, last: Last) -> Result<Option<NodeId>, EntryError> {
-        let Some((parents, name)) = path.split_last() else {
-            return Ok(Some(NodeId::ROOT));
-        };
-        let mut links = 0;
-        let mut at = NodeId::ROOT;
-        for name in parents.names() {
-            if self.child(at, name).is_none() {
-                return Ok(None);
+    pub(super) fn find(&self, path: &TreePath, last: Last) -> Result<Option<NodeId>, EntryError> {
+        match (path.split_last(), last) {
+            (None, Last::Follow | Last::Keep) => Ok(Some(NodeId::ROOT)),
+            (Some(_), Last::Follow) => Ok(Way::follow(self, path)?.end()),
+            (Some((parents, name)), Last::Keep) => {
+                let parent = Way::follow(self, &parents)?.end();
+                Ok(parent.and_then(|parent| self.child(parent, name)))
             }
-            at = self.step(at, name, &mut links)?;
-        }
-        match (self.child(at, name), last) {
-            (None, Last::Follow | Last::Keep) => Ok(None),
-            (Some(found), Last::Keep) => Ok(Some(found)),
-            (Some(_), Last::Follow) => self.step(at, name, &mut links).map(Some),
         }
     }
 
-    /// From a directory through one name, and through the links that it may be. `..` in a link
-    /// stops at the root, where an absolute one begins: nothing leaves the tree.
-    fn step(&self, from: NodeId, name: &[u8], links: &mut u32) -> Result<NodeId, EntryError> {
-        let dangling = || EntryError::Dangling {
-            link: EntryName::new(name),
-        };
-        let found = self.child(from, name).ok_or_else(dangling)?;
-        let Kind::Symlink(target) = &self.node(found).kind else {
-            return Ok(found);
-        };
-        *links += 1;
-        if *links > MAX_LINKS {
-            return Err(EntryError::TooManyLinks { most: MAX_LINKS });
-        }
-        let mut at = if target.starts_with(b"/") {
-            NodeId::ROOT
-        } else {
-            from
-        };
-        for part in target.split(|byte| *byte == b'/') {
-            at = match part {
-                b"" | b"." => at,
-                b".." => self.directory(at).ok_or_else(dangling)?.parent,
-                part if self.child(at, part).is_none() => return Err(dangling()),
-                part => self.step(at, part, links)?,
-            };
-        }
-        Ok(at)
-    }
-
-    fn add(&mut self, node: Node) -> NodeId {
-        let id = NodeId(u32::try_from(self.nodes.len()).expect("entries are bounded far below"));
+    fn add(&mut self, node: Node) -> Result<NodeId, EntryError> {
+        let id = u32::try_from(self.nodes.len()).map_err(|_| EntryError::TooManyNodes)?;
         self.nodes.push(node);
-        id
+        Ok(NodeId(id))
     }
 
     fn name(&mut self, parent: NodeId, name: &[u8], id: NodeId) {
-        match &mut self.nodes[parent.index()].kind {
-            Kind::Directory(directory) => directory.children.insert(name.into(), id),
-            Kind::File(_) | Kind::Symlink(_) | Kind::Special(_) => {
-                unreachable!("only directories are entered")
-            }
-        };
+        let touched = self.layer;
+        self.directory_mut(parent)
+            .expect("only directories are entered")
+            .children
+            .insert(name.into(), Child { id, touched });
+        self.touch(parent);
     }
+
+    /// This layer has something at or below a directory.
+    fn touch(&mut self, mut directory: NodeId) {
+        let layer = self.layer;
+        while let Some(here) = self.directory_mut(directory) {
+            if here.touched == layer && directory != NodeId::ROOT {
+                break;
+            }
+            here.touched = layer;
+            if directory == NodeId::ROOT {
+                break;
+            }
+            directory = here.parent;
+        }
+    }
+}
+
+fn check_target(target: &[u8]) -> Result<(), EntryError> {
+    if target.is_empty() || target.len() > SYMLINK_MAX {
+        return Err(EntryError::SymlinkTarget { len: target.len() });
+    }
+    if target.contains(&0) {
+        return Err(EntryError::ZeroByte);
+    }
+    Ok(())
 }
 
 /// What becomes of a link that is the last name of a path.
@@ -318,6 +302,7 @@ pub enum Last {
 
 #[cfg(test)]
 mod tests {
+    use super::super::way::MAX_LINKS;
     use super::*;
 
     fn path(raw: &str) -> TreePath {
@@ -352,17 +337,25 @@ mod tests {
     }
 
     #[test]
+    fn links_to_nowhere_lead_where_they_say() {
+        let mut tree = Tree::default();
+        put(&mut tree, "run", link("/var/../tmp/./run")).expect("a link");
+        put(&mut tree, "run/x/y", file()).expect("a file");
+        assert!(tree.lookup("tmp/run/x/y", Last::Keep).is_some());
+        assert!(tree.lookup("run/x", Last::Follow).is_some());
+        assert!(tree.lookup("var", Last::Keep).is_none());
+    }
+
+    #[test]
     fn ways_that_are_none_are_refused() {
         let mut tree = Tree::default();
         put(&mut tree, "loop", link("loop")).expect("a link");
-        put(&mut tree, "gone", link("nowhere")).expect("a link");
         put(&mut tree, "file", file()).expect("a file");
         let mut check = |raw: &str| put(&mut tree, raw, file()).expect_err("refused");
         assert_eq!(
             check("loop/x"),
             EntryError::TooManyLinks { most: MAX_LINKS }
         );
-        assert!(matches!(check("gone/x"), EntryError::Dangling { .. }));
         assert!(matches!(check("file/x"), EntryError::NotADirectory { .. }));
         assert_eq!(check("."), EntryError::RootIsNoDirectory);
     }
