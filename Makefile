@@ -7,16 +7,18 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build test lint bench clean setup setup-test unit e2e
+.PHONY: help run build test lint bench kernel test-kernel dist clean setup setup-test unit e2e
 
 # Tools that `setup` installs, and a Rust installed in this very shell, are found without a new login.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
-RELEASE := $(abspath $(or $(CARGO_TARGET_DIR),target))/release
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+RELEASE := $(TARGET)/release
+KERNEL := $(TARGET)/kernel
 ARGS ?= run --rm -- uname -a
 
 help: ## print this help
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: setup build ## run a command in a machine of its own; ARGS="run --rm -- ls /" for another one
 	$(RELEASE)/banger $(ARGS)
@@ -38,6 +40,20 @@ lint: setup-test ## formatting, clippy, licences and sources of dependencies
 
 bench: build ## measure banger beside QEMU started by hand
 	cargo xtask bench run
+
+kernel: build $(KERNEL)/bundles/catalog.json ## build banger's own kernel, check it, and put it into the local store
+	$(RELEASE)/banger kernel import generic-6.12 --from $(KERNEL)/generic-6.12 --force
+
+test-kernel: ## build the kernel for hosts whose /dev/kvm emulates; for tests only
+	scripts/setup-debian.sh --with-kernel-tools
+	scripts/make-generic-kernel.sh --test
+
+dist: build $(KERNEL)/bundles/catalog.json ## pack a release, banger's own kernel inside
+	scripts/make-dist.sh
+
+$(KERNEL)/bundles/catalog.json: $(wildcard kernels/generic-6.12.*) scripts/make-generic-kernel.sh
+	scripts/setup-debian.sh --with-kernel-tools
+	scripts/make-generic-kernel.sh
 
 clean: ## remove what was built; machines, images and kernels stay
 	cargo clean

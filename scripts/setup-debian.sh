@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what banger needs to be built and run, and with `--with-test-tools` also what its tests
-# and lints need. Does nothing, quickly, when all is there. Meant for Debian 12 and newer; on other
+# Installs what banger needs to be built and run, with `--with-test-tools` also what its tests and
+# lints need, with `--with-kernel-tools` also what building a kernel needs. Does nothing, quickly, when all is there. Meant for Debian 12 and newer; on other
 # systems it only says what is missing.
 set -euo pipefail
 
@@ -30,9 +30,22 @@ readonly TEST_PACKAGES=(
     busybox-static # a guest without a distribution
     e2fsprogs      # checks the file systems that we write
 )
+# What building a kernel calls.
+readonly KERNEL_PACKAGES=(
+    bc
+    binutils
+    bison
+    flex
+    libelf-dev # objtool reads the objects with it
+    make
+    patch
+    xz-utils # the source's archive
+    zstd     # the bundle
+)
 readonly RUN_COMMANDS=(mmdebstrap qemu-system-x86_64 newuidmap)
 readonly BUILD_COMMANDS=(gcc git musl-gcc)
 readonly TEST_COMMANDS=(busybox e2fsck)
+readonly KERNEL_COMMANDS=(ar bc bison flex make patch xz zstd)
 
 say() {
     printf 'setup: %s\n' "$*" >&2
@@ -165,11 +178,12 @@ install_tool() {
 }
 
 main() {
-    local with_test_tools=false
+    local with_test_tools=false with_kernel_tools=false
     case "${1:-}" in
     '') ;;
     --with-test-tools) with_test_tools=true ;;
-    *) fail "unknown argument $1; usage: $0 [--with-test-tools]" ;;
+    --with-kernel-tools) with_kernel_tools=true ;;
+    *) fail "unknown argument $1; usage: $0 [--with-test-tools | --with-kernel-tools]" ;;
     esac
 
     local packages=("${RUN_PACKAGES[@]}" "${BUILD_PACKAGES[@]}")
@@ -177,6 +191,10 @@ main() {
     if $with_test_tools; then
         packages+=("${TEST_PACKAGES[@]}")
         commands+=("${TEST_COMMANDS[@]}")
+    fi
+    if $with_kernel_tools; then
+        packages+=("${KERNEL_PACKAGES[@]}")
+        commands+=("${KERNEL_COMMANDS[@]}")
     fi
     if is_debian_like; then
         install_packages "${packages[@]}"

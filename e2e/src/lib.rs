@@ -16,6 +16,7 @@ mod running;
 mod shared;
 mod terminal;
 mod wait;
+mod workbench;
 mod world;
 
 pub use command::Call;
@@ -24,4 +25,5 @@ pub use outcome::Outcome;
 pub use running::Running;
 pub use terminal::Terminal;
 pub use wait::{eventually, wait_for_end};
+pub use workbench::{KernelUnderTest, WORKBENCH};
 pub use world::{BUSYBOX, DEBIAN, KERNEL, ONE_BINARY, World};

@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     home::{Home, target_directory},
     images::{busybox_tar, one_binary_tar},
+    workbench,
     world::{BUSYBOX, DEBIAN, KERNEL, ONE_BINARY},
 };
 
@@ -37,6 +38,8 @@ pub(crate) enum Stock {
     Small,
     /// The default image, too.
     Debian,
+    /// The image with tools in it, too.
+    Workbench,
 }
 
 impl Stock {
@@ -44,6 +47,7 @@ impl Stock {
         match self {
             Self::Small => "small",
             Self::Debian => "debian",
+            Self::Workbench => "workbench",
         }
     }
 }
@@ -97,7 +101,7 @@ impl Store {
         if made_by == self.build || env::var_os("BANGER_E2E_KEEP_CACHE").is_some() {
             return;
         }
-        for stock in [Stock::Small, Stock::Debian] {
+        for stock in [Stock::Small, Stock::Debian, Stock::Workbench] {
             remove(&self.directory.join(stock.name()));
         }
         must("write", &stamp, fs::write(&stamp, &self.build));
@@ -122,6 +126,10 @@ impl Store {
                     .limit(FETCHING)
                     .run()
                     .ok();
+            }
+            Stock::Workbench => {
+                bring(&self.get(Stock::Debian), home.path());
+                home.shell(workbench::MAKE).limit(FETCHING).run().ok();
             }
         }
         home.banger(&["daemon", "stop"]).run().ok();

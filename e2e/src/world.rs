@@ -18,6 +18,7 @@ use crate::{
     outcome::Outcome,
     shared::{self, Stock},
     terminal::Terminal,
+    workbench::KernelUnderTest,
 };
 
 /// The kernel of every world but an empty one.
@@ -54,6 +55,14 @@ impl World {
     #[must_use]
     pub fn with_debian() -> Self {
         Self::stocked(Stock::Debian)
+    }
+
+    /// A world that has the image with tools in it, and the kernel that is to be tried.
+    #[must_use]
+    pub fn with_workbench() -> (Self, KernelUnderTest) {
+        let world = Self::stocked(Stock::Workbench);
+        let kernel = KernelUnderTest::bring(&world);
+        (world, kernel)
     }
 
     /// A world in which nothing is there.
@@ -105,7 +114,13 @@ impl World {
     /// `banger` with these arguments, not started yet.
     #[must_use]
     pub fn call<const N: usize>(&self, args: [&str; N]) -> Call {
-        self.home.banger(&args)
+        self.call_with(&args)
+    }
+
+    /// The same for arguments that are put together first.
+    #[must_use]
+    pub fn call_with(&self, args: &[&str]) -> Call {
+        self.home.banger(args)
     }
 
     /// A line of shell in which `banger` is this world's.

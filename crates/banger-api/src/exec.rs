@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::error::ApiError;
+use crate::{error::ApiError, vm::Boot};
 
 /// The first byte of a binary message.
 pub const STDIN: u8 = 0;
@@ -68,6 +68,9 @@ pub enum ExecControl {
 pub enum ExecEvent {
     Started {
         pid: u32,
+        /// Of the boot that this command is the first one after.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        boot: Option<Boot>,
     },
     /// The guest took this much of the standard input.
     StdinTaken {

@@ -31,6 +31,13 @@ pub enum KernelSource {
         url: String,
         digest: String,
     },
+    /// A file of a catalog.
+    Bundle {
+        /// The catalog's place.
+        catalog: String,
+        file: String,
+        digest: String,
+    },
     Directory {
         path: String,
     },

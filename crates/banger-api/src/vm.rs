@@ -44,6 +44,8 @@ pub struct Vm {
     pub state: VmState,
     pub image: String,
     pub kernel: String,
+    /// Why it is this kernel.
+    pub kernel_reason: String,
     pub vcpus: u32,
     pub memory_bytes: u64,
     /// Size of the VM's own disk; it costs what is written.
@@ -70,6 +72,9 @@ pub struct Vm {
     /// The agent's answer at the last connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<Agent>,
+    /// Of the last boot, where this daemon has seen it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<Boot>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
     /// Goes away with the session that it was made for.
@@ -88,6 +93,37 @@ pub struct Agent {
     pub boot_id: String,
     /// `agent`, `systemd` or the program that is the guest's first process.
     pub init: String,
+}
+
+/// When a boot passed its stages, in milliseconds since the start was asked for. What lies between
+/// `kernel_entered_ms` and `agent_ready_ms` is the guest's own word, within what the host saw.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Boot {
+    /// RFC 3339, UTC.
+    pub requested_at: String,
+    /// The VMM's process runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vmm_started_ms: Option<u64>,
+    /// The kernel's clock began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel_entered_ms: Option<u64>,
+    /// The agent runs, as the first process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_entered_ms: Option<u64>,
+    /// The drivers for the root are there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modules_loaded_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_mounted_ms: Option<u64>,
+    /// The agent waits for the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_ready_ms: Option<u64>,
+    /// The agent has answered the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connected_ms: Option<u64>,
+    /// The first command since runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command_started_ms: Option<u64>,
 }
 
 /// Body of `POST /v1/vms`. What is absent is decided by the daemon.

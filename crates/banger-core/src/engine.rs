@@ -20,7 +20,7 @@ use crate::{
     generated_name::generated_name,
     host::{Check, Host, VmmKind},
     images::Images,
-    kernels::Kernels,
+    kernels::{KernelChoice, Kernels},
     name::{ImageName, VmId, VmName},
     record::{VmRecord, VmState},
     spec::{DiskSize, Init, Memory, Network, Vcpus, VmSpec},
@@ -36,7 +36,8 @@ const NAME_DRAWS: usize = 8;
 #[derive(Debug, Clone)]
 pub struct Defaults {
     pub image: ImageName,
-    pub kernel: KernelName,
+    /// The configured kernel; where none is, the best one that is at hand is taken.
+    pub kernel: Option<KernelName>,
     pub vcpus: Vcpus,
     pub memory: Memory,
     pub disk: DiskSize,
@@ -245,10 +246,12 @@ impl Engine {
         progress: &SharedProgress,
     ) -> Result<VmSpec, Error> {
         let defaults = &self.defaults;
-        let kernel = request
-            .kernel
-            .clone()
-            .unwrap_or_else(|| defaults.kernel.clone());
+        let KernelChoice {
+            name: kernel,
+            reason: kernel_reason,
+        } = self
+            .kernels
+            .choose(request.kernel.as_ref(), defaults.kernel.as_ref())?;
         let image = request
             .image
             .clone()
@@ -258,6 +261,7 @@ impl Engine {
         Ok(VmSpec {
             image,
             kernel,
+            kernel_reason,
             vcpus: request.vcpus.unwrap_or(defaults.vcpus),
             memory: request.memory.unwrap_or(defaults.memory),
             disk: request.disk.unwrap_or(defaults.disk),

@@ -232,6 +232,18 @@ pub struct AgentInfo {
     pub version: String,
     pub boot_id: String,
     pub init: String,
+    pub marks: BootMarks,
+}
+
+/// When the guest passed the stages of its boot, since its kernel's clock began: its own word.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BootMarks {
+    pub init_entered: Option<Duration>,
+    pub modules_loaded: Option<Duration>,
+    pub root_mounted: Option<Duration>,
+    pub ready: Option<Duration>,
+    /// When it answered the greeting.
+    pub greeted: Duration,
 }
 
 /// Signs of life from inside. All of it is the guest's own word.

@@ -192,6 +192,8 @@ impl Network {
 pub struct VmSpec {
     pub image: ImageName,
     pub kernel: KernelName,
+    /// Why it is this kernel.
+    pub kernel_reason: String,
     pub vcpus: Vcpus,
     pub memory: Memory,
     pub disk: DiskSize,

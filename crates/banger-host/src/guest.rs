@@ -9,7 +9,7 @@ use banger_core::{
         ExecControl, ExecFailure, ExecOutput, ExecRequest, ExecStatus, ExecStream, Stdin,
         WindowSize,
     },
-    host::{AgentInfo, Guest, Health},
+    host::{AgentInfo, BootMarks, Guest, Health},
     host_error::{GuestError, LogTail},
 };
 use banger_guest_proto::{
@@ -45,6 +45,7 @@ impl LiveGuest {
             version: printable(&hello.version),
             boot_id: printable(&hello.boot_id),
             init: pid1(hello.pid1).into(),
+            marks: marks(hello),
         };
         Self {
             client,
@@ -124,6 +125,17 @@ async fn run(exec: Exec, ends: Ends) {
         () = ends.output.closed() => {}
         () = deliver(output, &ends.output) => {}
         () = feeding => {}
+    }
+}
+
+fn marks(hello: &AgentHello) -> BootMarks {
+    let mark = |mark: Option<u64>| mark.map(Duration::from_nanos);
+    BootMarks {
+        init_entered: mark(hello.marks.init_entered),
+        modules_loaded: mark(hello.marks.modules_loaded),
+        root_mounted: mark(hello.marks.root_mounted),
+        ready: mark(hello.marks.ready),
+        greeted: Duration::from_nanos(hello.uptime_ns),
     }
 }
 

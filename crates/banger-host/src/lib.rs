@@ -14,6 +14,7 @@ mod lock;
 mod log_keeper;
 mod logs;
 mod machine;
+pub mod memory;
 mod mmdebstrap;
 mod places;
 mod probe;

@@ -81,6 +81,15 @@ pub(crate) fn readiness(descriptor: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<Owne
     Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)
 }
 
+/// Gives freed memory back to the kernel, where the C library keeps it.
+pub(crate) fn trim_heap() {
+    // SAFETY: `malloc_trim` takes the allocator's own locks and touches no memory in use.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0)
+    };
+}
+
 /// The processor's time stamp counter.
 pub(crate) fn time_stamp_counter() -> u64 {
     // SAFETY: the instruction exists on every x86-64 processor and touches no memory.

@@ -211,9 +211,12 @@ fn guest(error: &GuestError) -> Judged {
 
 fn kernel(error: &KernelError) -> Judged {
     let code = match error {
-        KernelError::Unknown(_) | KernelError::NotFound { .. } => ErrorCode::NotFound,
+        KernelError::Unknown(_) | KernelError::NotFound { .. } | KernelError::NotOffered { .. } => {
+            ErrorCode::NotFound
+        }
         KernelError::Taken { .. } => ErrorCode::AlreadyExists,
         KernelError::Archive(_)
+        | KernelError::Bundle(_)
         | KernelError::NoPackage { .. }
         | KernelError::NoDependency { .. }
         | KernelError::Unpack { .. } => ErrorCode::SourceFailed,

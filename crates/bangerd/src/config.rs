@@ -30,6 +30,9 @@ pub(crate) struct Config {
     pub(crate) default_image: Option<String>,
     /// The kernel of a VM that asks for none.
     pub(crate) default_kernel: Option<String>,
+    /// Directories with kernel bundles and the catalog that names them, asked in this order.
+    #[serde(default)]
+    pub(crate) kernel_catalogs: Vec<AbsolutePath>,
     /// QEMU's program, where it is not on the PATH.
     pub(crate) qemu_bin: Option<PathBuf>,
     #[serde(default)]
@@ -56,6 +59,36 @@ pub(crate) struct Debian {
     pub(crate) suite: Option<String>,
     /// Off for archives that are frozen on purpose.
     pub(crate) check_valid_until: Option<bool>,
+}
+
+/// A path that means the same wherever the daemon was started.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "PathBuf")]
+pub(crate) struct AbsolutePath(PathBuf);
+
+/// Why a path of the configuration is refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{path:?} is not an absolute path")]
+pub(crate) struct RelativePath {
+    path: PathBuf,
+}
+
+impl TryFrom<PathBuf> for AbsolutePath {
+    type Error = RelativePath;
+
+    fn try_from(path: PathBuf) -> Result<Self, RelativePath> {
+        if path.is_absolute() {
+            Ok(Self(path))
+        } else {
+            Err(RelativePath { path })
+        }
+    }
+}
+
+impl AsRef<Path> for AbsolutePath {
+    fn as_ref(&self) -> &Path {
+        &self.0
+    }
 }
 
 /// A size in bytes, written as people write it.
@@ -108,6 +141,8 @@ mod tests {
                 true,
             ),
             ("[debian]\nmirror = \"http://mirror.example/debian\"", true),
+            ("kernel_catalogs = [\"/srv/kernels\"]", true),
+            ("kernel_catalogs = [\"kernels\"]", false),
             ("defualt_image = \"alpine\"", false),
             ("[vm_defaults]\nmemory = \"much\"", false),
         ];

@@ -1,22 +1,25 @@
 //! Between the wire's types and the domain's, in both directions.
 
+use std::time::{Duration, SystemTime};
+
 use banger_api::{
     doctor, exec as wire_exec,
     image::Image as WireImage,
     kernel::{AvailableKernel, Kernel as WireKernel, KernelSource as WireSource},
     progress::rfc3339,
-    vm::{Agent, CreateVm, Vm, VmState as WireState},
+    vm::{Agent, Boot, CreateVm, Vm, VmState as WireState},
 };
 use banger_core::{
     engine::CreateRequest,
     error::Error,
     exec::{ExecFailure, ExecRequest, ExecStatus, WindowSize},
     host::{Check, Verdict, VmmKind},
-    kernel::{Arch, CatalogEntry, Kernel, KernelName, KernelSource, Origin},
+    kernel::{Arch, DebianPackage, Kernel, KernelName, KernelSource, Origin},
+    kernels::Offer,
     record::VmState,
     spec::{Init, Network, SpecError},
     store::ImageRow,
-    vm::View,
+    vm::{Timeline, View},
 };
 
 /// Parses a request for a VM: whatever is wrong with it is found here.
@@ -52,6 +55,28 @@ fn bounded(word: &str) -> String {
     word.chars().take(40).collect()
 }
 
+/// A boot as clients see it.
+pub(crate) fn boot(timeline: Timeline) -> Boot {
+    let since_1970 = timeline
+        .requested_at
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let ms = |stage: Option<Duration>| {
+        stage.map(|stage| u64::try_from(stage.as_millis()).unwrap_or(u64::MAX))
+    };
+    Boot {
+        requested_at: rfc3339(since_1970.as_secs()),
+        vmm_started_ms: ms(timeline.vmm_started),
+        kernel_entered_ms: ms(timeline.kernel_entered),
+        init_entered_ms: ms(timeline.init_entered),
+        modules_loaded_ms: ms(timeline.modules_loaded),
+        root_mounted_ms: ms(timeline.root_mounted),
+        agent_ready_ms: ms(timeline.agent_ready),
+        connected_ms: ms(timeline.connected),
+        command_started_ms: ms(timeline.command_started),
+    }
+}
+
 /// A VM as clients see it.
 pub(crate) fn vm(view: View) -> Vm {
     let View {
@@ -60,6 +85,7 @@ pub(crate) fn vm(view: View) -> Vm {
         process,
         guest: _,
         agent,
+        timeline,
     } = view;
     let spec = record.spec;
     let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
@@ -80,6 +106,7 @@ pub(crate) fn vm(view: View) -> Vm {
         state: state(record.state),
         image: spec.image.to_string(),
         kernel: spec.kernel.to_string(),
+        kernel_reason: spec.kernel_reason,
         vcpus: spec.vcpus.get(),
         memory_bytes: spec.memory.bytes(),
         disk_bytes: spec.disk.bytes(),
@@ -100,6 +127,7 @@ pub(crate) fn vm(view: View) -> Vm {
         }),
         last_error: record.last_error,
         auto_remove: spec.auto_remove,
+        boot: timeline.map(boot),
         created_at: rfc3339(record.created_at),
         updated_at: rfc3339(record.updated_at),
     }
@@ -158,6 +186,15 @@ pub(crate) fn kernel(kernel: Kernel) -> WireKernel {
                     digest,
                 }
             }
+            Origin::Bundle {
+                catalog,
+                file,
+                sha256,
+            } => WireSource::Bundle {
+                catalog,
+                file,
+                digest: sha256.to_string(),
+            },
             Origin::Import { directory } => WireSource::Directory {
                 path: path(directory),
             },
@@ -170,9 +207,14 @@ pub(crate) fn kernel(kernel: Kernel) -> WireKernel {
     }
 }
 
-pub(crate) fn available_kernel(entry: &CatalogEntry, present: &[KernelName]) -> AvailableKernel {
-    let source = match &entry.source {
-        KernelSource::Debian { package, suite, .. } => format!("Debian {suite}, {package}"),
+pub(crate) fn available_kernel(offer: &Offer, present: &[KernelName]) -> AvailableKernel {
+    let entry = &offer.entry;
+    let source = match (&entry.source, &offer.shelf) {
+        (KernelSource::Debian(DebianPackage { package, suite, .. }), _) => {
+            format!("Debian {suite}, {package}")
+        }
+        (KernelSource::Bundle(_), Some(shelf)) => shelf.directory().display().to_string(),
+        (KernelSource::Bundle(_), None) | (KernelSource::Built, _) => "make kernel".to_owned(),
     };
     AvailableKernel {
         name: entry.name.to_string(),

@@ -76,7 +76,7 @@ async fn serve(app: &App, vm: &VmHandle, socket: WebSocket, start: ExecStart) {
     let window = AtomicUsize::new(STDIN_WINDOW);
     let (taken, confirmations) = mpsc::channel(CONFIRMATIONS);
     tokio::select! {
-        () = forward_output(&mut sink, output, confirmations) => {}
+        () = forward_output(vm, &mut sink, output, confirmations) => {}
         () = receive(stream, queue, control, &window) => {}
         () = feed(queued, stdin, taken, &window) => {}
         () = app.ending.cancelled() => finish(&mut sink, ending()).await,
@@ -96,6 +96,7 @@ async fn read_start(socket: &mut WebSocket) -> Result<ExecStart, ApiError> {
 
 /// Until the command ends or the client is gone.
 async fn forward_output(
+    vm: &VmHandle,
     sink: &mut Sink,
     mut output: mpsc::Receiver<Result<ExecOutput, GuestError>>,
     mut confirmations: mpsc::Receiver<u32>,
@@ -111,7 +112,10 @@ async fn forward_output(
             }
         };
         let message = match next {
-            Some(Ok(ExecOutput::Started { pid })) => event(&ExecEvent::Started { pid }),
+            Some(Ok(ExecOutput::Started { pid })) => {
+                let boot = vm.command_started().map(convert::boot);
+                event(&ExecEvent::Started { pid, boot })
+            }
             Some(Ok(ExecOutput::Stdout(bytes))) => channel(STDOUT, &bytes),
             Some(Ok(ExecOutput::Stderr(bytes))) => channel(STDERR, &bytes),
             Some(Ok(ExecOutput::Ended(status))) => {

@@ -33,6 +33,7 @@ where
     let answer = Answer::Working {
         work: Box::pin(work(Arc::new(Sender(steps)))),
         queue,
+        after: GiveBack,
     };
     let lines = stream::unfold(answer, next_line);
     ([(header::CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response()
@@ -44,6 +45,7 @@ enum Answer<T> {
     Working {
         work: Work<T>,
         queue: mpsc::Receiver<Step>,
+        after: GiveBack,
     },
     Over,
 }
@@ -51,16 +53,18 @@ enum Answer<T> {
 async fn next_line<T: Serialize>(
     answer: Answer<T>,
 ) -> Option<(Result<Bytes, Infallible>, Answer<T>)> {
+    // Locals are dropped from last to first: the work before what tidies up after it.
     let Answer::Working {
-        mut work,
+        after,
         mut queue,
+        mut work,
     } = answer
     else {
         return None;
     };
     let (line, rest) = tokio::select! {
         biased;
-        Some(step) = queue.recv() => (step_line(step), Answer::Working { work, queue }),
+        Some(step) = queue.recv() => (step_line(step), Answer::Working { work, queue, after }),
         result = &mut work => (last_line(result), Answer::Over),
     };
     Some((Ok(line), rest))
@@ -92,6 +96,15 @@ fn line<T: Serialize>(line: &Line<T>) -> Bytes {
     let mut text = serde_json::to_vec(line).expect("wire types serialise");
     text.push(b'\n');
     text.into()
+}
+
+/// Gives back the memory of long work, when that is done or cancelled.
+struct GiveBack;
+
+impl Drop for GiveBack {
+    fn drop(&mut self) {
+        tokio::task::spawn_blocking(banger_host::memory::give_back);
+    }
 }
 
 struct Sender(mpsc::Sender<Step>);

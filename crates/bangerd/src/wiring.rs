@@ -14,8 +14,8 @@ use banger_core::{
     engine::{Defaults, Directories, Engine, Parts},
     host::Host,
     images::Images,
-    kernel::KernelStore,
-    kernels::Kernels,
+    kernel::{KernelStore, Shelf},
+    kernels::{KernelSources, Kernels},
     spec::{DiskSize, Memory, Vcpus},
     store::Store,
     vm::Patience,
@@ -32,7 +32,8 @@ use crate::{
 static AGENT: &[u8] = include_bytes!(env!("BANGER_AGENT_FILE"));
 
 const DEFAULT_IMAGE: &str = "debian-bookworm";
-const DEFAULT_KERNEL: &str = "debian-6.1";
+/// Where a release keeps kernels, beside the directory of its programs.
+const RELEASE_KERNELS: &str = "../share/banger/kernels";
 const DEFAULT_SUITE: &str = "bookworm";
 const DEFAULT_VCPUS: u32 = 2;
 const DEFAULT_MEMORY: u64 = 2 << 30;
@@ -74,9 +75,18 @@ pub(crate) fn app(
         debian.clone(),
         now,
     ));
+    let sources = KernelSources {
+        release: release_kernels(),
+        catalogs: config
+            .kernel_catalogs
+            .iter()
+            .map(|path| Shelf::new(path.as_ref()))
+            .collect(),
+        debian,
+    };
     let kernels = Arc::new(Kernels::new(
         KernelStore::new(places.state.join("kernels")),
-        debian,
+        sources,
     ));
     let assembly = Assembly {
         kernels: kernels.clone(),
@@ -111,6 +121,13 @@ pub(crate) fn app(
     })
 }
 
+/// The kernels of the release that this program belongs to, where it is part of one.
+fn release_kernels() -> Option<Shelf> {
+    let program = std::env::current_exe().ok()?;
+    let directory = program.parent()?.join(RELEASE_KERNELS);
+    directory.canonicalize().ok().map(Shelf::new)
+}
+
 fn vms_runtime(places: &Places) -> std::path::PathBuf {
     places.runtime.join("vm")
 }
@@ -142,8 +159,8 @@ fn defaults(config: &Config) -> Result<Defaults, Fatal> {
         kernel: config
             .default_kernel
             .as_deref()
-            .unwrap_or(DEFAULT_KERNEL)
-            .parse()?,
+            .map(str::parse)
+            .transpose()?,
         vcpus: Vcpus::try_from(vcpus)?,
         memory: Memory::from_bytes(sizes.memory.map_or(DEFAULT_MEMORY, |size| size.0))?,
         disk: DiskSize::try_from(sizes.disk_size.map_or(DEFAULT_DISK, |size| size.0))?,

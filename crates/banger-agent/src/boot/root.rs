@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     /// A file with these little-endian words in its superblock.
-    fn check(words: &[(u64, u32)], expected: Geometry) {
+    fn check(words: &[(u64, u32)], expected: &Geometry) {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(4096).unwrap();
         for (offset, word) in words {
@@ -258,15 +258,15 @@ mod tests {
                 .write_all_at(&word.to_le_bytes(), at)
                 .unwrap();
         }
-        assert_eq!(geometry(file.path()).unwrap(), expected);
+        assert_eq!(&geometry(file.path()).unwrap(), expected);
     }
 
     #[test]
     fn the_superblock_tells_the_size() {
         let expected = |block_size, blocks| Geometry { block_size, blocks };
-        check(&[(0x4, 7), (0x18, 0)], expected(1024, 7));
-        check(&[(0x4, 7), (0x18, 2), (0x150, 9)], expected(4096, 7));
+        check(&[(0x4, 7), (0x18, 0)], &expected(1024, 7));
+        check(&[(0x4, 7), (0x18, 2), (0x150, 9)], &expected(4096, 7));
         let large = [(0x4, 7), (0x18, 2), (0x60, 0x80), (0x150, 1)];
-        check(&large, expected(4096, (1 << 32) + 7));
+        check(&large, &expected(4096, (1 << 32) + 7));
     }
 }

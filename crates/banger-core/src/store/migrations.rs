@@ -5,7 +5,8 @@ use rusqlite::Connection;
 use super::StoreError;
 
 /// Step `n` brings `user_version` from `n` to `n + 1`.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE images (
         name          TEXT PRIMARY KEY,
         directory     TEXT NOT NULL UNIQUE,
@@ -41,7 +42,9 @@ const STEPS: &[&str] = &["
         updated_at  INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX vms_by_image ON vms (image);
-"];
+",
+    "ALTER TABLE vms ADD COLUMN kernel_reason TEXT NOT NULL DEFAULT 'it was the default';",
+];
 
 /// Runs the missing steps, each in a transaction with its version number.
 pub(super) fn apply(connection: &mut Connection) -> Result<(), StoreError> {

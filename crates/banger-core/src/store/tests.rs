@@ -32,6 +32,7 @@ fn vm(name: &str, image: &ImageName) -> VmRecord {
         spec: VmSpec {
             image: image.clone(),
             kernel: "debian-6.1".parse().unwrap(),
+            kernel_reason: "it was asked for".into(),
             vcpus: 2.try_into().unwrap(),
             memory: (512 << 20).try_into().unwrap(),
             disk: (8 << 30).try_into().unwrap(),

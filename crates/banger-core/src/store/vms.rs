@@ -15,9 +15,9 @@ impl Store {
     pub fn insert_vm(&self, vm: &VmRecord) -> Result<(), StoreError> {
         let spec = &vm.spec;
         let inserted = self.lock().execute(
-            "INSERT INTO vms (id, name, image, kernel, vcpus, memory, disk, init, network,
+            "INSERT INTO vms (id, name, image, kernel, kernel_reason, vcpus, memory, disk, init, network,
                               wanted_vmm, auto_remove, state, created_at, updated_at)
-             SELECT :id, :name, :image, :kernel, :vcpus, :memory, :disk, :init, :network,
+             SELECT :id, :name, :image, :kernel, :kernel_reason, :vcpus, :memory, :disk, :init, :network,
                     :wanted_vmm, :auto_remove, :state, :created_at, :updated_at
              WHERE EXISTS (SELECT 1 FROM images WHERE name = :image AND stage = 'ready')",
             named_params! {
@@ -25,6 +25,7 @@ impl Store {
                 ":name": vm.name.as_str(),
                 ":image": spec.image.as_str(),
                 ":kernel": spec.kernel.as_str(),
+                ":kernel_reason": &spec.kernel_reason,
                 ":vcpus": spec.vcpus.get(),
                 ":memory": signed(spec.memory.bytes()),
                 ":disk": signed(spec.disk.bytes()),
@@ -180,6 +181,7 @@ fn spec(row: &Row<'_>) -> Result<VmSpec, StoreError> {
         kernel: parse("kernel name", &column::<String>(row, "kernel")?, |text| {
             text.parse().ok()
         })?,
+        kernel_reason: column(row, "kernel_reason")?,
         vcpus: vcpus
             .try_into()
             .map_err(|_| unreadable("vCPU count", vcpus.into()))?,

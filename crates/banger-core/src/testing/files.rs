@@ -28,6 +28,16 @@ pub(crate) fn vmlinux() -> Vec<u8> {
     kernel
 }
 
+/// A tar of one file.
+pub(crate) fn archive(name: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut file = tar::Header::new_gnu();
+    file.set_mode(0o644);
+    file.set_size(bytes.len() as u64);
+    tar.append_data(&mut file, name, bytes).unwrap();
+    tar.into_inner().unwrap()
+}
+
 /// The names in a directory, sorted; none where there is no directory.
 pub(crate) fn entries(directory: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(directory) else {

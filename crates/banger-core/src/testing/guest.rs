@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use super::{Act, Shutdown, machine::Shared};
 use crate::{
     exec::{ExecOutput, ExecRequest, ExecStatus, ExecStream},
-    host::{AgentInfo, Guest, Health},
+    host::{AgentInfo, BootMarks, Guest, Health},
     host_error::GuestError,
 };
 
@@ -53,6 +53,7 @@ impl Guest for FakeGuest {
             version: "0.1.0".into(),
             boot_id: "first".into(),
             init: "agent".into(),
+            marks: BootMarks::default(),
         }
     }
 

@@ -10,13 +10,13 @@ mod tar;
 mod vms;
 mod world;
 
-pub(crate) use files::{entries, tiny_tar};
+pub(crate) use files::{archive, entries, tiny_tar, vmlinux};
 pub(crate) use host::FakeHost;
 pub(crate) use machine::FakeMachine;
 pub(crate) use script::{Act, Connect, Script, Shutdown, Step};
 pub(crate) use tar::FakeTar;
 pub(crate) use vms::VmWorld;
-pub(crate) use world::{World, create, request};
+pub(crate) use world::{World, create, kernel_sources, request, runtime};
 
 use std::{sync::Arc, time::Duration};
 

@@ -182,6 +182,7 @@ fn spec(auto_remove: bool) -> VmSpec {
     VmSpec {
         image: "tiny".parse().unwrap(),
         kernel: "test".parse().unwrap(),
+        kernel_reason: "it was asked for".into(),
         vcpus: 1.try_into().unwrap(),
         memory: (128 << 20).try_into().unwrap(),
         disk: (64 << 20).try_into().unwrap(),

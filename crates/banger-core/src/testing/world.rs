@@ -16,7 +16,7 @@ use crate::{
     debian_settings::DebianSettings,
     engine::{CreateRequest, Defaults, Directories, Engine, Parts},
     images::Images,
-    kernels::Kernels,
+    kernels::{KernelSources, Kernels},
     name::ImageName,
     record::VmRecord,
     store::Store,
@@ -58,7 +58,7 @@ impl World {
     pub(crate) fn engine(&self) -> Engine {
         let store = Arc::new(self.store());
         let images = Arc::new(self.images(store.clone()));
-        let kernels = Arc::new(Kernels::new(self.kernels(), debian()));
+        let kernels = Arc::new(Kernels::new(self.kernels(), kernel_sources()));
         let root = self.root.path();
         let assembly = Assembly {
             kernels: kernels.clone(),
@@ -166,7 +166,7 @@ pub(crate) fn runtime() -> Runtime {
 fn defaults() -> Defaults {
     Defaults {
         image: image(),
-        kernel: kernel(),
+        kernel: Some(kernel()),
         vcpus: 1.try_into().unwrap(),
         memory: (128 << 20).try_into().unwrap(),
         disk: (64 << 20).try_into().unwrap(),
@@ -179,6 +179,15 @@ fn image() -> ImageName {
 
 fn kernel() -> KernelName {
     "test".parse().unwrap()
+}
+
+/// Nothing but Debian's archive.
+pub(crate) fn kernel_sources() -> KernelSources {
+    KernelSources {
+        release: None,
+        catalogs: Vec::new(),
+        debian: debian(),
+    }
 }
 
 /// A mirror that nobody asks: only the fake host would.

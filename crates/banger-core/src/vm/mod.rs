@@ -8,8 +8,12 @@ mod boot;
 mod disks;
 mod ending;
 mod task;
+mod timeline;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use banger_image::progress::SharedProgress;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -25,6 +29,7 @@ use crate::{
 
 pub(crate) use disks::make_disk;
 pub(crate) use task::spawn;
+pub use timeline::Timeline;
 
 /// Puts together what a VM boots from. May read and write files, so it is called where
 /// blocking is allowed.
@@ -74,6 +79,8 @@ pub struct View {
     pub guest: Option<Arc<dyn Guest>>,
     /// What the agent said of itself at the last connection.
     pub agent: Option<AgentInfo>,
+    /// Of the last boot, where this daemon has seen it.
+    pub timeline: Option<Timeline>,
 }
 
 impl std::fmt::Debug for View {
@@ -101,6 +108,7 @@ enum Command {
     },
     OwnerCame,
     OwnerWent,
+    CommandStarted(Instant),
 }
 
 /// Speaks to the task of one VM.
@@ -159,6 +167,20 @@ impl VmHandle {
     /// The session that an auto-removed VM was made for is over.
     pub async fn owner_went(&self) {
         let _ = self.commands.send(Command::OwnerWent).await;
+    }
+
+    /// A command runs in the guest. The first one is the end of a boot, whose timeline is given
+    /// back then.
+    pub fn command_started(&self) -> Option<Timeline> {
+        let now = Instant::now();
+        let mut timeline = self.view.borrow().timeline.clone()?;
+        if timeline.command_started.is_some() {
+            return None;
+        }
+        timeline.command_started(now);
+        // A VM that has no time for this loses a figure.
+        let _ = self.commands.try_send(Command::CommandStarted(now));
+        Some(timeline)
     }
 
     /// The connection to the agent: at once where there is one, else as soon as a start or a

@@ -89,7 +89,8 @@ fn check_format(outer: &mut ar::Archive<impl Read>) -> Result<(), DebError> {
     }
 }
 
-fn unpack_tar(
+/// The same for a plain tar archive.
+pub(crate) fn unpack_tar(
     data: impl Read,
     choose: impl Fn(&Path) -> Verdict,
     go_on: impl Fn(Unpacked) -> bool,

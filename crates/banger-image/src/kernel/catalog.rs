@@ -1,8 +1,9 @@
-//! Owns the list of kernels that can be pulled by name. Knows no mirror: an entry says which
-//! package of which suite, the configuration says where that suite is.
+//! Owns the list of kernels that can be had by name. Knows no place: an entry says which package of
+//! which suite or which file, who reads the catalog knows where that is.
 
 use serde::{Deserialize, Serialize};
 
+use super::bundle::Bundle;
 use super::manifest::{Arch, KernelName};
 use crate::debian::Suite;
 
@@ -27,14 +28,21 @@ pub struct CatalogEntry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum KernelSource {
-    /// A package of Debian's archive, or the one that it depends on where it is a meta package.
-    Debian {
-        package: String,
-        /// Upstream versions to accept: `6.1` is any 6.1.x.
-        series: String,
-        /// The suite to take it from unless the configuration names another.
-        suite: Suite,
-    },
+    Debian(DebianPackage),
+    /// A file beside the catalog.
+    Bundle(Bundle),
+    /// Nobody offers it; whoever has banger's source can build it.
+    Built,
+}
+
+/// A package of Debian's archive, or the one that it depends on where it is a meta package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DebianPackage {
+    pub package: String,
+    /// Upstream versions to accept: `6.1` is any 6.1.x.
+    pub series: String,
+    /// The suite to take it from unless the configuration names another.
+    pub suite: Suite,
 }
 
 /// A name that the catalog does not have.
@@ -75,16 +83,6 @@ impl Catalog {
     }
 }
 
-impl CatalogEntry {
-    /// The suite that the entry is made from unless the configuration names another.
-    #[must_use]
-    pub fn suite(&self) -> &Suite {
-        match &self.source {
-            KernelSource::Debian { suite, .. } => suite,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,7 +91,10 @@ mod tests {
     fn the_embedded_catalog_offers_debians_kernel() {
         let catalog = Catalog::embedded();
         let entry = catalog.get(&"debian-6.1".parse().unwrap()).unwrap();
-        assert_eq!(entry.suite().as_str(), "bookworm");
+        let KernelSource::Debian(package) = &entry.source else {
+            panic!("{:?}", entry.source)
+        };
+        assert_eq!(package.suite.as_str(), "bookworm");
     }
 
     #[test]
@@ -103,7 +104,7 @@ mod tests {
             .unwrap_err();
         assert_eq!(
             error.to_string(),
-            "there is no kernel named hurd to pull; available: debian-6.1"
+            "there is no kernel named hurd to pull; available: generic-6.12, debian-6.1"
         );
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::boot_modules::BootModulesError;
+use super::bundle::BundleError;
 use super::bzimage::BzImageError;
 use super::catalog::UnknownKernel;
 use super::elf::ElfError;
@@ -73,6 +74,10 @@ pub enum KernelError {
     ManifestFormat { path: PathBuf, found: u32 },
     #[error("the file {} of the kernel {name} has changed", path.display())]
     Damaged { name: KernelName, path: PathBuf },
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    #[error("the kernel {name} is neither in this release nor in a configured catalog")]
+    NotOffered { name: KernelName },
     #[error("the work on {name} was given up")]
     GivenUp { name: KernelName },
 }
@@ -125,6 +130,12 @@ impl KernelError {
                 Some("pull or import the kernel again with --force")
             }
             Self::Modules { source, .. } => source.hint(),
+            Self::Bundle(error) => error.hint(),
+            Self::NotOffered { .. } => Some(
+                "build it with `make kernel` in banger's source, import a build of it with \
+                 `banger kernel import NAME --from DIR`, or name a catalog that has it as \
+                 kernel_catalogs in the configuration",
+            ),
             Self::Unpack { .. }
             | Self::Extract { .. }
             | Self::NotBootable { .. }

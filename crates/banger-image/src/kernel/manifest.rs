@@ -44,6 +44,13 @@ pub enum Origin {
         package_version: String,
         sha256: Sha256,
     },
+    /// A file of a catalog, checked against the digest in it.
+    Bundle {
+        /// The catalog's place.
+        catalog: String,
+        file: String,
+        sha256: Sha256,
+    },
     /// A directory of this host, taken as it was.
     Import { directory: PathBuf },
 }

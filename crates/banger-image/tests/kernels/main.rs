@@ -6,6 +6,7 @@
 )]
 
 mod boot_modules;
+mod bundle;
 mod bzimage;
 mod deb;
 mod elf;

@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use banger_image::digest::Sha256;
 use banger_image::kernel::{
-    Catalog, CatalogEntry, IfTaken, KernelError, KernelStore, Manifest, Origin, Upstream,
+    Catalog, DebianPackage, IfTaken, KernelError, KernelName, KernelSource, KernelStore, Manifest,
+    Origin, Upstream,
 };
 
 use crate::store::names;
@@ -16,11 +17,15 @@ use crate::support::{chain, silent};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-fn entry() -> CatalogEntry {
-    Catalog::embedded()
-        .get(&"debian-6.1".parse().unwrap())
-        .unwrap()
-        .clone()
+fn name() -> KernelName {
+    "debian-6.1".parse().unwrap()
+}
+
+fn package() -> DebianPackage {
+    match &Catalog::embedded().get(&name()).unwrap().source {
+        KernelSource::Debian(package) => package.clone(),
+        other => panic!("{other:?}"),
+    }
 }
 
 fn dist() -> Dist {
@@ -43,7 +48,10 @@ impl Place {
     }
 
     async fn pull(&self, upstream: &Upstream, taken: IfTaken) -> Result<Manifest, KernelError> {
-        self.store.pull(&entry(), upstream, &silent(), taken).await
+        let (name, package) = (name(), package());
+        self.store
+            .pull(&name, &package, upstream, &silent(), taken)
+            .await
     }
 
     fn entries(&self) -> Vec<String> {

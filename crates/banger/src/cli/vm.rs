@@ -125,6 +125,7 @@ Examples:
   banger run --rm -- uname -a              one command; the machine goes away afterwards
   banger run --name web --memory 2G -d     start it and come back
   tar c . | banger run --rm -- tar tv      standard input reaches the command
+  banger run --rm --json -- true 2>&1 | jq .vm.boot    where the time went
 
 Exits with the command's own code; 128 and the signal's number if a signal ended it; 125 if
 banger failed before or around it, 126 if it is not executable, 127 if it is not there.
@@ -142,6 +143,10 @@ pub(crate) struct RunArgs {
     pub(crate) process: ProcessArgs,
     #[command(flatten)]
     pub(crate) quiet: QuietArgs,
+    /// Tell about the VM, its boot and the exit code in one line of JSON: on standard error once
+    /// the command has ended, with --detach on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
     /// Command to run [default: the login shell]
     #[arg(last = true)]
     pub(crate) command: Vec<String>,

@@ -157,6 +157,11 @@ fn details(kernel: &Kernel, now: SystemTime) -> String {
             format!("{package} {package_version} from {url}"),
             Some(digest.clone()),
         ),
+        KernelSource::Bundle {
+            catalog,
+            file,
+            digest,
+        } => (format!("{file} from {catalog}"), Some(digest.clone())),
         KernelSource::Directory { path } => (path.clone(), None),
     };
     fields(&[

@@ -1,6 +1,7 @@
 //! `vm run` and `vm exec`: commands of a guest, and what becomes of its VM afterwards.
 
 use std::{
+    cell::OnceCell,
     env,
     io::{self, IsTerminal},
     time::Duration,
@@ -20,7 +21,7 @@ use crate::{
     exec::{self, signals::Signals, terminal},
     output,
     progress::Display,
-    report::{Failure, SUCCESS},
+    report::{Failure, Role, SUCCESS},
 };
 
 /// How long a VM that is not needed any more may take to vanish before we say so and end.
@@ -33,18 +34,28 @@ pub(super) async fn run(client: &Client, args: RunArgs) -> Result<u8, Failure> {
         auto_remove: args.rm,
         ..request(args.spec)
     };
-    let display = Display::new(args.quiet.quiet);
-    let vm = create(client, &request, &display, &mut signals).await?;
+    let quiet = args.quiet.quiet || args.json;
+    let display = Display::new(quiet);
+    let mut vm = create(client, &request, &display, &mut signals).await?;
     if args.detach {
-        output::print(&format!("{}\n", vm.name))?;
+        if args.json {
+            output::print_json(&vm)?;
+        } else {
+            output::print(&format!("{}\n", vm.name))?;
+        }
         return Ok(SUCCESS);
     }
     let mut start = start(args.process, args.command);
     start.owner = args.rm;
-    let ended = exec::run(client, &vm.id, &start, &mut signals).await;
+    let boot = OnceCell::new();
+    let ended = exec::run(client, &vm.id, &start, &mut signals, &boot).await;
+    if args.json {
+        vm.boot = boot.into_inner().or(vm.boot);
+        tell(&vm, &ended);
+    }
     if args.rm {
         remove(client, &vm, &mut signals).await;
-    } else if !args.quiet.quiet && worth_reminding(&start, &ended) {
+    } else if !quiet && worth_reminding(&start, &ended) {
         remind(client, &vm).await;
     }
     ended
@@ -53,7 +64,24 @@ pub(super) async fn run(client: &Client, args: RunArgs) -> Result<u8, Failure> {
 pub(super) async fn exec(client: &Client, args: ExecArgs) -> Result<u8, Failure> {
     let mut signals = Signals::listen()?;
     let start = start(args.process, args.command);
-    exec::run(client, args.target.as_str(), &start, &mut signals).await
+    let target = args.target.as_str();
+    exec::run(client, target, &start, &mut signals, &OnceCell::new()).await
+}
+
+/// What `--json` tells when the command has ended.
+#[derive(serde::Serialize)]
+struct Told<'a> {
+    vm: &'a Vm,
+    exit_code: u8,
+}
+
+fn tell(vm: &Vm, ended: &Result<u8, Failure>) {
+    let exit_code = match ended {
+        Ok(code) => *code,
+        Err(failure) => failure.exit_code(Role::GuestCommand),
+    };
+    let told = Told { vm, exit_code };
+    output::remark(serde_json::to_string(&told).expect("wire types serialise"));
 }
 
 /// What to run and how, with our own terminal where there is one.

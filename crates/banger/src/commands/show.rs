@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use banger_api::{
     client::Client,
     size::format_size,
-    vm::{Vm, VmState},
+    vm::{Boot, Vm, VmState},
 };
 
 use crate::{
@@ -78,6 +78,21 @@ fn machine(vm: &Vm) -> Option<String> {
     }
 }
 
+/// The stages of a boot, each with the time since the start was asked for.
+fn boot(boot: &Boot) -> String {
+    let stages = [
+        ("VMM", boot.vmm_started_ms),
+        ("kernel", boot.kernel_entered_ms),
+        ("init", boot.init_entered_ms),
+        ("root", boot.root_mounted_ms),
+        ("agent", boot.connected_ms),
+        ("command", boot.command_started_ms),
+    ];
+    let known = stages.into_iter();
+    let known = known.filter_map(|(stage, ms)| Some(format!("{stage} {} ms", ms?)));
+    known.collect::<Vec<_>>().join(", ")
+}
+
 fn details(vm: &Vm, now: SystemTime) -> String {
     let agent = vm.agent.as_ref();
     let yes = |flag: bool| flag.then(|| "yes".to_owned());
@@ -88,6 +103,7 @@ fn details(vm: &Vm, now: SystemTime) -> String {
         ("last error", vm.last_error.clone()),
         ("image", Some(vm.image.clone())),
         ("kernel", Some(vm.kernel.clone())),
+        ("kernel reason", Some(vm.kernel_reason.clone())),
         ("vcpus", Some(vm.vcpus.to_string())),
         ("memory", Some(format_size(vm.memory_bytes))),
         ("disk", Some(format_size(vm.disk_bytes))),
@@ -102,6 +118,7 @@ fn details(vm: &Vm, now: SystemTime) -> String {
         ),
         ("first process", agent.map(|agent| agent.init.clone())),
         ("boot id", agent.map(|agent| agent.boot_id.clone())),
+        ("boot", vm.boot.as_ref().map(boot)),
         ("removed at end", yes(vm.auto_remove)),
         ("created", Some(age(&vm.created_at, now))),
         ("changed", Some(age(&vm.updated_at, now))),
@@ -127,6 +144,7 @@ mod tests {
             state: VmState::Running,
             image: "debian-bookworm".into(),
             kernel: "debian-6.1".into(),
+            kernel_reason: "it was asked for".into(),
             vcpus: 2,
             memory_bytes: 2 << 30,
             disk_bytes: 8 << 30,
@@ -144,6 +162,17 @@ mod tests {
                 generation: 1,
                 boot_id: "b".into(),
                 init: "systemd\x1b".into(),
+            }),
+            boot: Some(Boot {
+                requested_at: "1970-01-01T00:00:00Z".into(),
+                vmm_started_ms: Some(20),
+                kernel_entered_ms: Some(150),
+                init_entered_ms: Some(800),
+                modules_loaded_ms: None,
+                root_mounted_ms: None,
+                agent_ready_ms: Some(980),
+                connected_ms: Some(1000),
+                command_started_ms: None,
             }),
             last_error: None,
             auto_remove: false,
@@ -181,6 +210,7 @@ mod tests {
         state           running
         image           debian-bookworm
         kernel          debian-6.1
+        kernel reason   it was asked for
         vcpus           2
         memory          2 GiB
         disk            8 GiB
@@ -192,6 +222,7 @@ mod tests {
         agent           0.1.0, generation 1
         first process   systemd\u{1b}
         boot id         b
+        boot            VMM 20 ms, kernel 150 ms, init 800 ms, agent 1000 ms
         created         3 minutes ago
         changed         2 minutes ago
         disk path       /s/disk.ext4

@@ -6,6 +6,7 @@ pub(crate) mod signals;
 pub(crate) mod terminal;
 
 use std::{
+    cell::OnceCell,
     io,
     pin::{Pin, pin},
     time::Instant,
@@ -14,6 +15,7 @@ use std::{
 use banger_api::{
     client::{Client, ClientError, ExecReceiver, ExecSender, Received, Room},
     exec::{ExecControl, ExecEvent, ExecStart},
+    vm::Boot,
 };
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -31,7 +33,8 @@ use crate::{
 /// Signals and window changes under way; more than that in a burst say nothing new.
 const CONTROLS: usize = 32;
 
-/// Runs a command to its end and gives back the exit code that stands for it.
+/// Runs a command to its end and gives back the exit code that stands for it. Fills in `boot`
+/// when the command is the first one after it.
 ///
 /// On every way out that is not the command's own end, the command is hung up.
 pub(crate) async fn run(
@@ -39,6 +42,7 @@ pub(crate) async fn run(
     target: &str,
     start: &ExecStart,
     signals: &mut Signals,
+    boot: &OnceCell<Boot>,
 ) -> Result<u8, Failure> {
     // Raw before the command begins: what is typed from now on is meant for it.
     let raw = match start.tty {
@@ -56,7 +60,7 @@ pub(crate) async fn run(
     let writer = Writer::start()?;
     let (controls, pending) = mpsc::channel(CONTROLS);
     let mut feeding = pin!(feed(sender, input, pending));
-    let mut delivering = pin!(deliver(receiver, writer));
+    let mut delivering = pin!(deliver(receiver, writer, boot));
     let mut policy = Policy::new(start.tty.is_some());
     let begin = Instant::now();
     let mut fed = false;
@@ -151,11 +155,21 @@ async fn next_chunk(
 }
 
 /// Writes what the command says, until it has ended and everything is written.
-async fn deliver(mut receiver: ExecReceiver, writer: Writer) -> Result<u8, Failure> {
+async fn deliver(
+    mut receiver: ExecReceiver,
+    writer: Writer,
+    first_after: &OnceCell<Boot>,
+) -> Result<u8, Failure> {
     let ending = loop {
         let (stream, bytes) = match receiver.next().await {
             Ok(Some(Received::Stdout(bytes))) => (Stream::Stdout, bytes),
             Ok(Some(Received::Stderr(bytes))) => (Stream::Stderr, bytes),
+            Ok(Some(Received::Event(ExecEvent::Started { boot, .. }))) => {
+                if let Some(boot) = boot {
+                    first_after.get_or_init(|| boot);
+                }
+                continue;
+            }
             Ok(Some(Received::Event(event))) => match ending_of(event) {
                 Some(ending) => break ending,
                 None => continue,
@@ -213,6 +227,6 @@ mod tests {
             let got = ending.unwrap_or_else(|failure| failure.exit_code(Role::GuestCommand));
             assert_eq!(got, code, "{event:?}");
         }
-        assert!(ending_of(ExecEvent::Started { pid: 1 }).is_none());
+        assert!(ending_of(ExecEvent::StdinTaken { bytes: 1 }).is_none());
     }
 }

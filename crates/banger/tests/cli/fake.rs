@@ -219,6 +219,7 @@ fn vm(name: &str, id: &str, state: VmState) -> Vm {
         state,
         image: "paper".into(),
         kernel: "paper".into(),
+        kernel_reason: "it was asked for".into(),
         vcpus: 1,
         memory_bytes: 1 << 30,
         disk_bytes: 1 << 30,
@@ -232,6 +233,7 @@ fn vm(name: &str, id: &str, state: VmState) -> Vm {
         console_path: String::new(),
         vmm_log_path: String::new(),
         agent: None,
+        boot: None,
         last_error: None,
         auto_remove: false,
         created_at: "2020-01-01T00:00:00Z".into(),
@@ -415,7 +417,7 @@ async fn both(socket: &mut WebSocket) -> ExecEvent {
 }
 
 async fn cat(socket: &mut WebSocket) -> ExecEvent {
-    send_event(socket, &ExecEvent::Started { pid: 1 }).await;
+    send_event(socket, &ExecEvent::Started { pid: 1, boot: None }).await;
     while let Some(Ok(message)) = socket.recv().await {
         match message {
             Message::Binary(bytes) if bytes.first() == Some(&STDIN) => {
@@ -441,7 +443,7 @@ async fn yes(socket: &mut WebSocket) {
 
 /// Tells the protocol what comes, echoes bytes in capitals, ends at `q` and by SIGTERM.
 async fn listen(socket: &mut WebSocket, paper: &Paper) -> ExecEvent {
-    send_event(socket, &ExecEvent::Started { pid: 1 }).await;
+    send_event(socket, &ExecEvent::Started { pid: 1, boot: None }).await;
     paper.say("listening");
     while let Some(Ok(message)) = socket.recv().await {
         match message {

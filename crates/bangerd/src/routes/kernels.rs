@@ -42,9 +42,9 @@ pub(crate) async fn available(
         .into_iter()
         .map(|kernel| kernel.name)
         .collect();
-    let entries = kernels.catalog().entries().iter();
-    let show = |entry| convert::available_kernel(entry, &present);
-    Ok(Json(entries.map(show).collect()))
+    let offers = kernels.offers()?;
+    let show = |offer| convert::available_kernel(offer, &present);
+    Ok(Json(offers.iter().map(show).collect()))
 }
 
 /// One kernel.

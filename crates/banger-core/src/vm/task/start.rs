@@ -1,0 +1,200 @@
+//! A VM's start: from the request to a connected agent, and what may end it early. Knows the
+//! order; each step is the host's or the store's.
+
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use banger_image::progress::SharedProgress;
+use tracing::warn;
+
+use super::{Interruption, Task, answer, maybe};
+use crate::{
+    error::Error,
+    host::Machine,
+    policy::{Admission, Verb, admit},
+    record::{VmRecord, VmState},
+    vm::{Command, Reply, Surroundings, Timeline, View, boot},
+};
+
+impl Task {
+    pub(super) async fn start(&mut self, progress: &SharedProgress, mut reply: Reply<View>) {
+        if reply.is_closed() {
+            // Whoever asked went away while this command waited.
+            return;
+        }
+        let record = self.record();
+        match admit(record.state, Verb::Start) {
+            Admission::Done => return answer(reply, Ok(self.view())),
+            Admission::Refuse => {
+                return answer(reply, Err(self.refusal("start")));
+            }
+            Admission::Proceed | Admission::Wait | Admission::Interrupt => {}
+        }
+        let result = self.boot(&record, progress, &mut reply).await;
+        let result = result
+            .map(|()| self.view())
+            .map_err(|source| start_error(&record, source));
+        if let Err(error) = &result {
+            warn!(vm = %record.name, error = error.chain(), "start failed");
+        }
+        answer(reply, result);
+    }
+
+    pub(super) async fn boot(
+        &mut self,
+        record: &VmRecord,
+        progress: &SharedProgress,
+        reply: &mut Reply<View>,
+    ) -> Result<(), Error> {
+        let timeline = Timeline::begin(Instant::now(), SystemTime::now());
+        self.views
+            .send_modify(|view| view.timeline = Some(timeline));
+        self.show_state(VmState::Starting, None);
+        let machine = match self.launch(record, progress).await {
+            Ok(machine) => machine,
+            Err(error) => return Err(self.boot_failed(error).await),
+        };
+        let patience = self.surroundings.patience.boot;
+        let connected = tokio::select! {
+            connected = machine.connect(patience) => connected,
+            interruption = self.interruption(Some(reply)) => {
+                return Err(self.boot_interrupted(interruption, record).await);
+            }
+        };
+        match connected {
+            Ok(guest) => {
+                let marks = guest.info().marks;
+                self.mark(|timeline| timeline.connected(Instant::now(), marks));
+                self.set_guest(guest);
+                if let Err(error) = self.write_state(VmState::Running, None) {
+                    return Err(self.boot_failed(error).await);
+                }
+                self.await_owner();
+                Ok(())
+            }
+            Err(error) => Err(self.boot_failed(error.into()).await),
+        }
+    }
+
+    /// Starts the VMM. The intention is in the store before the process exists.
+    pub(super) async fn launch(
+        &mut self,
+        record: &VmRecord,
+        progress: &SharedProgress,
+    ) -> Result<Arc<dyn Machine>, Error> {
+        let Surroundings {
+            store, host, clock, ..
+        } = &self.surroundings;
+        let (plan, choice) = boot::prepare(&self.surroundings, record).await?;
+        store.set_vm_starting(record.id, &choice, clock())?;
+        self.views
+            .send_modify(|view| view.record.choice = Some(choice));
+        boot::report(&plan, progress);
+        let machine = host.launch(&plan).await?;
+        self.mark(|timeline| timeline.vmm_started(Instant::now()));
+        self.views
+            .send_modify(|view| view.process = Some(machine.process()));
+        self.machine = Some(machine.clone());
+        Ok(machine)
+    }
+
+    pub(super) async fn boot_failed(&mut self, error: Error) -> Error {
+        self.end_machine_or_warn().await;
+        self.note_state(VmState::Error, Some(error.chain()));
+        error
+    }
+
+    pub(super) async fn boot_interrupted(
+        &mut self,
+        interruption: Interruption,
+        vm: &VmRecord,
+    ) -> Error {
+        self.end_machine_or_warn().await;
+        let by = match interruption {
+            Interruption::Abandoned => "its client, which went away",
+            Interruption::Command(command) => {
+                let by = "a stop or a deletion";
+                self.give_up_starts(vm, by);
+                self.postponed.push_front(command);
+                by
+            }
+        };
+        self.note_state(VmState::Stopped, None);
+        Error::Interrupted {
+            vm: vm.name.clone(),
+            by,
+        }
+    }
+
+    /// A stop or a deletion also ends the starts that were asked for before it: served after
+    /// it, they would undo it.
+    pub(super) fn give_up_starts(&mut self, vm: &VmRecord, by: &'static str) {
+        for command in std::mem::take(&mut self.postponed) {
+            match command {
+                Command::Start { reply, .. } => {
+                    let interrupted = Error::Interrupted {
+                        vm: vm.name.clone(),
+                        by,
+                    };
+                    answer(reply, Err(start_error(vm, interrupted)));
+                }
+                Command::Stop { .. }
+                | Command::Delete { .. }
+                | Command::OwnerCame
+                | Command::OwnerWent
+                | Command::CommandStarted(_) => self.postponed.push_back(command),
+            }
+        }
+    }
+
+    /// Waits for what may end the act in progress; keeps every other command for later.
+    pub(super) async fn interruption(
+        &mut self,
+        mut reply: Option<&mut Reply<View>>,
+    ) -> Interruption {
+        loop {
+            let command = tokio::select! {
+                command = self.queue.recv() => command,
+                () = maybe(reply.as_mut().map(|reply| reply.closed())) => {
+                    return Interruption::Abandoned;
+                }
+            };
+            let Some(command) = command else {
+                std::future::pending().await
+            };
+            let verb = match &command {
+                Command::Start { .. } => Some(Verb::Start),
+                Command::Stop { .. } => Some(Verb::Stop),
+                Command::Delete { force, .. } => Some(Verb::Delete { force: *force }),
+                Command::OwnerCame | Command::OwnerWent | Command::CommandStarted(_) => None,
+            };
+            let state = self.views.borrow().record.state;
+            match verb.map(|verb| admit(state, verb)) {
+                Some(Admission::Interrupt) => return Interruption::Command(command),
+                Some(Admission::Refuse) => self.refuse(command),
+                Some(Admission::Proceed | Admission::Done | Admission::Wait) | None => {
+                    self.postponed.push_back(command);
+                }
+            }
+        }
+    }
+
+    pub(super) fn refuse(&self, command: Command) {
+        match command {
+            Command::Start { reply, .. } => answer(reply, Err(self.refusal("start"))),
+            Command::Stop { reply, .. } => answer(reply, Err(self.refusal("stop"))),
+            Command::Delete { reply, .. } => answer(reply, Err(self.refusal("be deleted"))),
+            Command::OwnerCame | Command::OwnerWent | Command::CommandStarted(_) => {}
+        }
+    }
+}
+
+fn start_error(vm: &VmRecord, source: Error) -> Error {
+    Error::Start {
+        vm: vm.name.clone(),
+        kept: true,
+        source: Box::new(source),
+    }
+}

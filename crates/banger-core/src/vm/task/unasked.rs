@@ -1,0 +1,139 @@
+//! What happens to a VM without a command: a daemon comes back, a VMM dies, a connection breaks,
+//! an owner stays away.
+
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::{Connecting, RECONNECT_PAUSE, Task};
+use crate::{
+    error::Error,
+    host::{Guest, VmmExit},
+    host_error::{GuestError, HostError},
+    record::{VmRecord, VmState},
+};
+
+/// How long one try to reconnect may take.
+const RECONNECT_PATIENCE: Duration = Duration::from_secs(30);
+
+impl Task {
+    /// Takes up what an earlier daemon left: a live VMM, or an act in progress.
+    pub(super) async fn adopt(&mut self) -> ControlFlow<()> {
+        let record = self.record();
+        match record.state {
+            VmState::Created => return ControlFlow::Continue(()),
+            VmState::Stopped | VmState::Error => {
+                self.await_owner();
+                return ControlFlow::Continue(());
+            }
+            VmState::Starting | VmState::Running | VmState::Stopping | VmState::Deleting => {}
+        }
+        if let Err(error) = self.look_for_machine().await {
+            self.leave_alone(&record, error);
+            return ControlFlow::Continue(());
+        }
+        match (record.state, self.machine.is_some()) {
+            (VmState::Deleting, _) => return self.delete_quietly().await,
+            (VmState::Stopping, true) => {
+                let patience = self.surroundings.patience.stop;
+                if let Err(error) = self.stop_running(patience).await {
+                    warn!(vm = %record.name, error = error.chain(), "cannot go on with a stop");
+                }
+            }
+            (_, true) => self.resume(),
+            (_, false) => {
+                self.end_machine_or_warn().await;
+                let gone = "its VMM was gone when the daemon came back".to_owned();
+                self.note_state(VmState::Stopped, Some(gone));
+            }
+        }
+        self.await_owner();
+        ControlFlow::Continue(())
+    }
+
+    pub(super) async fn look_for_machine(&mut self) -> Result<(), HostError> {
+        let places = self.views.borrow().places.clone();
+        if let Some(machine) = self.surroundings.host.adopt(&places).await? {
+            let pid = machine.process().pid;
+            info!(vm = %self.record().name, pid, "adopted a running VM");
+            self.views
+                .send_modify(|view| view.process = Some(machine.process()));
+            self.machine = Some(machine);
+        }
+        Ok(())
+    }
+
+    /// Nobody knows whether the VMM runs, so nothing of it is touched.
+    pub(super) fn leave_alone(&self, record: &VmRecord, error: HostError) {
+        let error = Error::from(error).chain();
+        warn!(vm = %record.name, error, "cannot look for a running VMM");
+        let state = match record.state {
+            VmState::Deleting => VmState::Deleting,
+            VmState::Created
+            | VmState::Starting
+            | VmState::Running
+            | VmState::Stopping
+            | VmState::Stopped
+            | VmState::Error => VmState::Error,
+        };
+        self.note_state(
+            state,
+            Some(format!("cannot tell whether its VMM still runs: {error}")),
+        );
+    }
+
+    pub(super) fn resume(&mut self) {
+        self.note_state(VmState::Running, None);
+        self.reconnect(Duration::ZERO);
+    }
+
+    /// A VM that lives only for a session goes away if none comes from now on.
+    pub(super) fn await_owner(&mut self) {
+        if self.record().spec.auto_remove {
+            self.owner_deadline = Some(Instant::now() + self.surroundings.patience.owner);
+        }
+    }
+
+    pub(super) fn reconnect(&mut self, pause: Duration) {
+        self.views.send_modify(|view| view.guest = None);
+        self.connecting = self.machine.clone().map(|machine| -> Connecting {
+            Box::pin(async move {
+                tokio::time::sleep(pause).await;
+                machine.connect(RECONNECT_PATIENCE).await
+            })
+        });
+    }
+
+    pub(super) fn on_connected(&mut self, result: Result<Arc<dyn Guest>, GuestError>) {
+        self.connecting = None;
+        match result {
+            Ok(guest) => self.set_guest(guest),
+            Err(error) => {
+                warn!(vm = %self.record().name, %error, "cannot reach the agent; trying again");
+                self.reconnect(RECONNECT_PAUSE);
+            }
+        }
+    }
+
+    /// The guest powered itself off, or its VMM died.
+    pub(super) async fn on_exit(&mut self, exit: &VmmExit) {
+        info!(vm = %self.record().name, status = exit.status, "the VMM ended by itself");
+        self.machine = None;
+        self.end_machine_or_warn().await;
+        if exit.clean {
+            self.note_state(VmState::Stopped, None);
+        } else {
+            let why = format!("the VMM ended unexpectedly: {}", exit.status);
+            self.note_state(VmState::Error, Some(why));
+        }
+        self.await_owner();
+    }
+
+    pub(super) fn set_guest(&self, guest: Arc<dyn Guest>) {
+        self.views.send_modify(|view| {
+            view.agent = Some(guest.info());
+            view.guest = Some(guest);
+        });
+    }
+}
