@@ -49,6 +49,24 @@ impl Acl {
         is_valid(&entries).then_some(Self(entries))
     }
 
+    /// Reads the form of the disk.
+    pub(super) fn from_disk(value: &[u8]) -> Option<Self> {
+        let (_, mut rest) = value.split_first_chunk::<4>()?;
+        let mut entries = Vec::new();
+        while let Some((&[tag, tag_high, rights, rights_high], behind)) = rest.split_first_chunk() {
+            let tag = u16::from_le_bytes([tag, tag_high]);
+            let rights = u16::from_le_bytes([rights, rights_high]);
+            let (id, behind) = match tag {
+                USER | GROUP => behind.split_first_chunk().map(|(id, b)| (*id, b))?,
+                _ => ([0; 4], behind),
+            };
+            let id = u32::from_le_bytes(id);
+            entries.push(Entry { tag, rights, id });
+            rest = behind;
+        }
+        (rest.is_empty() && is_valid(&entries)).then_some(Self(entries))
+    }
+
     /// No entries at all: the list is taken away.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -140,7 +158,13 @@ mod tests {
             1, 0, 0, 0, 1, 0, 6, 0, 2, 0, 4, 0, 0xe8, 3, 0, 0, 4, 0, 4, 0, 0x10, 0, 4, 0, 0x20, 0,
             4, 0,
         ];
-        assert_eq!(acl.expect("valid").on_disk(), expected);
+        let acl = acl.expect("valid");
+        assert_eq!(acl.on_disk(), expected);
+        assert_eq!(
+            Acl::from_disk(&expected).map(|acl| acl.on_disk()),
+            Some(expected.into())
+        );
+        assert!(Acl::from_disk(&expected[..expected.len() - 1]).is_none());
     }
 
     #[test]

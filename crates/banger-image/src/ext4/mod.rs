@@ -29,8 +29,8 @@ pub use disk::{MAX_DISK_BYTES, MIN_DISK_BYTES, create_empty};
 pub use error::{DiskError, Ext4Error};
 pub(crate) use image::{FIRST_DATA_BLOCK, Finishing, Identification};
 pub(crate) use space::Space;
-pub(crate) use xattr::settle as settle_xattrs;
 pub use xattr::{Xattr, XattrError};
+pub(crate) use xattr::{inherit as inherit_xattrs, settle as settle_xattrs};
 
 /// The size of a block, the only one that we write.
 pub const BLOCK_BYTES: u64 = 4096;

@@ -102,6 +102,24 @@ pub(crate) fn settle(
     Ok(kept)
 }
 
+/// The mode and attributes of a directory that is made in another, with the default list that it
+/// takes over from there.
+pub(crate) fn inherit(parent: &[Xattr], mode: u16) -> (u16, Vec<Xattr>) {
+    let default = parent.iter().find(|xattr| &*xattr.name == DEFAULT_LIST);
+    let acl = default.and_then(|xattr| Acl::from_disk(&xattr.value));
+    let (Some(default), Some(acl)) = (default, acl) else {
+        return (mode, Vec::new());
+    };
+    let mut inherited = vec![default.clone()];
+    if !acl.is_minimal() {
+        inherited.push(Xattr {
+            name: ACCESS_LIST.into(),
+            value: default.value.clone(),
+        });
+    }
+    (acl.applied_to(mode), inherited)
+}
+
 /// The namespace's number on disk and what remains of the name.
 fn split(name: &str) -> Option<(u8, &str)> {
     match name {

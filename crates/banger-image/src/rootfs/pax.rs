@@ -69,9 +69,9 @@ impl Pax {
             b"mtime" => self.mtime = Some(PaxTime(time(value)?)),
             b"SCHILY.acl.access" | b"SCHILY.acl.default" => self.has_acl_text |= !value.is_empty(),
             _ => match (key.strip_prefix(XATTR), key.strip_prefix(SPARSE)) {
-                (Some(name), _) => {
-                    self.xattrs.insert(name.to_vec(), value.to_vec());
-                }
+                // As with any other key, an empty value takes back.
+                (Some(name), _) if value.is_empty() => drop(self.xattrs.remove(name)),
+                (Some(name), _) => drop(self.xattrs.insert(name.to_vec(), value.to_vec())),
                 (None, Some(what)) => self.sparse.set(what, value)?,
                 (None, None) => {}
             },
@@ -173,6 +173,8 @@ mod tests {
     fn empty_values_take_back() {
         let pax = parse(b"11 path=ab\n8 path=\n13 size=1234\n").expect("records");
         assert_eq!((pax.path, pax.size), (None, Some(1234)));
+        let pax = parse(b"25 SCHILY.xattr.user.a=x\n24 SCHILY.xattr.user.a=\n").expect("records");
+        assert!(pax.xattrs.is_empty());
     }
 
     #[test]

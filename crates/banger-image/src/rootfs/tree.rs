@@ -6,7 +6,10 @@ use super::error::{EntryError, EntryName};
 use super::node::{Child, Content, Directory, Kind, Layer, NewKind, Node, NodeId};
 use super::path::TreePath;
 use super::way::Way;
-use crate::ext4::{Attrs, FIXED_TIME, SYMLINK_MAX, Timestamp, Xattr};
+use crate::ext4::{Attrs, FIXED_TIME, SYMLINK_MAX, Timestamp, Xattr, inherit_xattrs};
+
+/// On a directory: what is made in it belongs to its group.
+const SET_GROUP: u16 = 0o2000;
 
 /// A whole root file system.
 #[derive(Debug, Clone)]
@@ -231,10 +234,24 @@ impl Tree {
         Ok(at)
     }
 
+    /// A directory that no entry describes is what `mkdir` makes of it: it takes over the group of
+    /// a directory that says so, and its default list of access rights.
     fn add_implied(&mut self, parent: NodeId, name: &[u8]) -> Result<NodeId, EntryError> {
+        let Node {
+            attrs: above,
+            xattrs,
+            ..
+        } = self.node(parent);
+        let mut attrs = Attrs::IMPLIED_DIRECTORY;
+        let (mode, xattrs) = inherit_xattrs(xattrs, attrs.mode);
+        attrs.mode = mode;
+        if above.mode & SET_GROUP != 0 {
+            attrs.mode |= SET_GROUP;
+            attrs.gid = above.gid;
+        }
         let id = self.add(Node {
-            attrs: Attrs::IMPLIED_DIRECTORY,
-            xattrs: Box::default(),
+            attrs,
+            xattrs: xattrs.into(),
             kind: Kind::Directory(Directory::new(parent, self.layer)),
         })?;
         self.name(parent, name, id);

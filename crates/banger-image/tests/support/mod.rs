@@ -18,6 +18,7 @@ pub(crate) fn silent() -> SharedProgress {
 }
 
 /// A tar under construction; entries get odd attributes so that defaults do not pass for them.
+#[derive(Debug, Clone)]
 pub(crate) struct Tar(Vec<u8>);
 
 impl Tar {
