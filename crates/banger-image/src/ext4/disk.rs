@@ -14,8 +14,9 @@ use super::{BLOCK_BYTES, DiskError, Ext4Error, FIXED_TIME, FsUuid, GROUP_BYTES, 
 
 /// The smallest disk with room for a journal.
 pub const MIN_DISK_BYTES: u64 = 16 << 20;
-/// The largest disk that this format reaches without 64-bit block numbers, less a group.
-pub const MAX_DISK_BYTES: u64 = (16 << 40) - GROUP_BYTES;
+/// The largest disk. Without 64-bit block numbers the format reaches just below 16 TiB, as does a
+/// file on the host.
+pub const MAX_DISK_BYTES: u64 = 15 << 40;
 
 /// The part that the writer makes; all groups beyond it are of one simple shape, and are only
 /// described. Two groups hold the longest journal that a disk gets.

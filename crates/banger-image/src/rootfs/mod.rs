@@ -22,13 +22,15 @@ mod way;
 mod whiteout;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::digest::{Hasher, Sha256};
-use crate::ext4::{FsUuid, Identification, Label};
-use crate::progress::SharedProgress;
+use crate::ext4::{BlockStream, DirectFile, FIRST_DATA_BLOCK, FsUuid, Identification, Label};
+use crate::progress::{SharedProgress, Silent};
 
 pub(crate) use archive::Archive;
 pub(crate) use error::writing;
@@ -157,6 +159,38 @@ pub fn import(
         skipped: loaded.skipped,
         facts,
     })
+}
+
+/// Reads layers, the lowest first, into the tree that their image would have. Blocks; writes
+/// nothing anywhere.
+pub fn survey(
+    layers: impl IntoIterator<Item = Source>,
+    limits: &Limits,
+    cancel: &CancellationToken,
+) -> Result<Tree, ImportError> {
+    let nowhere = Path::new("/dev/null");
+    let file = File::options().write(true).open(nowhere);
+    let file = file.map_err(|source| writing(nowhere, "nothing", source))?;
+    let mut blocks = BlockStream::new(DirectFile::new(file), FIRST_DATA_BLOCK);
+    let mut loaded = Loaded::default();
+    let watch = Watch {
+        progress: Arc::new(Silent),
+        cancel: cancel.clone(),
+        detail: String::new(),
+    };
+    for source in layers {
+        let (packed, total) = source.open()?;
+        let input = Input::archive(packed, total, Unpack::Detect, watch.clone(), limits);
+        let mut archive = Archive::new(input, limits, loaded.headers);
+        let loading = Loading {
+            limits,
+            markers: Markers::Apply,
+            dir: nowhere,
+        };
+        loaded.load(&mut archive, &loading, &mut blocks)?;
+        archive.into_input().finish()?;
+    }
+    Ok(loaded.tree)
 }
 
 fn scrub_failed(source: EntryError) -> ImportError {

@@ -25,11 +25,11 @@ fn path() -> impl Strategy<Value = Vec<u8>> {
         2 => Just(b"c".to_vec()),
         1 => Just(b"\xff\n".to_vec()),
         1 => Just(b"lost+found".to_vec()),
-        1 => Just(vec![b'n'; 90]),
+        1 => Just(vec![b'n'; 80]),
     ];
     prop::collection::vec(name, 1..4)
         .prop_map(|names| names.join(&b'/'))
-        .prop_filter("fits a plain header", |path| path.len() < 92)
+        .prop_filter("fits a plain header", |path| path.len() < 86)
 }
 
 #[derive(Debug, Clone)]
