@@ -54,6 +54,7 @@ impl Assemble for Assembly {
             name: vm.name.clone(),
             vmm: choice.vmm,
             accelerator: choice.accelerator,
+            timer_hz: kernel.timer_hz(),
             kernel: kernel.vmlinux,
             initramfs,
             kernel_args: Vec::new(),

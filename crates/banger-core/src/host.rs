@@ -109,6 +109,8 @@ pub struct LaunchPlan {
     pub accelerator: Accelerator,
     pub kernel: PathBuf,
     pub initramfs: PathBuf,
+    /// The kernel's timer frequency, where it is known.
+    pub timer_hz: Option<u32>,
     /// Words that the kernel's manifest asks for.
     pub kernel_args: Vec<String>,
     /// The image, an ext4 file shared read-only.

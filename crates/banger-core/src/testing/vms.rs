@@ -39,6 +39,7 @@ impl Assemble for FakeAssembly {
             accelerator: choice.accelerator,
             kernel: "/fake/vmlinux".into(),
             initramfs: "/fake/initramfs".into(),
+            timer_hz: None,
             kernel_args: Vec::new(),
             base: "/fake/base".into(),
             vcpus: vm.spec.vcpus,

@@ -196,6 +196,7 @@ pub(crate) mod tests {
             accelerator: Accelerator::Tcg,
             kernel: PathBuf::from("/kernels/k/vmlinux"),
             initramfs: PathBuf::from("/cache/initramfs"),
+            timer_hz: Some(250),
             kernel_args: Vec::new(),
             base: PathBuf::from("/images/debian.ext4"),
             vcpus: Vcpus::try_from(2).unwrap(),

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use tokio::sync::OwnedMutexGuard;
 
 use super::assemble::{self, Assembled, CONFIG, MODULES, Transfer, VMLINUX};
+use super::config;
 use super::error::KernelError;
 use super::manifest::{Arch, FORMAT, KernelName, Manifest, Origin};
 use super::staging::{self, Staging};
@@ -37,6 +38,14 @@ pub struct Kernel {
     /// What is `lib/modules/VERSION` elsewhere.
     pub modules: Option<PathBuf>,
     pub config: Option<PathBuf>,
+}
+
+impl Kernel {
+    /// How many times a second its timer ticks, where its configuration is known.
+    #[must_use]
+    pub fn timer_hz(&self) -> Option<u32> {
+        config::timer_hz(self.config.as_deref()?)
+    }
 }
 
 /// Kernels in a directory. Clones share their locks.

@@ -143,8 +143,7 @@ pub(crate) struct RunArgs {
     pub(crate) process: ProcessArgs,
     #[command(flatten)]
     pub(crate) quiet: QuietArgs,
-    /// Tell about the VM, its boot and the exit code in one line of JSON: on standard error once
-    /// the command has ended, with --detach on standard output
+    /// In the end, print VM, boot and exit code as JSON, on standard error
     #[arg(long)]
     pub(crate) json: bool,
     /// Command to run [default: the login shell]

@@ -231,6 +231,7 @@ mod tests {
         ");
         let fresh = Vm {
             agent: None,
+            boot: None,
             pid: None,
             vmm: None,
             ..vm()

@@ -80,6 +80,7 @@ fn the_help_of_run_names_every_flag() {
       -t, --tty                Give it a terminal even if standard input or output is none
       -T, --no-tty             Give it no terminal
       -q, --quiet              Report no progress
+          --json               In the end, print VM, boot and exit code as JSON, on standard error
       -h, --help               Print help
 
     Examples:
@@ -87,6 +88,7 @@ fn the_help_of_run_names_every_flag() {
       banger run --rm -- uname -a              one command; the machine goes away afterwards
       banger run --name web --memory 2G -d     start it and come back
       tar c . | banger run --rm -- tar tv      standard input reaches the command
+      banger run --rm --json -- true 2>&1 | jq .vm.boot    where the time went
 
     Exits with the command's own code; 128 and the signal's number if a signal ended it; 125 if
     banger failed before or around it, 126 if it is not executable, 127 if it is not there.
