@@ -16,7 +16,7 @@ use super::BenchError;
 
 pub(super) const IMAGE: &str = "busybox";
 pub(super) const DEBIAN: &str = "debian-bookworm";
-const KERNEL: &str = "debian-6.1";
+pub(super) const KERNEL: &str = "debian-6.1";
 const BUSYBOX: &str = "/bin/busybox";
 
 /// The guests are small, so that neither side waits for memory.

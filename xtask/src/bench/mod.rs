@@ -13,11 +13,13 @@ mod home;
 mod qemu;
 mod sizes;
 mod stats;
+mod timeline;
 
 use std::path::Path;
 
 pub use error::BenchError;
 pub use figures::Report;
+pub use timeline::boot;
 
 use boots::{Boots, Pair};
 use figures::{Figure, Unit};

@@ -6,6 +6,7 @@ pub mod boot_modules;
 pub mod bundle;
 pub mod bzimage;
 pub mod catalog;
+mod config;
 pub mod elf;
 mod error;
 pub mod manifest;
