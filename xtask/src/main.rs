@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use xtask::bench;
 use xtask::tidy::{self, Report};
+use xtask::{bench, notices};
 
 /// Chores of banger's repository.
 #[derive(Debug, Parser)]
@@ -30,12 +30,29 @@ enum Task {
     /// Measure banger.
     #[command(subcommand)]
     Bench(Bench),
+    /// Print the licences of the libraries inside the programs, for a release.
+    Notices,
 }
 
 #[derive(Debug, Subcommand)]
 enum Bench {
     /// Boots, commands and sizes, beside QEMU started by hand; needs `make build`.
     Run(BenchRun),
+    /// Where the time of a boot goes, with Debian's kernel and with our own; needs `make build`.
+    Boot(BenchBoot),
+}
+
+#[derive(Debug, Args)]
+struct BenchBoot {
+    /// Boots with each kernel.
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    rounds: usize,
+    /// The directory of our own kernel, as `make kernel` leaves it.
+    #[arg(long, value_name = "DIR")]
+    generic: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -61,6 +78,8 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Tidy => run_tidy(),
         Task::Bench(Bench::Run(args)) => run_bench(&args),
+        Task::Bench(Bench::Boot(args)) => boot_bench(&args),
+        Task::Notices => run_notices(),
     };
     outcome.unwrap_or_else(|error| {
         print_chain(error.as_ref());
@@ -85,14 +104,31 @@ fn run_bench(args: &BenchRun) -> Result<ExitCode, Box<dyn Error>> {
         vms: args.vms,
         debian: args.debian,
     };
-    let report = bench::run(&release_programs(), plan, &mut |step| {
-        eprintln!("bench: {step}");
-    })?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+    let report = bench::run(&release_programs(), plan, &mut say)?;
+    print_figures(&report, args.json)
+}
+
+fn boot_bench(args: &BenchBoot) -> Result<ExitCode, Box<dyn Error>> {
+    let generic = args.generic.as_deref();
+    let report = bench::boot(&release_programs(), generic, args.rounds, &mut say)?;
+    print_figures(&report, args.json)
+}
+
+fn say(step: &str) {
+    eprintln!("bench: {step}");
+}
+
+fn print_figures(report: &bench::Report, json: bool) -> Result<ExitCode, Box<dyn Error>> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(report)?);
     } else {
         print!("{report}");
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_notices() -> Result<ExitCode, Box<dyn Error>> {
+    print!("{}", notices::gather(repository_root())?);
     Ok(ExitCode::SUCCESS)
 }
 
