@@ -15,6 +15,7 @@ readonly DENY_VERSION=0.20.2
 readonly RUN_PACKAGES=(
     ca-certificates # trust for HTTPS mirrors
     mmdebstrap      # makes the default image
+    slirp4netns     # the network of machines under Firecracker
     qemu-system-x86 # runs the machines
     uidmap          # lets mmdebstrap work without root
 )
@@ -29,6 +30,8 @@ readonly BUILD_PACKAGES=(
 readonly TEST_PACKAGES=(
     busybox-static # a guest without a distribution
     e2fsprogs      # checks the file systems that we write
+    python3-pip    # gets the Firecracker that is tested
+    xz-utils       # unpacks a kernel for it
 )
 # What building a kernel calls.
 readonly KERNEL_PACKAGES=(
@@ -42,9 +45,9 @@ readonly KERNEL_PACKAGES=(
     xz-utils # the source's archive
     zstd     # the bundle
 )
-readonly RUN_COMMANDS=(mmdebstrap qemu-system-x86_64 newuidmap)
+readonly RUN_COMMANDS=(mmdebstrap qemu-system-x86_64 newuidmap slirp4netns)
 readonly BUILD_COMMANDS=(gcc git musl-gcc)
-readonly TEST_COMMANDS=(busybox e2fsck)
+readonly TEST_COMMANDS=(busybox e2fsck python3 xz)
 readonly KERNEL_COMMANDS=(ar bc bison flex make patch xz zstd)
 
 say() {
@@ -177,6 +180,13 @@ install_tool() {
         fail "cannot build $name: see cargo's messages above"
 }
 
+# Only where it can be run: the tests are left out, and say so, where /dev/kvm does not open.
+fetch_firecracker() {
+    [[ -r /dev/kvm && -w /dev/kvm ]] || return 0
+    "$(dirname "${BASH_SOURCE[0]}")/fetch-firecracker.sh" >/dev/null ||
+        fail "cannot get the Firecracker that is tested"
+}
+
 main() {
     local with_test_tools=false with_kernel_tools=false
     case "${1:-}" in
@@ -210,6 +220,7 @@ main() {
         add_rust_component rustfmt fmt
         install_tool cargo-nextest "$NEXTEST_VERSION" --no-default-features --features default-no-update
         install_tool cargo-deny "$DENY_VERSION"
+        fetch_firecracker
     fi
 }
 

@@ -14,7 +14,10 @@ pub(crate) struct Resident {
 impl Resident {
     /// Whether it is a virtual machine.
     pub(crate) fn is_vmm(&self) -> bool {
+        let is = |program: &str| self.line.split(' ').next() == Some(program);
         self.line.contains("qemu-system")
+            || is("/firecracker")
+            || self.line.contains("/firecracker --api-sock")
     }
 }
 
@@ -36,7 +39,10 @@ fn resident(pid: u32, home: &Path) -> Option<Resident> {
     // A process that has ended, or is not ours to look at, has neither.
     let line = read("cmdline").ok().filter(|line| !line.is_empty())?;
     let environment = read("environ").unwrap_or_default();
-    belongs(&line, &environment, home).then(|| Resident {
+    // A confined VMM has neither words nor environment that name the home, but its lock.
+    let input = fs::read_link(format!("/proc/{pid}/fd/0")).unwrap_or_default();
+    let belongs = belongs(&line, &environment, home) || input.starts_with(home);
+    belongs.then(|| Resident {
         pid,
         line: words(&line),
     })

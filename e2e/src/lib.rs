@@ -9,6 +9,7 @@
 mod capture;
 mod census;
 mod command;
+mod firecracker;
 mod home;
 mod images;
 mod outcome;
@@ -20,6 +21,7 @@ mod workbench;
 mod world;
 
 pub use command::Call;
+pub use firecracker::{EMULATION_PROOF, firecracker_world};
 pub use images::{busybox_tar, one_binary_tar};
 pub use outcome::Outcome;
 pub use running::Running;

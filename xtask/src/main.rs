@@ -40,6 +40,8 @@ enum Bench {
     Run(BenchRun),
     /// Where the time of a boot goes, with Debian's kernel and with our own; needs `make build`.
     Boot(BenchBoot),
+    /// Firecracker under banger beside Firecracker started by hand; fetches it where it is missing.
+    Vmm(BenchVmm),
 }
 
 #[derive(Debug, Args)]
@@ -53,6 +55,13 @@ struct BenchBoot {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+struct BenchVmm {
+    /// Pairs of starts, banger's and by hand.
+    #[arg(long, default_value_t = 40, value_name = "N")]
+    pairs: usize,
 }
 
 #[derive(Debug, Args)]
@@ -80,11 +89,17 @@ fn main() -> ExitCode {
         Task::Bench(Bench::Run(args)) => run_bench(&args),
         Task::Bench(Bench::Boot(args)) => boot_bench(&args),
         Task::Notices => run_notices(),
+        Task::Bench(Bench::Vmm(args)) => bench_vmm(args.pairs),
     };
     outcome.unwrap_or_else(|error| {
         print_chain(error.as_ref());
         ExitCode::FAILURE
     })
+}
+
+fn bench_vmm(pairs: usize) -> Result<ExitCode, Box<dyn Error>> {
+    bench::vmm(repository_root(), pairs)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn run_tidy() -> Result<ExitCode, Box<dyn Error>> {

@@ -16,6 +16,9 @@ pub struct Kernel {
     pub vmlinux_path: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modules_path: Option<String>,
+    /// What this kernel must be told; empty for most.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cmdline: String,
     pub size_bytes: u64,
     /// RFC 3339, UTC.
     pub imported_at: String,
@@ -69,6 +72,9 @@ pub struct ImportKernel {
     pub name: String,
     /// Absolute path of a directory with `vmlinux` (or a bzImage) and, optionally, modules.
     pub directory: String,
+    /// Words for its command line, which override ours where they contradict them.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cmdline: String,
     #[serde(default)]
     pub force: bool,
 }

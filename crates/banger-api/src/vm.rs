@@ -63,6 +63,13 @@ pub struct Vm {
     /// Why this VMM and accelerator were chosen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vmm_reason: Option<String>,
+    /// What keeps the VMM from the rest of the host, while it runs: `seccomp`, `jailer`,
+    /// `namespaces` or `landlock`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confinement: Option<String>,
+    /// What the guest's kernel was told, while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel_command_line: Option<String>,
     /// The VMM's process, while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,

@@ -57,7 +57,7 @@ impl Assemble for Assembly {
             timer_hz: kernel.timer_hz(),
             kernel: kernel.vmlinux,
             initramfs,
-            kernel_args: Vec::new(),
+            kernel_args: kernel.manifest.cmdline.words().to_vec(),
             base: self.images.rootfs(&vm.spec.image)?,
             vcpus: vm.spec.vcpus,
             memory: vm.spec.memory,

@@ -64,6 +64,8 @@ pub enum Error {
     #[error(transparent)]
     KernelName(#[from] banger_image::kernel::NameError),
     #[error(transparent)]
+    KernelCommandLine(#[from] banger_image::kernel::CommandLineError),
+    #[error(transparent)]
     Initramfs(#[from] banger_image::initramfs::InitramfsError),
     #[error(transparent)]
     Sources(#[from] banger_image::debian::SourcesError),

@@ -62,12 +62,41 @@ pub struct VmmChoice {
     pub reason: String,
 }
 
+/// What keeps a VMM that its guest has taken over from the rest of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confinement {
+    /// A filter of system calls.
+    Seccomp,
+    /// Firecracker's own jailer: a user, a root and namespaces of its own, limited resources.
+    Jailer,
+    /// Namespaces and a root of its own, made by banger.
+    Namespaces,
+    /// No new privileges, and a fence around its files.
+    Landlock,
+}
+
+impl Confinement {
+    /// The word in rows, documents and messages.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Seccomp => "seccomp",
+            Self::Jailer => "jailer",
+            Self::Namespaces => "namespaces",
+            Self::Landlock => "landlock",
+        }
+    }
+}
+
 /// The running VMM of a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VmmProcess {
     pub vmm: VmmKind,
     pub accelerator: Accelerator,
     pub pid: u32,
+    pub confinement: Confinement,
+    /// What the guest's kernel was told.
+    pub command_line: String,
 }
 
 /// The directories of one VM. All that the VMM needs to be found again is in here.
@@ -198,6 +227,12 @@ pub trait Machine: Send + Sync {
     /// [`HostError::VmmExited`] when the VMM dies first. Calling it again replaces the
     /// earlier connection.
     async fn connect(&self, patience: Duration) -> Result<Arc<dyn Guest>, GuestError>;
+
+    /// Stops the guest's processors; its memory stays as it is.
+    async fn pause(&self) -> Result<(), HostError>;
+
+    /// Lets a paused guest go on.
+    async fn resume(&self) -> Result<(), HostError>;
 
     /// Ends the VMM at once, and returns when it is gone.
     async fn kill(&self) -> Result<(), HostError>;

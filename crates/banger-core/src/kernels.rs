@@ -7,8 +7,8 @@ use banger_image::{
     debian::Keyring,
     fetch::{Fetcher, Patience},
     kernel::{
-        Bundle, Catalog, CatalogEntry, IfTaken, Kernel, KernelError, KernelName, KernelSource,
-        KernelStore, Manifest, Origin, Shelf, UnknownKernel, Upstream,
+        Bundle, Catalog, CatalogEntry, CommandLine, IfTaken, Kernel, KernelError, KernelName,
+        KernelSource, KernelStore, Manifest, Origin, Shelf, UnknownKernel, Upstream,
     },
     progress::SharedProgress,
 };
@@ -133,11 +133,12 @@ impl Kernels {
         &self,
         name: &KernelName,
         from: &Path,
+        cmdline: CommandLine,
         force: bool,
     ) -> Result<Kernel, Error> {
         let (store, name, from) = (self.store.clone(), name.clone(), from.to_owned());
         let kernel = tokio::task::spawn_blocking(move || {
-            store.import(&name, &from, if_taken(force))?;
+            store.import_told(&name, &from, cmdline, if_taken(force))?;
             store.get(&name)
         });
         Ok(kernel.await.map_err(|_| Error::Ending)??)

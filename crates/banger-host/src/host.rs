@@ -9,24 +9,36 @@ use std::{
 
 use async_trait::async_trait;
 use banger_core::{
-    host::{Check, DebianRoot, Host, LaunchPlan, Machine, RootTar, VmPlaces, VmmChoice, VmmKind},
+    host::{
+        Check, Confinement, DebianRoot, Host, LaunchPlan, Machine, RootTar, VmPlaces, VmmChoice,
+        VmmKind,
+    },
     host_error::HostError,
 };
 
 use crate::{
-    admission, choice, doctor,
+    admission,
+    choice::{self, Observations},
+    control::Control,
+    doctor,
+    firecracker::{
+        FirecrackerSettings,
+        launch::{self, Programs, Start},
+    },
     lock::Note,
     log_keeper::LogKeeper,
     logs,
-    machine::QemuMachine,
+    machine::VmmMachine,
     mmdebstrap::Mmdebstrap,
     places,
     probe::KvmVerdict,
-    process::{self, Detached, Process},
+    process::{self, Detached, Log, Process},
     qemu::{
         self, args,
         command_line::{Measured, command_line},
+        control::QemuControl,
     },
+    sys::Surroundings,
     tsc::TscRate,
 };
 
@@ -37,6 +49,9 @@ pub struct HostConfig {
     pub qemu: Option<PathBuf>,
     /// mmdebstrap's program; found in the PATH when absent.
     pub mmdebstrap: Option<PathBuf>,
+    /// The VMM of machines that ask for none; the probe decides when absent.
+    pub vmm: Option<VmmKind>,
+    pub firecracker: FirecrackerSettings,
     /// Where the probe's verdict is remembered.
     pub cache: PathBuf,
     /// Where large temporary trees may be made.
@@ -67,6 +82,20 @@ impl LinuxHost {
             .ok_or_else(|| process::missing(configured, qemu::PROGRAM, qemu::PACKAGE))
     }
 
+    fn start<'a>(
+        &'a self,
+        plan: &'a LaunchPlan,
+        command_line: String,
+        programs: &'a Programs,
+    ) -> Start<'a> {
+        Start {
+            plan,
+            command_line,
+            settings: &self.config.firecracker,
+            programs,
+        }
+    }
+
     async fn measured(&self) -> Measured {
         let tsc = self.tsc.clone();
         let tsc_khz = blocking(move || tsc.khz()).await;
@@ -77,63 +106,126 @@ impl LinuxHost {
     }
 }
 
+impl LinuxHost {
+    /// Finds Firecracker and asks it for its version; in a thread that may wait.
+    async fn firecracker(&self) -> Result<Programs, HostError> {
+        let settings = self.config.firecracker.clone();
+        blocking(move || Programs::find(&settings)).await
+    }
+
+    async fn launch_qemu(
+        &self,
+        plan: &LaunchPlan,
+        command_line: String,
+    ) -> Result<Started, HostError> {
+        places::check_socket_paths(&plan.places)?;
+        let note = Note {
+            vmm: plan.vmm,
+            accelerator: plan.accelerator,
+            confinement: Confinement::Seccomp,
+            command_line,
+        };
+        let detached = Detached {
+            program: self.qemu()?,
+            args: args::args(plan, &note.command_line),
+            output: None,
+            log: Log::New(plan.places.vmm_log()),
+            lock: places::vmm_lock(&plan.places),
+            note: note.clone(),
+            file_limit: admission::file_limit(plan)?,
+            surroundings: Surroundings::default(),
+            kept: Vec::new(),
+        };
+        places::prepare(&plan.places)?;
+        logs::start_console(&plan.places.console())?;
+        let process = Process::start(detached)?;
+        Ok((process, note, Box::new(QemuControl::new(&plan.places))))
+    }
+
+    fn machine(&self, places: &VmPlaces, started: Started) -> Arc<dyn Machine> {
+        let (process, note, control) = started;
+        let machine = VmmMachine::new(places, process, note, control, &self.log_keeper);
+        Arc::new(machine)
+    }
+}
+
+type Started = (Process, Note, Box<dyn Control>);
+
 #[async_trait]
 impl Host for LinuxHost {
     async fn choose_vmm(&self, wanted: Option<VmmKind>) -> Result<VmmChoice, HostError> {
         let cache = self.config.cache.clone();
         let verdict = blocking(move || KvmVerdict::of_this_host(&cache)).await;
-        let choice = choice::choose(wanted, &verdict)?;
-        self.qemu()?;
+        let wanted = wanted.or(self.config.vmm);
+        let firecracker = match wanted {
+            Some(VmmKind::Qemu) => Ok(()),
+            None if !verdict.is_usable() => Ok(()),
+            // A machine that asks for nothing has a network, too.
+            None => self
+                .firecracker()
+                .await
+                .and_then(|_| launch::can_make_taps()),
+            Some(VmmKind::Firecracker) => self.firecracker().await.map(drop),
+        };
+        let choice = choice::choose(
+            wanted,
+            Observations {
+                kvm: &verdict,
+                firecracker,
+                allow_emulated_kvm: self.config.firecracker.allow_emulated_kvm,
+            },
+        )?;
+        match choice.vmm {
+            VmmKind::Qemu => self.qemu().map(drop)?,
+            VmmKind::Firecracker => {}
+        }
         Ok(choice)
     }
 
     async fn admit(&self, plan: &LaunchPlan) -> Result<(), HostError> {
-        choice::refuse_what_is_not_built(plan.vmm)?;
         places::check_socket_paths(&plan.places)?;
-        command_line(plan, self.measured().await)?;
+        let command_line = command_line(plan, self.measured().await)?;
+        match plan.vmm {
+            VmmKind::Qemu => {}
+            VmmKind::Firecracker => {
+                let programs = self.firecracker().await?;
+                self.start(plan, command_line, &programs).admit()?;
+            }
+        }
         admission::admit(plan)
     }
 
     async fn launch(&self, plan: &LaunchPlan) -> Result<Arc<dyn Machine>, HostError> {
-        choice::refuse_what_is_not_built(plan.vmm)?;
-        places::check_socket_paths(&plan.places)?;
-        let line = command_line(plan, self.measured().await)?;
-        let note = Note {
-            vmm: plan.vmm,
-            accelerator: plan.accelerator,
-        };
-        let detached = Detached {
-            program: self.qemu()?,
-            args: args::args(plan, &line),
-            log: plan.places.vmm_log(),
-            lock: places::vmm_lock(&plan.places),
-            note,
-            file_limit: admission::file_limit(plan)?,
-        };
         // What follows would take the sockets and the console of a machine that runs.
-        process::refuse_running(&detached.lock)?;
-        places::prepare(&plan.places)?;
-        logs::start_console(&plan.places.console())?;
-        let process = Process::start(&detached)?;
-        Ok(Arc::new(QemuMachine::new(
-            &plan.places,
-            process,
-            note,
-            &self.log_keeper,
-        )))
+        process::refuse_running(&places::vmm_lock(&plan.places))?;
+        let command_line = command_line(plan, self.measured().await)?;
+        let started = match plan.vmm {
+            VmmKind::Qemu => self.launch_qemu(plan, command_line).await?,
+            VmmKind::Firecracker => {
+                let programs = self.firecracker().await?;
+                self.start(plan, command_line, &programs).run().await?
+            }
+        };
+        Ok(self.machine(&plan.places, started))
     }
 
     async fn adopt(&self, places: &VmPlaces) -> Result<Option<Arc<dyn Machine>>, HostError> {
-        let adopted = Process::adopt(&places::vmm_lock(places))?;
-        Ok(adopted.map(|(process, note)| {
-            let machine: Arc<dyn Machine> =
-                Arc::new(QemuMachine::new(places, process, note, &self.log_keeper));
-            machine
-        }))
+        let Some((process, note)) = Process::adopt(&places::vmm_lock(places))? else {
+            return Ok(None);
+        };
+        let adopted = match note.vmm {
+            VmmKind::Qemu => {
+                let control: Box<dyn Control> = Box::new(QemuControl::new(places));
+                Some((process, control))
+            }
+            VmmKind::Firecracker => launch::adopt(places, process).await?,
+        };
+        Ok(adopted.map(|(process, control)| self.machine(places, (process, note, control))))
     }
 
     async fn sweep(&self, places: &VmPlaces) -> Result<(), HostError> {
         process::refuse_running(&places::vmm_lock(places))?;
+        launch::sweep(places)?;
         places::sweep(places)
     }
 

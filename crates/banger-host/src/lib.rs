@@ -7,7 +7,9 @@ compile_error!("banger-host acts on Linux on x86-64 only");
 mod admission;
 mod boot_failure;
 mod choice;
+mod control;
 mod doctor;
+mod firecracker;
 mod guest;
 mod host;
 mod lock;
@@ -24,6 +26,10 @@ mod subids;
 mod sys;
 mod task;
 mod tsc;
+mod userns;
 
+pub use firecracker::{
+    CacheMode, CpuTemplate, FirecrackerSettings, IoEngine, RateLimit, SettingsError,
+};
 pub use host::{HostConfig, LinuxHost};
 pub use probe::KvmVerdict;

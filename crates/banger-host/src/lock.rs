@@ -1,45 +1,69 @@
 //! Owns the lock that tells whether a VM's VMM is alive, and which process it is.
 //!
-//! The VMM itself holds a POSIX record lock from before its exec to its end. The kernel says
-//! who holds it, so no stored process id is ever trusted and none can be mistaken for a
-//! later process. Such a lock is lost when its holder closes any descriptor of the file:
-//! a process must not open this file twice while it starts the VMM.
+//! The VMM itself holds a lock on the open file that is its standard input, from before its
+//! exec to its end. The kernel keeps that lock, so no stored process id is ever trusted and
+//! none can be mistaken for a later process.
 
 use std::{
     fmt,
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Read, Seek, Write},
-    os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
     path::Path,
 };
 
-use banger_core::host::{Accelerator, VmmKind};
-use rustix::process::{Flock, FlockType, Pid, fcntl_getlk};
+use banger_core::host::{Accelerator, Confinement, VmmKind};
+use rustix::process::Pid;
+
+use crate::sys::{self, Holder};
 
 /// What the lock's file says of the VMM that holds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Note {
     pub(crate) vmm: VmmKind,
     pub(crate) accelerator: Accelerator,
+    pub(crate) confinement: Confinement,
+    /// What the guest's kernel was told.
+    pub(crate) command_line: String,
 }
 
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} {}", self.vmm.as_str(), self.accelerator.as_str())
+        let (vmm, accelerator) = (self.vmm.as_str(), self.accelerator.as_str());
+        writeln!(f, "{vmm} {accelerator}")?;
+        writeln!(f, "{}", self.confinement.as_str())?;
+        writeln!(f, "{}", self.command_line)
     }
 }
 
 impl Note {
-    /// The file is our own, but may be of another version.
+    /// The file is our own, but may be of another version: the first ones had one line.
     fn parse(text: &str) -> Option<Self> {
-        let (first, second) = text.trim_end().split_once(' ')?;
+        let mut lines = text.lines();
+        let (first, second) = lines.next()?.split_once(' ')?;
         let vmms = [VmmKind::Qemu, VmmKind::Firecracker];
         let accelerators = [Accelerator::Kvm, Accelerator::Tcg];
+        let confinements = [
+            Confinement::Seccomp,
+            Confinement::Jailer,
+            Confinement::Namespaces,
+            Confinement::Landlock,
+        ];
         Some(Self {
             vmm: vmms.into_iter().find(|vmm| vmm.as_str() == first)?,
             accelerator: accelerators
                 .into_iter()
                 .find(|kind| kind.as_str() == second)?,
+            confinement: match lines.next() {
+                None => Confinement::Seccomp,
+                Some(word) => confinements
+                    .into_iter()
+                    .find(|confinement| confinement.as_str() == word)?,
+            },
+            command_line: lines.next().unwrap_or_default().to_owned(),
         })
     }
 }
@@ -72,19 +96,35 @@ impl VmmLock {
 
     /// The living process that holds the lock.
     pub(crate) fn holder(&self) -> io::Result<Option<Pid>> {
-        let Some(held) = fcntl_getlk(&self.0, &Flock::from(FlockType::WriteLock))? else {
-            return Ok(None);
-        };
-        match held.pid {
-            Some(pid) => Ok(Some(pid)),
-            None => Err(io::Error::other(
-                "the holder is outside of this PID namespace",
-            )),
+        let unseen = || io::Error::other("the holder is outside of this PID namespace");
+        match sys::lock_holder(self.0.as_fd())? {
+            Holder::Nobody => Ok(None),
+            Holder::Process(number) => Pid::from_raw(number).map(Some).ok_or_else(unseen),
+            Holder::Opener => match self.reader()? {
+                Some(pid) => Ok(Some(pid)),
+                // It may have ended while it was looked for.
+                None if sys::lock_holder(self.0.as_fd())? == Holder::Nobody => Ok(None),
+                None => Err(unseen()),
+            },
         }
     }
 
+    /// The process whose standard input this file is: that is how a VMM holds it.
+    fn reader(&self) -> io::Result<Option<Pid>> {
+        let own = self.0.metadata()?;
+        let is_own = |process: &Path| {
+            let input = fs::metadata(process.join("fd/0"));
+            input.is_ok_and(|input| (input.dev(), input.ino()) == (own.dev(), own.ino()))
+        };
+        let found = fs::read_dir("/proc")?.flatten().find_map(|entry| {
+            let number: i32 = entry.file_name().to_str()?.parse().ok()?;
+            is_own(&entry.path()).then(|| Pid::from_raw(number))?
+        });
+        Ok(found)
+    }
+
     /// Writes what the VMM about to be started is.
-    pub(crate) fn write_note(&mut self, note: Note) -> io::Result<()> {
+    pub(crate) fn write_note(&mut self, note: &Note) -> io::Result<()> {
         self.0.set_len(0)?;
         self.0.rewind()?;
         write!(self.0, "{note}")
@@ -98,8 +138,7 @@ impl VmmLock {
         Note::parse(&text).ok_or_else(|| io::Error::other("its words are unknown"))
     }
 
-    /// The only descriptor of the file, for the process that is to hold the lock: a second
-    /// one would be closed by its exec, and the lock lost with it.
+    /// The open file, for the process that is to hold the lock.
     pub(crate) fn into_descriptor(self) -> OwnedFd {
         self.0.into()
     }
@@ -110,15 +149,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_note_of_the_first_version_is_understood() {
+        let note = Note::parse("qemu tcg\n").unwrap();
+        assert_eq!(note.confinement, Confinement::Seccomp);
+        assert_eq!(note.command_line, "");
+        assert!(Note::parse("qemu tcg\nchroot\n").is_none());
+    }
+
+    #[test]
     fn a_note_survives_its_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("vmm.lock");
         assert!(VmmLock::open(&path).unwrap().is_none());
         let note = Note {
-            vmm: VmmKind::Qemu,
-            accelerator: Accelerator::Tcg,
+            vmm: VmmKind::Firecracker,
+            accelerator: Accelerator::Kvm,
+            confinement: Confinement::Jailer,
+            command_line: "console=ttyS0 quiet".into(),
         };
-        VmmLock::create(&path).unwrap().write_note(note).unwrap();
+        VmmLock::create(&path).unwrap().write_note(&note).unwrap();
         let mut again = VmmLock::open(&path).unwrap().unwrap();
         assert_eq!(again.read_note().unwrap(), note);
         assert_eq!(again.holder().unwrap(), None);

@@ -1,7 +1,7 @@
-//! A machine whose VMM is a QEMU process: waiting for its end, reaching its agent, ending
-//! it. Knows no plans and no policies.
+//! A machine whose VMM is a process: waiting for its end, reaching its agent, ending it. Knows
+//! no plans and no policies; what differs between VMMs is in their [`Control`].
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use banger_core::{
@@ -15,48 +15,58 @@ use banger_guest_proto::{
 use tokio::{
     net::UnixStream,
     sync::{Mutex, watch},
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use crate::{
     boot_failure,
+    control::Control,
     guest::{LiveGuest, guest_error},
     lock::Note,
     log_keeper::{Kept, LogKeeper},
     logs, places,
     process::Process,
-    qemu::qmp::Qmp,
     task::Leashed,
 };
 
-/// What QEMU gets to end itself before it is ended.
+/// What a VMM gets to end itself before it is ended.
 const QUIT_PATIENCE: Duration = Duration::from_millis(500);
 /// How long after a broken connection the VMM's end may follow and explain it.
 const AFTERMATH: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
-pub(crate) struct QemuMachine {
+pub(crate) struct VmmMachine {
     places: VmPlaces,
     note: Note,
     process: Process,
-    /// The task that moves the latest session's bytes. QEMU serves one client at a time.
+    control: Box<dyn Control>,
+    /// The task that moves the latest session's bytes. The agent serves one client at a time.
     session: Mutex<Option<Leashed>>,
     _logs: Kept,
 }
 
-impl QemuMachine {
-    pub(crate) fn new(places: &VmPlaces, process: Process, note: Note, keeper: &LogKeeper) -> Self {
+impl VmmMachine {
+    pub(crate) fn new(
+        places: &VmPlaces,
+        process: Process,
+        note: Note,
+        control: Box<dyn Control>,
+        keeper: &LogKeeper,
+    ) -> Self {
+        let mut logs = vec![places.console(), places.vmm_log()];
+        logs.extend(control.logs());
         Self {
             places: places.clone(),
             note,
             process,
+            control,
             session: Mutex::default(),
-            _logs: keeper.keep(&[places.console(), places.vmm_log()]),
+            _logs: keeper.keep(&logs),
         }
     }
 
     async fn dial(&self) -> Result<(Client, AgentHello, Connection<UnixStream>), GuestError> {
-        let stream = connect_when_there(&places::agent_socket(&self.places)).await;
+        let stream = self.control.dial().await;
         let hello = HostHello::now().map_err(|source| broken("dialling", source))?;
         Client::connect(stream, hello)
             .await
@@ -82,25 +92,27 @@ impl QemuMachine {
     }
 
     async fn quit(&self) -> Result<(), HostError> {
-        let mut qmp = Qmp::connect(&places::qmp_socket(&self.places)).await?;
-        qmp.execute("quit").await?;
+        self.control.quit().await?;
         self.process.ended().await;
         Ok(())
     }
 }
 
 #[async_trait]
-impl Machine for QemuMachine {
+impl Machine for VmmMachine {
     fn process(&self) -> VmmProcess {
         VmmProcess {
             vmm: self.note.vmm,
             accelerator: self.note.accelerator,
             pid: self.process.pid(),
+            confinement: self.note.confinement,
+            command_line: self.note.command_line.clone(),
         }
     }
 
     async fn exited(&self) -> VmmExit {
-        let exit = VmmExit::from(self.process.ended().await);
+        let exit = self.control.exit(self.process.ended().await);
+        self.control.drained().await;
         match boot_failure::collapse(&logs::tails(&self.places).console) {
             Some(what) if exit.clean => VmmExit {
                 status: format!("{} after {what}", exit.status),
@@ -142,14 +154,22 @@ impl Machine for QemuMachine {
         Ok(Arc::new(LiveGuest::new(client, &hello, closed)))
     }
 
+    async fn pause(&self) -> Result<(), HostError> {
+        self.control.pause().await
+    }
+
+    async fn resume(&self) -> Result<(), HostError> {
+        self.control.resume().await
+    }
+
     async fn kill(&self) -> Result<(), HostError> {
         if self.process.has_ended() {
             return Ok(());
         }
         match timeout(QUIT_PATIENCE, self.quit()).await {
             Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => tracing::debug!(%error, "QEMU does not quit by itself"),
-            Err(_) => tracing::debug!("QEMU does not quit in time"),
+            Ok(Err(error)) => tracing::debug!(%error, "the VMM does not quit by itself"),
+            Err(_) => tracing::debug!("the VMM does not quit in time"),
         }
         self.process.kill().map_err(|source| {
             places::file_error(
@@ -167,22 +187,6 @@ fn broken(operation: &'static str, source: std::io::Error) -> GuestError {
     GuestError::Broken {
         operation,
         source: Box::new(source),
-    }
-}
-
-/// Connects to a socket that its server is about to make. The wait between attempts is a
-/// fraction of what the server's start takes.
-async fn connect_when_there(socket: &Path) -> UnixStream {
-    const FIRST_WAIT: Duration = Duration::from_millis(1);
-    const LONGEST_WAIT: Duration = Duration::from_millis(16);
-    let mut wait = FIRST_WAIT;
-    loop {
-        match UnixStream::connect(socket).await {
-            Ok(stream) => return stream,
-            Err(error) => tracing::trace!(%error, "the agent's socket is not there yet"),
-        }
-        sleep(wait).await;
-        wait = (wait * 2).min(LONGEST_WAIT);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use banger_core::{
     exec::{ExecControl, ExecOutput, ExecRequest, ExecStatus, Stdin},
-    host::{Accelerator, VmmKind},
+    host::{Accelerator, Confinement, VmmKind},
     host_error::BootFailure,
     name::VmId,
 };
@@ -21,13 +21,17 @@ use http::{Request, Response};
 use tokio::{net::UnixListener, sync::mpsc};
 
 use super::*;
-use crate::process::Detached;
+use crate::{
+    process::{Detached, Log},
+    qemu::control::QemuControl,
+    sys::Surroundings,
+};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A machine, its directory, and what its agent noticed.
 struct Story {
-    machine: QemuMachine,
+    machine: VmmMachine,
     places: VmPlaces,
     _dir: tempfile::TempDir,
 }
@@ -45,16 +49,27 @@ impl Story {
         let note = Note {
             vmm: VmmKind::Qemu,
             accelerator: Accelerator::Tcg,
+            confinement: Confinement::Seccomp,
+            command_line: "quiet".into(),
         };
-        let process = Process::start(&Detached {
+        let process = Process::start(Detached {
             program: "/bin/sh".into(),
             args: ["-c".into(), vmm.into()].into(),
-            log: places.vmm_log(),
+            output: None,
+            log: Log::New(places.vmm_log()),
             lock: places::vmm_lock(&places),
-            note,
+            note: note.clone(),
             file_limit: 1 << 20,
+            surroundings: Surroundings::default(),
+            kept: Vec::new(),
         });
-        let machine = QemuMachine::new(&places, process.unwrap(), note, &LogKeeper::default());
+        let machine = VmmMachine::new(
+            &places,
+            process.unwrap(),
+            note,
+            Box::new(QemuControl::new(&places)),
+            &LogKeeper::default(),
+        );
         Self {
             machine,
             places,

@@ -71,7 +71,8 @@ pub(crate) fn sweep(places: &VmPlaces) -> Result<(), HostError> {
     }
 }
 
-fn remove(path: &Path) -> Result<(), HostError> {
+/// Removes a file; one that is gone already is no error.
+pub(crate) fn remove(path: &Path) -> Result<(), HostError> {
     match fs::remove_file(path) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -2,10 +2,14 @@
 //! instructions, not what they are for.
 #![allow(unsafe_code)]
 
+mod landlock;
+mod surroundings;
+mod tap;
+
 use std::{
     io,
     os::{
-        fd::{AsRawFd, OwnedFd},
+        fd::{AsRawFd, BorrowedFd, OwnedFd},
         unix::process::CommandExt,
     },
     process::Command,
@@ -15,49 +19,135 @@ use std::{
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{VcpuFd, VmFd};
 use rustix::{
-    fs::{FlockOperation, Mode},
+    fs::Mode,
     io::FdFlags,
     process::{Resource, Rlimit},
 };
+use surroundings::Tell;
 use tokio::io::{Interest, unix::AsyncFd};
+
+pub(crate) use landlock::{Fence, Use};
+pub(crate) use surroundings::{
+    Bind, IdMaps, Join, Mounts, NUMBER, PidSpace, Privileges, Step, Surroundings,
+};
+pub(crate) use tap::{GUEST_TAP, Taps, UPLINK_TAP};
 
 /// A page of guest memory, aligned as KVM wants it.
 #[derive(Clone)]
 #[repr(C, align(4096))]
 pub(crate) struct Page(pub(crate) [u8; 4096]);
 
+/// What makes a program one that outlives this process.
+#[derive(Debug)]
+pub(crate) struct Detachment {
+    /// Becomes its standard input, and is locked for as long as it lives.
+    pub(crate) lock: OwnedFd,
+    /// The size that no file written by it can exceed.
+    pub(crate) file_limit: u64,
+    pub(crate) surroundings: Surroundings,
+    /// Descriptors of this process that it keeps, under the same numbers.
+    pub(crate) kept: Vec<OwnedFd>,
+    /// Where the child tells its steps.
+    pub(crate) tell: OwnedFd,
+}
+
 /// Prepares `command` to outlive this process: a session of its own, no descriptor of ours
-/// but the standard three and `lock`, which the new process locks for as long as it lives.
-///
-/// `file_limit` is the size that no file written by the process can exceed.
-pub(crate) fn detach(command: &mut Command, lock: OwnedFd, file_limit: u64) {
+/// but the standard three and what is kept for it.
+pub(crate) fn detach(command: &mut Command, detachment: Detachment) {
+    let Detachment {
+        lock,
+        file_limit,
+        surroundings,
+        kept,
+        tell,
+    } = detachment;
+    command.stdin(lock);
+    let tell = Tell(tell);
     let in_child = move || {
+        surroundings.enter(&tell)?;
+        surroundings.fork(&tell)?;
+        tell.step(Step::Detach);
         rustix::process::setsid()?;
         rustix::process::umask(Mode::RWXG | Mode::RWXO);
         close_on_exec_from(3);
-        rustix::io::fcntl_setfd(&lock, FdFlags::empty())?;
-        rustix::fs::fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-        // SAFETY: `signal` with SIG_IGN installs no handler, so no code of ours can run in
-        // signal context. A write beyond the limit then fails instead of ending the VMM.
-        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
-        let hard = rustix::process::getrlimit(Resource::Fsize).maximum;
-        let soft = hard.map_or(file_limit, |hard| hard.min(file_limit));
-        let files = Rlimit {
-            current: Some(soft),
-            maximum: hard,
-        };
-        rustix::process::setrlimit(Resource::Fsize, files)?;
-        // A core dump would write the guest's memory to the host's disk.
-        let cores = Rlimit {
-            current: Some(0),
-            maximum: Some(0),
-        };
-        rustix::process::setrlimit(Resource::Core, cores)?;
+        for descriptor in &kept {
+            rustix::io::fcntl_setfd(descriptor, FdFlags::empty())?;
+        }
+        // SAFETY: the standard input is open: it was made a moment ago.
+        let lock = unsafe { BorrowedFd::borrow_raw(libc::STDIN_FILENO) };
+        lock_for_life(lock)?;
+        bound_files(file_limit)?;
+        surroundings.give_up(&tell)?;
+        tell.step(Step::Exec);
         Ok(())
     };
     // SAFETY: between fork and exec the closure makes system calls only: it neither
     // allocates nor takes a lock that another thread of the parent could hold.
     unsafe { command.pre_exec(in_child) };
+}
+
+/// A lock of the open file, not of the process: it holds until the last descriptor is closed
+/// that any process has of this opening. A lock of the process would go with the first one,
+/// and Firecracker closes a copy of its standard input as it begins.
+pub(crate) fn lock_for_life(file: BorrowedFd<'_>) -> io::Result<()> {
+    let whole = whole_file();
+    // SAFETY: the kernel reads the structure, which lives through the call.
+    let locked = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const whole) };
+    if locked < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Who keeps others from locking a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holder {
+    Nobody,
+    /// A process of this number; 0 when it is outside of our PID namespace.
+    Process(i32),
+    /// Whoever has the file open.
+    Opener,
+}
+
+pub(crate) fn lock_holder(file: BorrowedFd<'_>) -> io::Result<Holder> {
+    let mut found = whole_file();
+    // SAFETY: the kernel reads and writes the structure, which lives through the call.
+    let asked = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLK, &raw mut found) };
+    if asked < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(match (i32::from(found.l_type), found.l_pid) {
+        (libc::F_UNLCK, _) => Holder::Nobody,
+        (_, -1) => Holder::Opener,
+        (_, number) => Holder::Process(number),
+    })
+}
+
+fn whole_file() -> libc::flock {
+    // SAFETY: the structure is plain numbers, for which zero is a value.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = libc::F_WRLCK as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    lock
+}
+
+fn bound_files(limit: u64) -> io::Result<()> {
+    // SAFETY: `signal` with SIG_IGN installs no handler, so no code of ours can run in
+    // signal context. A write beyond the limit then fails instead of ending the VMM.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    let hard = rustix::process::getrlimit(Resource::Fsize).maximum;
+    let soft = hard.map_or(limit, |hard| hard.min(limit));
+    let files = Rlimit {
+        current: Some(soft),
+        maximum: hard,
+    };
+    rustix::process::setrlimit(Resource::Fsize, files)?;
+    // A core dump would write the guest's memory to the host's disk.
+    let cores = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    Ok(rustix::process::setrlimit(Resource::Core, cores)?)
 }
 
 /// Kernels before 5.11 lack this call. What Rust opens is close-on-exec anyway; the call

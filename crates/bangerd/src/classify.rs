@@ -43,7 +43,9 @@ fn plain(code: ErrorCode) -> Judged {
 
 fn judge(error: &Error) -> Judged {
     match error {
-        Error::Name(_) | Error::Spec(_) | Error::KernelName(_) => plain(ErrorCode::InvalidArgument),
+        Error::Name(_) | Error::Spec(_) | Error::KernelName(_) | Error::KernelCommandLine(_) => {
+            plain(ErrorCode::InvalidArgument)
+        }
         Error::NotFound { kind, .. } => judged(
             ErrorCode::NotFound,
             match kind {

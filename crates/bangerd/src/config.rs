@@ -35,6 +35,17 @@ pub(crate) struct Config {
     pub(crate) kernel_catalogs: Vec<AbsolutePath>,
     /// QEMU's program, where it is not on the PATH.
     pub(crate) qemu_bin: Option<PathBuf>,
+    /// Firecracker's program, where it is not on the PATH.
+    pub(crate) firecracker_bin: Option<PathBuf>,
+    /// Its jailer, where it is neither beside it nor on the PATH.
+    pub(crate) jailer_bin: Option<PathBuf>,
+    /// The VMM of a VM that asks for none; the host's probe decides where it is absent.
+    pub(crate) vmm: Option<String>,
+    /// Lets Firecracker try a /dev/kvm that only emulates.
+    #[serde(default)]
+    pub(crate) allow_emulated_kvm: bool,
+    #[serde(default)]
+    pub(crate) firecracker: Firecracker,
     #[serde(default)]
     pub(crate) vm_defaults: VmDefaults,
     #[serde(default)]
@@ -48,6 +59,22 @@ pub(crate) struct VmDefaults {
     pub(crate) vcpus: Option<u32>,
     pub(crate) memory: Option<Size>,
     pub(crate) disk_size: Option<Size>,
+}
+
+/// How Firecracker runs its machines.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Firecracker {
+    pub(crate) disk_cache: Option<String>,
+    pub(crate) disk_engine: Option<String>,
+    /// Per second, for each VM's own disk.
+    pub(crate) disk_bandwidth: Option<Size>,
+    pub(crate) disk_operations: Option<u64>,
+    /// Per second, in each direction.
+    pub(crate) network_bandwidth: Option<Size>,
+    pub(crate) cpu_template: Option<String>,
+    pub(crate) mmds: bool,
+    pub(crate) metrics: bool,
 }
 
 /// Debian's archive; what is absent is taken from this host's own apt.
@@ -143,6 +170,11 @@ mod tests {
             ("[debian]\nmirror = \"http://mirror.example/debian\"", true),
             ("kernel_catalogs = [\"/srv/kernels\"]", true),
             ("kernel_catalogs = [\"kernels\"]", false),
+            (
+                "allow_emulated_kvm = true\n[firecracker]\ndisk_bandwidth = \"64M\"",
+                true,
+            ),
+            ("[firecracker]\nballoon = 1", false),
             ("defualt_image = \"alpine\"", false),
             ("[vm_defaults]\nmemory = \"much\"", false),
         ];

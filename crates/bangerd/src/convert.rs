@@ -33,7 +33,7 @@ pub(crate) fn create_request(request: CreateVm) -> Result<CreateRequest, Error> 
         disk: request.disk_bytes.map(TryInto::try_into).transpose()?,
         init: request.init.map(Init::try_from).transpose()?,
         network: request.network.map(|word| network(&word)).transpose()?,
-        vmm: request.vmm.map(|word| vmm(&word)).transpose()?,
+        vmm: request.vmm.map(|word| vmm_kind(&word)).transpose()?,
         start: request.start,
         auto_remove: request.auto_remove,
     })
@@ -45,7 +45,7 @@ fn network(word: &str) -> Result<Network, SpecError> {
     found.ok_or_else(|| SpecError::Network(bounded(word)))
 }
 
-fn vmm(word: &str) -> Result<VmmKind, SpecError> {
+pub(crate) fn vmm_kind(word: &str) -> Result<VmmKind, SpecError> {
     let all = [VmmKind::Qemu, VmmKind::Firecracker];
     let found = all.into_iter().find(|vmm| vmm.as_str() == word);
     found.ok_or_else(|| SpecError::Vmm(bounded(word)))
@@ -115,6 +115,10 @@ pub(crate) fn vm(view: View) -> Vm {
         vmm,
         accelerator,
         vmm_reason,
+        confinement: process
+            .as_ref()
+            .map(|process| process.confinement.as_str().to_owned()),
+        kernel_command_line: process.as_ref().map(|process| process.command_line.clone()),
         pid: process.map(|process| process.pid),
         disk_path: path(places.disk()),
         console_path: path(places.console()),
@@ -202,6 +206,7 @@ pub(crate) fn kernel(kernel: Kernel) -> WireKernel {
         vmlinux_digest: manifest.sha256.to_string(),
         vmlinux_path: path(kernel.vmlinux),
         modules_path: kernel.modules.map(path),
+        cmdline: manifest.cmdline.to_string(),
         size_bytes: manifest.size_bytes,
         imported_at: manifest.imported_at,
     }

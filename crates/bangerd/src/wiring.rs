@@ -1,6 +1,7 @@
 //! Puts the engine together out of places, configuration and the embedded agent.
 
 use std::{
+    str::FromStr,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -20,11 +21,12 @@ use banger_core::{
     store::Store,
     vm::Patience,
 };
-use banger_host::{HostConfig, LinuxHost};
+use banger_host::{FirecrackerSettings, HostConfig, LinuxHost, RateLimit};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, Debian},
+    convert,
     lifecycle::Fatal,
 };
 
@@ -64,6 +66,8 @@ pub(crate) fn app(
     let debian = debian(&config.debian)?;
     let host: Arc<dyn Host> = Arc::new(LinuxHost::new(HostConfig {
         qemu: config.qemu_bin.clone(),
+        vmm: config.vmm.as_deref().map(convert::vmm_kind).transpose()?,
+        firecracker: firecracker(config)?,
         cache: places.cache.clone(),
         mmdebstrap: None,
         scratch: places.state.join("scratch"),
@@ -142,6 +146,32 @@ fn debian(config: &Debian) -> Result<DebianSettings, Fatal> {
         suite,
         check_valid_until: config.check_valid_until.unwrap_or(true),
     })
+}
+
+fn firecracker(config: &Config) -> Result<FirecrackerSettings, Fatal> {
+    let own = &config.firecracker;
+    Ok(FirecrackerSettings {
+        program: config.firecracker_bin.clone(),
+        jailer: config.jailer_bin.clone(),
+        allow_emulated_kvm: config.allow_emulated_kvm,
+        disk_cache: parsed(own.disk_cache.as_deref())?.unwrap_or_default(),
+        disk_engine: parsed(own.disk_engine.as_deref())?.unwrap_or_default(),
+        disk_limit: RateLimit {
+            bytes: own.disk_bandwidth.map(|size| size.0),
+            operations: own.disk_operations,
+        },
+        network_limit: RateLimit {
+            bytes: own.network_bandwidth.map(|size| size.0),
+            operations: None,
+        },
+        cpu_template: parsed(own.cpu_template.as_deref())?,
+        mmds: own.mmds,
+        metrics: own.metrics,
+    })
+}
+
+fn parsed<T: FromStr>(text: Option<&str>) -> Result<Option<T>, T::Err> {
+    text.map(str::parse).transpose()
 }
 
 fn defaults(config: &Config) -> Result<Defaults, Fatal> {

@@ -14,12 +14,14 @@ mod qemu;
 mod sizes;
 mod stats;
 mod timeline;
+mod vmm;
 
 use std::path::Path;
 
 pub use error::BenchError;
 pub use figures::Report;
 pub use timeline::boot;
+pub use vmm::vmm;
 
 use boots::{Boots, Pair};
 use figures::{Figure, Unit};

@@ -14,7 +14,7 @@ use super::{
     host::{Log, failure},
 };
 use crate::{
-    host::{Accelerator, Guest, Machine, VmmExit, VmmKind, VmmProcess},
+    host::{Accelerator, Confinement, Guest, Machine, VmmExit, VmmKind, VmmProcess},
     host_error::{BootFailure, GuestError, HostError, LogTail},
     name::VmId,
 };
@@ -111,6 +111,8 @@ impl Machine for FakeMachine {
             vmm: VmmKind::Qemu,
             accelerator: Accelerator::Tcg,
             pid: 4711,
+            confinement: Confinement::Seccomp,
+            command_line: "quiet".into(),
         }
     }
 
@@ -147,6 +149,16 @@ impl Machine for FakeMachine {
         let guest = Arc::new(FakeGuest::new(self.shared.clone()));
         *self.guest.lock().unwrap() = Some(guest.clone());
         Ok(guest)
+    }
+
+    async fn pause(&self) -> Result<(), HostError> {
+        self.shared.record(Act::Pause);
+        Ok(())
+    }
+
+    async fn resume(&self) -> Result<(), HostError> {
+        self.shared.record(Act::Resume);
+        Ok(())
     }
 
     async fn kill(&self) -> Result<(), HostError> {

@@ -10,6 +10,8 @@ pub(crate) enum Act {
     Sweep,
     DebianRoot,
     Connect,
+    Pause,
+    Resume,
     Kill,
     Exec,
     Shutdown,

@@ -1,6 +1,7 @@
 //! The host's part of `banger doctor`: what a machine needs here, found or not. Changes
 //! nothing but the remembered verdict of the KVM probe.
 
+mod firecracker;
 mod programs;
 
 use std::{path::Path, thread};
@@ -29,9 +30,17 @@ const GOOD_SPACE: u64 = 4 * GIB;
 /// All checks, in the order in which a reader wants them.
 pub(crate) fn checks(config: &HostConfig, state: &Path) -> Vec<Check> {
     thread::scope(|scope| {
-        // Three programs are started; beside each other they cost the time of one.
+        // Programs are started; beside each other they cost the time of one.
         let qemu = scope.spawn(|| programs::qemu(config.qemu.as_deref()));
-        let kvm = scope.spawn(|| kvm(&KvmVerdict::of_this_host(&config.cache)));
+        let accelerated = scope.spawn(|| {
+            let verdict = KvmVerdict::of_this_host(&config.cache);
+            let mut rows = vec![kvm(&verdict)];
+            rows.extend(firecracker::firecracker(
+                &config.firecracker,
+                verdict.is_usable(),
+            ));
+            rows
+        });
         let mut checks = vec![architecture(), kernel()];
         let quick = [
             mmdebstrap_program(config),
@@ -39,7 +48,7 @@ pub(crate) fn checks(config: &HostConfig, state: &Path) -> Vec<Check> {
             memory(),
             space(state),
         ];
-        checks.extend(kvm.join().ok());
+        checks.extend(accelerated.join().unwrap_or_default());
         checks.extend(qemu.join().unwrap_or_default());
         checks.extend(quick);
         checks

@@ -3,17 +3,20 @@
 
 use std::{
     ffi::OsString,
-    fs::OpenOptions,
-    io,
+    fs::{File, OpenOptions},
+    io::{self, Read},
     os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
     sync::Arc,
 };
 
 use banger_core::{host::VmmExit, host_error::HostError};
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal,
+use rustix::{
+    pipe::PipeFlags,
+    process::{
+        Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, pidfd_open, pidfd_send_signal,
+    },
 };
 use tokio::{io::unix::AsyncFd, sync::watch};
 
@@ -21,7 +24,7 @@ use super::clean_environment;
 use crate::{
     lock::{Note, VmmLock},
     places::file_error,
-    sys,
+    sys::{self, Detachment, Step, Surroundings},
 };
 
 /// A program that is to run on its own, whatever becomes of this process.
@@ -29,10 +32,32 @@ use crate::{
 pub(crate) struct Detached {
     pub(crate) program: PathBuf,
     pub(crate) args: Vec<OsString>,
-    pub(crate) log: PathBuf,
+    /// Where its standard output goes; to the log where absent. Begun by others.
+    pub(crate) output: Option<PathBuf>,
+    pub(crate) log: Log,
     pub(crate) lock: PathBuf,
     pub(crate) note: Note,
     pub(crate) file_limit: u64,
+    pub(crate) surroundings: Surroundings,
+    /// Descriptors of this process that it keeps, under the same numbers.
+    pub(crate) kept: Vec<OwnedFd>,
+}
+
+/// The file that a program's messages go to.
+#[derive(Debug, Clone)]
+pub(crate) enum Log {
+    /// Begun anew.
+    New(PathBuf),
+    /// Continued: another program began it.
+    Shared(PathBuf),
+}
+
+impl Log {
+    fn path(&self) -> &Path {
+        match self {
+            Self::New(path) | Self::Shared(path) => path,
+        }
+    }
 }
 
 /// How a process ended.
@@ -73,19 +98,19 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts `program` in a session of its own and returns once its exec has succeeded.
-    pub(crate) fn start(detached: &Detached) -> Result<Self, HostError> {
+    pub(crate) fn start(detached: Detached) -> Result<Self, HostError> {
+        let program = detached.program.display().to_string();
         let spawn_error = |source| HostError::Spawn {
-            program: detached.program.display().to_string(),
+            program: program.clone(),
             source,
         };
         refuse_running(&detached.lock)?;
         let lock = VmmLock::create(&detached.lock).and_then(|mut lock| {
-            lock.write_note(detached.note)?;
+            lock.write_note(&detached.note)?;
             Ok(lock.into_descriptor())
         });
         let lock = lock.map_err(|source| file_error("write", &detached.lock, source))?;
-        let child = spawn_detached(detached, lock)?;
-        let pid = Pid::from_child(&child);
+        let pid = spawn_detached(detached, lock)?;
         let handle = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| spawn_error(e.into()))?;
         Self::watch(pid, handle).map_err(spawn_error)
     }
@@ -172,33 +197,125 @@ pub(crate) fn refuse_running(path: &Path) -> Result<(), HostError> {
     Err(file_error("take", path, source))
 }
 
-fn spawn_detached(detached: &Detached, lock: OwnedFd) -> Result<Child, HostError> {
-    let log_error = |source| HostError::File {
-        operation: "open",
-        path: detached.log.clone(),
+fn spawn_detached(detached: Detached, lock: OwnedFd) -> Result<Pid, HostError> {
+    let err = open_log(&detached.log)?;
+    let out = match &detached.output {
+        Some(path) => append(path),
+        None => err.try_clone(),
+    };
+    let out = out.map_err(|source| {
+        let path = detached.output.as_deref();
+        file_error("open", path.unwrap_or(detached.log.path()), source)
+    })?;
+    let program = detached.program.display().to_string();
+    let spawn_error = |source| HostError::Spawn {
+        program: program.clone(),
         source,
     };
-    let log = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(&detached.log);
-    let out = log.map_err(log_error)?;
-    // Appending keeps both right when the log is cut while the program runs.
-    out.set_len(0).map_err(log_error)?;
-    let err = out.try_clone().map_err(log_error)?;
+    let (told, tell) = match rustix::pipe::pipe_with(PipeFlags::CLOEXEC) {
+        Ok(ends) => ends,
+        Err(error) => return Err(spawn_error(error.into())),
+    };
     let mut command = Command::new(&detached.program);
-    command
-        .args(&detached.args)
-        .stdin(Stdio::null())
-        .stdout(out)
-        .stderr(err);
+    command.args(&detached.args).stdout(out).stderr(err);
     clean_environment(&mut command);
-    sys::detach(&mut command, lock, detached.file_limit);
-    command.spawn().map_err(|source| HostError::Spawn {
-        program: detached.program.display().to_string(),
-        source,
-    })
+    let forks = detached.surroundings.forks();
+    let detachment = Detachment {
+        lock,
+        file_limit: detached.file_limit,
+        surroundings: detached.surroundings,
+        kept: detached.kept,
+        tell,
+    };
+    sys::detach(&mut command, detachment);
+    let spawned = command.spawn();
+    // The pipe ends with the last of its writers; this process must not be one.
+    drop(command);
+    let told = Told::read(told);
+    match (spawned, told.grandchild) {
+        (Ok(child), _) if !forks => Ok(Pid::from_child(&child)),
+        (Ok(mut child), Some(pid)) => {
+            // It has nothing left to do but to end.
+            child.wait().map_err(spawn_error)?;
+            Ok(pid)
+        }
+        (Ok(mut child), None) => {
+            child.wait().map_err(spawn_error)?;
+            Err(spawn_error(io::Error::other("it was not told its number")))
+        }
+        (Err(source), grandchild) => {
+            if let Some(pid) = grandchild {
+                // It has ended already, or is about to.
+                let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+            }
+            Err(spawn_error(told.explain(source)))
+        }
+    }
+}
+
+/// What a child told of its way to its exec.
+struct Told {
+    last: Option<Step>,
+    grandchild: Option<Pid>,
+}
+
+impl Told {
+    fn read(pipe: OwnedFd) -> Self {
+        let mut bytes = Vec::new();
+        // What cannot be read was not told.
+        let _ = File::from(pipe).take(256).read_to_end(&mut bytes);
+        Self::parse(&bytes)
+    }
+
+    fn parse(bytes: &[u8]) -> Self {
+        let mut told = Self {
+            last: None,
+            grandchild: None,
+        };
+        let mut rest = bytes;
+        while let Some((&code, after)) = rest.split_first() {
+            rest = match after.split_first_chunk() {
+                Some((number, behind)) if code == sys::NUMBER => {
+                    let number = i32::try_from(i64::from_ne_bytes(*number)).ok();
+                    told.grandchild = number.and_then(Pid::from_raw);
+                    behind
+                }
+                Some(_) | None => {
+                    told.last = Step::ALL.into_iter().find(|step| *step as u8 == code);
+                    after
+                }
+            };
+        }
+        told
+    }
+
+    fn explain(&self, source: io::Error) -> io::Error {
+        match self.last {
+            Some(Step::Exec) | None => source,
+            Some(step) => {
+                let text = format!("cannot {}: {source}", step.as_str());
+                io::Error::new(source.kind(), text)
+            }
+        }
+    }
+}
+
+fn open_log(log: &Log) -> Result<File, HostError> {
+    let path = log.path();
+    let opened = append(path).and_then(|file| {
+        match log {
+            Log::New(_) => file.set_len(0)?,
+            Log::Shared(_) => {}
+        }
+        Ok(file)
+    });
+    opened.map_err(|source| file_error("open", path, source))
+}
+
+/// Appending keeps a log right when it is cut while the program runs.
+fn append(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o600).open(path)
 }
 
 /// Waits for the process and reaps it, when it is a child of ours.

@@ -168,7 +168,7 @@ fn network(words: &mut Words, plan: &LaunchPlan) {
 }
 
 /// A locally administered address that is a VM's for its whole life.
-fn mac(id: VmId) -> String {
+pub(crate) fn mac(id: VmId) -> String {
     let [a, b, c, d, e, ..] = id.bytes();
     format!("02:{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}")
 }

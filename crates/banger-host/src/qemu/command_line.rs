@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use banger_core::{
-    host::{Accelerator, LaunchPlan},
+    host::{Accelerator, LaunchPlan, VmmKind},
     host_error::HostError,
     spec::{Init, Network},
 };
@@ -12,17 +12,22 @@ use banger_guest_proto::boot::{self, BootConfig, Channel, DeviceRef, MAX_COMMAND
 pub(crate) const BASE_SERIAL: &str = "base";
 pub(crate) const DISK_SERIAL: &str = "disk";
 pub(crate) const AGENT_PORT: &str = "banger.agent";
+/// Where the agent listens on a VM's vsock.
+pub(crate) const AGENT_VSOCK_PORT: u32 = 1024;
+/// Firecracker gives its disks no serial numbers; they are named in the order in which they
+/// are attached.
+const FIRST_DISK: &str = "vda";
+const SECOND_DISK: &str = "vdb";
 
 /// What every guest kernel is told:
-/// a console that costs little, an end of QEMU after a panic or a reset instead of a hang,
-/// no waiting for terminals, the first interface's name without udev's renaming, no self-tests
-/// of ciphers, which are a fifth of an emulated kernel's boot, and no search for what microvm
-/// lacks: a PCI bus, and serial ports beyond the console's.
+/// a console that costs little, an end of the VMM after a panic instead of a hang, no waiting
+/// for terminals, the first interface's name without udev's renaming, no self-tests of ciphers,
+/// which are a fifth of an emulated kernel's boot, and no search for what neither VMM has: a PCI
+/// bus, and serial ports beyond the console's.
 const WORDS: &[&str] = &[
     "console=ttyS0",
     "quiet",
     "loglevel=4",
-    "reboot=t",
     "panic=-1",
     "net.ifnames=0",
     "cryptomgr.notests",
@@ -31,6 +36,30 @@ const WORDS: &[&str] = &[
     "systemd.getty_auto=no",
 ];
 
+/// QEMU ends at a triple fault, with and without ACPI.
+const QEMU_WORDS: &[&str] = &["reboot=t"];
+
+/// Firecracker ends at a reset through the keyboard's controller, behind which there is nothing
+/// else to be looked for.
+const FIRECRACKER_WORDS: &[&str] = &[
+    "reboot=k",
+    "pci=off",
+    "i8042.noaux",
+    "i8042.nomux",
+    "i8042.nopnp",
+    "i8042.dumbkbd",
+];
+
+/// Firecracker itself adds a word for each of its devices.
+const FIRECRACKER_RESERVE: usize = 320;
+
+fn words_of(vmm: VmmKind) -> (&'static [&'static str], usize) {
+    match vmm {
+        VmmKind::Qemu => (QEMU_WORDS, 0),
+        VmmKind::Firecracker => (FIRECRACKER_WORDS, FIRECRACKER_RESERVE),
+    }
+}
+
 /// What the host measured at this moment for this boot.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Measured {
@@ -38,21 +67,28 @@ pub(crate) struct Measured {
     pub(crate) now: SystemTime,
 }
 
-/// The whole command line, or why there can be none.
+/// The whole command line, or why there can be none. In this order: what we tell every kernel,
+/// what is for the VMM, what the clock needs, the manifest's words, the agent's. Linux takes the
+/// last of two words that contradict each other, so a kernel's manifest has its way.
 pub(crate) fn command_line(plan: &LaunchPlan, measured: Measured) -> Result<String, HostError> {
-    let mut words: Vec<String> = WORDS.iter().map(|word| (*word).to_owned()).collect();
+    let (for_the_vmm, reserve) = words_of(plan.vmm);
+    let fixed = WORDS.iter().chain(for_the_vmm);
+    let mut words: Vec<String> = fixed.map(|word| (*word).to_owned()).collect();
     words.extend(clock_words(plan, measured.tsc_khz));
     for word in &plan.kernel_args {
         check_word(word)?;
+        // A console that is named twice is written to twice by some kernels.
+        words.retain(|earlier| earlier != word);
         words.push(word.clone());
     }
     words.push(boot_config(plan, measured.now)?.render());
     let line = words.join(" ");
-    if line.len() < MAX_COMMAND_LINE {
+    let limit = MAX_COMMAND_LINE - reserve;
+    if line.len() < limit {
         return Ok(line);
     }
     let feature = format!("a kernel command line of {} bytes", line.len());
-    let reason = format!("Linux reads less than {MAX_COMMAND_LINE} bytes of it");
+    let reason = format!("there is room for less than {limit} bytes");
     Err(HostError::Unsupported { feature, reason })
 }
 
@@ -94,6 +130,18 @@ fn boot_config(plan: &LaunchPlan, now: SystemTime) -> Result<BootConfig, HostErr
         text.parse::<Name>()
             .expect("our device names are proper names")
     };
+    let (root, disk, channel) = match plan.vmm {
+        VmmKind::Qemu => (
+            DeviceRef::Serial(name(BASE_SERIAL)),
+            DeviceRef::Serial(name(DISK_SERIAL)),
+            Channel::VirtioSerial(name(AGENT_PORT)),
+        ),
+        VmmKind::Firecracker => (
+            DeviceRef::Dev(name(FIRST_DISK)),
+            DeviceRef::Dev(name(SECOND_DISK)),
+            Channel::Vsock(AGENT_VSOCK_PORT),
+        ),
+    };
     let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).ok();
     Ok(BootConfig {
         hostname: plan
@@ -101,10 +149,10 @@ fn boot_config(plan: &LaunchPlan, now: SystemTime) -> Result<BootConfig, HostErr
             .as_str()
             .parse()
             .expect("a VM's name is a host name"),
-        root: DeviceRef::Serial(name(BASE_SERIAL)),
+        root,
         root_fs: name("ext4"),
-        disk: Some(DeviceRef::Serial(name(DISK_SERIAL))),
-        channel: Channel::VirtioSerial(name(AGENT_PORT)),
+        disk: Some(disk),
+        channel,
         net: match plan.network {
             Network::User => Some(Net::qemu_user()),
             Network::None => None,
@@ -142,6 +190,37 @@ mod tests {
         assert_eq!(config.time_ns, Some(9_000_000_000));
         assert_eq!(config.net, Some(Net::qemu_user()));
         assert_eq!(config.init, boot::Init::Auto);
+    }
+
+    #[test]
+    fn firecracker_is_asked_for_nothing_that_it_lacks() {
+        let plan = LaunchPlan {
+            vmm: VmmKind::Firecracker,
+            accelerator: Accelerator::Kvm,
+            ..plan()
+        };
+        let line = command_line(&plan, measured()).unwrap();
+        let config = BootConfig::parse(&line).unwrap();
+        assert_eq!(config.root.to_string(), "/dev/vda");
+        assert_eq!(config.channel, Channel::Vsock(AGENT_VSOCK_PORT));
+        assert!(line.contains("reboot=k") && !line.contains("reboot=t"));
+    }
+
+    #[test]
+    fn a_manifests_words_come_behind_ours_and_before_the_agents() {
+        let kernel_args = ["loglevel=1", "quiet", "noxsave"].map(str::to_owned).into();
+        let line = command_line(
+            &LaunchPlan {
+                kernel_args,
+                ..plan()
+            },
+            measured(),
+        );
+        let line = line.unwrap();
+        let at = |word: &str| line.split(' ').position(|w| w == word).unwrap();
+        assert!(at("loglevel=4") < at("loglevel=1") && at("loglevel=1") < at("quiet"));
+        assert_eq!(line.matches("quiet").count(), 1);
+        assert!(at("noxsave") < at("banger.hostname=calm-otter"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub(crate) mod args;
 pub(crate) mod command_line;
+pub(crate) mod control;
 pub(crate) mod qmp;
 
 /// The program, and the package that brings it.

@@ -6,7 +6,7 @@ use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use super::error::KernelError;
-use super::manifest::BootModule;
+use super::manifest::{BootModule, CommandLine};
 use super::{boot_modules, bzimage, elf};
 use crate::decompress;
 use crate::digest::{Hashing, Sha256};
@@ -30,6 +30,7 @@ pub(super) struct Assembled {
     pub(super) sha256: Sha256,
     pub(super) boot_modules: Vec<BootModule>,
     pub(super) size_bytes: u64,
+    pub(super) cmdline: CommandLine,
 }
 
 /// Makes `vmlinux`, `modules` and `config` in `into` of what is found in `from`.
@@ -62,6 +63,7 @@ pub(super) fn assemble(
         sha256,
         boot_modules,
         size_bytes,
+        cmdline: CommandLine::default(),
     })
 }
 

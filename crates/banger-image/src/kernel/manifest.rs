@@ -55,6 +55,23 @@ pub enum Origin {
     Import { directory: PathBuf },
 }
 
+/// What a kernel must be told, beside what every kernel is told: words without blanks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CommandLine(Vec<String>);
+
+/// What was refused as words for a kernel.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandLineError {
+    #[error("a kernel's command line has at most {max} bytes, not {0}", max = CommandLine::MAX)]
+    TooLong(usize),
+    #[error(
+        "the word {0:?} cannot be on a kernel's command line: it takes printable ASCII without \
+         quotes, and words that begin with banger. are the agent's"
+    )]
+    Word(String),
+}
+
 /// A module that boot needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootModule {
@@ -83,6 +100,63 @@ pub struct Manifest {
     pub size_bytes: u64,
     /// What to load before the root can be mounted, in this order.
     pub boot_modules: Vec<BootModule>,
+    /// What this kernel must be told; older manifests say nothing.
+    #[serde(default, skip_serializing_if = "CommandLine::is_empty")]
+    pub cmdline: CommandLine,
+}
+
+impl CommandLine {
+    /// Half of what x86 Linux reads: the rest is for the VMM and the agent.
+    pub const MAX: usize = 1024;
+
+    #[must_use]
+    pub fn words(&self) -> &[String] {
+        &self.0
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromStr for CommandLine {
+    type Err = CommandLineError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.len() > Self::MAX {
+            return Err(CommandLineError::TooLong(text.len()));
+        }
+        let word = |word: &str| {
+            let plain = word.bytes().all(|b| b.is_ascii_graphic() && b != b'"');
+            if plain && !word.starts_with("banger.") {
+                return Ok(word.to_owned());
+            }
+            Err(CommandLineError::Word(word.chars().take(80).collect()))
+        };
+        let words: Result<_, _> = text.split_ascii_whitespace().map(word).collect();
+        Ok(Self(words?))
+    }
+}
+
+impl TryFrom<String> for CommandLine {
+    type Error = CommandLineError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<CommandLine> for String {
+    fn from(line: CommandLine) -> Self {
+        line.0.join(" ")
+    }
+}
+
+impl fmt::Display for CommandLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(" "))
+    }
 }
 
 impl KernelName {
@@ -164,6 +238,28 @@ mod tests {
     }
 
     #[test]
+    fn words_for_a_kernel_stay_words() {
+        let check = |text: &str, wanted: Option<&[&str]>| {
+            let words = text
+                .parse::<CommandLine>()
+                .map(|line| line.words().to_vec());
+            assert_eq!(
+                words.ok().as_deref(),
+                wanted
+                    .map(|w| w.iter().map(ToString::to_string).collect::<Vec<_>>())
+                    .as_deref(),
+                "{text:?}"
+            );
+        };
+        check("", Some(&[]));
+        check(" a=b,c  quiet\n", Some(&["a=b,c", "quiet"]));
+        check("a=\"b c\"", None);
+        check("é", None);
+        check("quiet banger.init=/bin/sh", None);
+        check(&"x".repeat(CommandLine::MAX + 1), None);
+    }
+
+    #[test]
     fn a_manifest_survives_json_and_refuses_a_bad_name() {
         let manifest = Manifest {
             format: FORMAT,
@@ -181,10 +277,12 @@ mod tests {
                 path: "kernel/fs/overlayfs/overlay.ko".into(),
                 sha256: Sha256::of(b"overlay"),
             }],
+            cmdline: "noxsave  lpj=1".parse().unwrap(),
         };
         let json = serde_json::to_string(&manifest).unwrap();
         assert_eq!(serde_json::from_str::<Manifest>(&json).unwrap(), manifest);
         assert!(json.contains(r#""arch":"x86_64""#) && json.contains(r#""kind":"import""#));
+        assert!(json.contains(r#""cmdline":"noxsave lpj=1""#), "{json}");
         let evil = json.replace("debian-6.1", "../debian");
         assert!(serde_json::from_str::<Manifest>(&evil).is_err());
     }

@@ -17,6 +17,8 @@ pub mod store;
 pub use bundle::{Bundle, BundleError, Shelf};
 pub use catalog::{Catalog, CatalogEntry, DebianPackage, KernelSource, UnknownKernel};
 pub use error::KernelError;
-pub use manifest::{Arch, BootModule, KernelName, Manifest, NameError, Origin};
+pub use manifest::{
+    Arch, BootModule, CommandLine, CommandLineError, KernelName, Manifest, NameError, Origin,
+};
 pub use pull::Upstream;
 pub use store::{IfTaken, Kernel, KernelStore};

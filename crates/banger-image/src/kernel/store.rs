@@ -13,7 +13,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::assemble::{self, Assembled, CONFIG, MODULES, Transfer, VMLINUX};
 use super::config;
 use super::error::KernelError;
-use super::manifest::{Arch, FORMAT, KernelName, Manifest, Origin};
+use super::manifest::{Arch, CommandLine, FORMAT, KernelName, Manifest, Origin};
 use super::staging::{self, Staging};
 use crate::digest::Sha256;
 
@@ -100,12 +100,27 @@ impl KernelStore {
         from: &Path,
         if_taken: IfTaken,
     ) -> Result<Manifest, KernelError> {
+        self.import_told(name, from, CommandLine::default(), if_taken)
+    }
+
+    /// As [`Self::import`], for a kernel that must be told something.
+    pub fn import_told(
+        &self,
+        name: &KernelName,
+        from: &Path,
+        cmdline: CommandLine,
+        if_taken: IfTaken,
+    ) -> Result<Manifest, KernelError> {
         if let Some(present) = self.check_taken(name, if_taken)? {
             return Ok(present);
         }
         let from = fs::canonicalize(from).map_err(KernelError::io("open", from))?;
         let staging = self.stage(name)?;
         let assembled = assemble::assemble(&from, staging.path(), Transfer::Copy)?;
+        let assembled = Assembled {
+            cmdline,
+            ..assembled
+        };
         self.publish(
             name,
             &staging,
@@ -192,6 +207,7 @@ impl KernelStore {
             imported_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             size_bytes: assembled.size_bytes,
             boot_modules: assembled.boot_modules,
+            cmdline: assembled.cmdline,
         };
         let json = serde_json::to_vec_pretty(&manifest).expect("a manifest is plain data");
         assemble::write_synced(&staging.path().join(MANIFEST), &json)?;

@@ -127,8 +127,9 @@ pub(crate) struct KernelRmArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   banger kernel import mine --from ~/linux/out
+  banger kernel import mine --from ~/linux/out --cmdline 'lpj=10000000 noxsave'
 
 The directory holds `vmlinux` or a bzImage and, where the kernel has modules, their tree.")]
 pub(crate) struct KernelImportArgs {
@@ -137,6 +138,14 @@ pub(crate) struct KernelImportArgs {
     /// Directory to take it from
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) from: PathBuf,
+    /// Words that this kernel must be told; they win over banger's own
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) cmdline: String,
     /// Replace a kernel of this name
     #[arg(long)]
     pub(crate) force: bool,

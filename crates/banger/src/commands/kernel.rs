@@ -92,6 +92,7 @@ async fn import(client: &Client, args: KernelImportArgs) -> Result<u8, Failure> 
     let request = ImportKernel {
         name: args.name.into(),
         directory,
+        cmdline: args.cmdline,
         force: args.force,
     };
     let work = client.import_kernel(&request, |step| progress.step(&step));
@@ -168,6 +169,10 @@ fn details(kernel: &Kernel, now: SystemTime) -> String {
         ("name", Some(kernel.name.clone())),
         ("version", Some(kernel.version.clone())),
         ("arch", Some(kernel.arch.clone())),
+        (
+            "command line",
+            Some(kernel.cmdline.clone()).filter(|words| !words.is_empty()),
+        ),
         ("size", Some(format_size(kernel.size_bytes))),
         ("source", Some(source)),
         ("source digest", digest),
@@ -200,6 +205,7 @@ mod tests {
             vmlinux_digest: "sha256:02".into(),
             vmlinux_path: "/s/vmlinux".into(),
             modules_path: None,
+            cmdline: String::new(),
             size_bytes: 50 << 20,
             imported_at: "1970-01-01T00:00:00Z".into(),
         }

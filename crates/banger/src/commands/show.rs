@@ -111,6 +111,8 @@ fn details(vm: &Vm, now: SystemTime) -> String {
         ("network", Some(vm.network.clone())),
         ("vmm", machine(vm)),
         ("vmm reason", vm.vmm_reason.clone()),
+        ("confinement", vm.confinement.clone()),
+        ("command line", vm.kernel_command_line.clone()),
         ("pid", vm.pid.map(|pid| pid.to_string())),
         (
             "agent",
@@ -153,6 +155,8 @@ mod tests {
             vmm: Some("qemu".into()),
             accelerator: Some("tcg".into()),
             vmm_reason: Some("/dev/kvm is absent".into()),
+            confinement: Some("seccomp".into()),
+            kernel_command_line: Some("console=ttyS0 quiet".into()),
             pid: Some(7),
             disk_path: "/s/disk.ext4".into(),
             console_path: "/s/console.log".into(),
@@ -218,6 +222,8 @@ mod tests {
         network         user
         vmm             qemu/tcg
         vmm reason      /dev/kvm is absent
+        confinement     seccomp
+        command line    console=ttyS0 quiet
         pid             7
         agent           0.1.0, generation 1
         first process   systemd\u{1b}

@@ -228,6 +228,8 @@ fn vm(name: &str, id: &str, state: VmState) -> Vm {
         vmm: None,
         accelerator: None,
         vmm_reason: None,
+        confinement: None,
+        kernel_command_line: None,
         pid: None,
         disk_path: String::new(),
         console_path: String::new(),

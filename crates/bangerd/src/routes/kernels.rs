@@ -15,7 +15,7 @@ use banger_api::{
 };
 use banger_core::{
     error::Error,
-    kernel::{KernelName, Manifest},
+    kernel::{CommandLine, KernelName, Manifest},
 };
 
 use super::{Body, Failure};
@@ -106,11 +106,12 @@ pub(crate) async fn import(
         );
         return Err(Failure(ApiError::new(ErrorCode::InvalidArgument, message)));
     }
+    let cmdline: CommandLine = request.cmdline.parse().map_err(Error::from)?;
     Ok(long_answer(move |_progress| async move {
         let kernel = app
             .engine
             .kernels()
-            .import(&name, &from, request.force)
+            .import(&name, &from, cmdline, request.force)
             .await?;
         Ok(convert::kernel(kernel))
     }))

@@ -1,0 +1,81 @@
+//! Where the backends meet: what a running machine asks of its VMM, whichever that is. How a
+//! VMM is started is each backend's own business.
+
+use std::{
+    fmt::Debug,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use banger_core::{host::VmmExit, host_error::HostError};
+use tokio::{net::UnixStream, time::sleep};
+
+use crate::process::Ended;
+
+/// A running VMM, as its machine sees it.
+#[async_trait]
+pub(crate) trait Control: Debug + Send + Sync {
+    /// A new byte stream to the agent; waits until somebody listens at its other end.
+    async fn dial(&self) -> UnixStream;
+
+    /// Asks the VMM to end by itself. It may end later, or not at all.
+    async fn quit(&self) -> Result<(), HostError>;
+
+    async fn pause(&self) -> Result<(), HostError>;
+
+    async fn resume(&self) -> Result<(), HostError>;
+
+    /// What the end of its process means.
+    fn exit(&self, ended: Ended) -> VmmExit {
+        ended.into()
+    }
+
+    /// What it writes beside its log and its guest's console.
+    fn logs(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// Waits until all that the VMM has said is in its log.
+    async fn drained(&self) {}
+}
+
+/// Connects to a socket that its server is about to make. The wait between attempts is a
+/// fraction of what the server's start takes.
+pub(crate) async fn connect_when_there(socket: &Path) -> UnixStream {
+    let mut pace = Pace::default();
+    loop {
+        match UnixStream::connect(socket).await {
+            Ok(stream) => return stream,
+            Err(error) => tracing::trace!(%error, "a socket is not there yet"),
+        }
+        pace.wait().await;
+    }
+}
+
+/// Waits that begin short and become longer.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    next: Duration,
+    longest: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self::up_to(Duration::from_millis(16))
+    }
+}
+
+impl Pace {
+    pub(crate) fn up_to(longest: Duration) -> Self {
+        Self {
+            next: Duration::from_millis(1),
+            longest,
+        }
+    }
+
+    pub(crate) async fn wait(&mut self) {
+        sleep(self.next).await;
+        self.next = (self.next * 2).min(self.longest);
+    }
+}

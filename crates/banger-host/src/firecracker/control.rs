@@ -1,0 +1,165 @@
+//! A running Firecracker: its agent through vsock, its API, its uplink. Knows no plans.
+
+use std::{io, path::PathBuf, time::Duration};
+
+use async_trait::async_trait;
+use banger_core::{
+    host::{VmPlaces, VmmExit},
+    host_error::HostError,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+    time::timeout,
+};
+
+use super::{
+    api::{Call, InstanceInfo, InstanceState, State},
+    client::Client,
+    exit,
+    jail::{Item, outside},
+    pipes::Pump,
+    version::{Feature, Version},
+};
+use crate::{
+    control::{Control, Pace},
+    process::{Ended, Process},
+    qemu::command_line::AGENT_VSOCK_PORT,
+};
+
+/// How long a guest may take to accept or refuse a connection. One that is lost in a restore
+/// or in a guest's boot is never answered.
+const HANDSHAKE: Duration = Duration::from_secs(2);
+/// Each attempt is a packet that the guest has to deal with.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+/// Firecracker itself gives up a connection after two seconds.
+const LONGEST_LINE: usize = 32;
+
+#[derive(Debug)]
+pub(crate) struct FirecrackerControl {
+    agent: PathBuf,
+    api: PathBuf,
+    /// What it said last, until it is in the log, and what it counted.
+    pumps: Vec<Pump>,
+    metrics: PathBuf,
+    /// Ends with the VMM; watched so that it is buried.
+    _uplink: Option<Process>,
+}
+
+impl FirecrackerControl {
+    /// Of a VMM whose pipes are open.
+    pub(crate) fn new(places: &VmPlaces, uplink: Option<Process>) -> Self {
+        let files = [
+            (Item::Log, places.vmm_log()),
+            (Item::Metrics, metrics_file(places)),
+        ];
+        let pumps = files.into_iter().filter_map(|(item, file)| {
+            let pipe = outside(places, item);
+            let pump = pipe.exists().then(|| Pump::start(&pipe, &file))?;
+            pump.inspect_err(|error| tracing::warn!(%error, "cannot read what a VMM says"))
+                .ok()
+        });
+        Self {
+            agent: outside(places, Item::AgentSocket),
+            api: outside(places, Item::ApiSocket),
+            pumps: pumps.collect(),
+            metrics: metrics_file(places),
+            _uplink: uplink,
+        }
+    }
+
+    async fn change(&self, state: State) -> Result<(), HostError> {
+        let mut api = Client::connect(&self.api).await?;
+        let info: InstanceInfo = api.get("/").await?;
+        if let Ok(version) = info.vmm_version.parse::<Version>() {
+            version.require(Feature::Pause)?;
+        }
+        api.call(&Call::State(state)).await
+    }
+
+    /// One attempt to reach the agent.
+    async fn call_agent(&self) -> io::Result<UnixStream> {
+        let mut stream = UnixStream::connect(&self.agent).await?;
+        let request = format!("CONNECT {AGENT_VSOCK_PORT}\n");
+        stream.write_all(request.as_bytes()).await?;
+        let line = read_line(&mut stream).await?;
+        if line.starts_with(b"OK ") {
+            return Ok(stream);
+        }
+        Err(io::ErrorKind::InvalidData.into())
+    }
+}
+
+/// The VMM's own counters, where they are asked for.
+pub(crate) fn metrics_file(places: &VmPlaces) -> PathBuf {
+    places.state.join("metrics.json")
+}
+
+/// Whether a guest was ever started in the VMM that serves this API.
+pub(super) async fn has_started(places: &VmPlaces) -> Result<bool, HostError> {
+    let mut api = Client::connect(&outside(places, Item::ApiSocket)).await?;
+    let info: InstanceInfo = api.get("/").await?;
+    Ok(match info.state {
+        InstanceState::NotStarted => false,
+        InstanceState::Running | InstanceState::Paused => true,
+    })
+}
+
+/// A line, byte by byte: what follows it is the agent's.
+async fn read_line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    loop {
+        match stream.read_u8().await? {
+            b'\n' => return Ok(line),
+            byte if line.len() < LONGEST_LINE => line.push(byte),
+            _ => return Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+}
+
+#[async_trait]
+impl Control for FirecrackerControl {
+    async fn dial(&self) -> UnixStream {
+        let mut pace = Pace::up_to(LONGEST_PAUSE);
+        loop {
+            match timeout(HANDSHAKE, self.call_agent()).await {
+                Ok(Ok(stream)) => return stream,
+                Ok(Err(error)) => tracing::trace!(%error, "the agent does not listen yet"),
+                Err(_) => tracing::debug!("a connection to the agent is not answered"),
+            }
+            pace.wait().await;
+        }
+    }
+
+    /// It has no such order: a guest is ended through its agent, and the VMM by a signal.
+    async fn quit(&self) -> Result<(), HostError> {
+        Err(HostError::Unsupported {
+            feature: "an orderly end".into(),
+            reason: "Firecracker ends with its guest or by a signal".into(),
+        })
+    }
+
+    async fn pause(&self) -> Result<(), HostError> {
+        self.change(State::Paused).await
+    }
+
+    async fn resume(&self) -> Result<(), HostError> {
+        self.change(State::Resumed).await
+    }
+
+    fn exit(&self, ended: Ended) -> VmmExit {
+        exit::exit(ended)
+    }
+
+    fn logs(&self) -> Vec<PathBuf> {
+        let metrics = self.metrics.exists().then(|| self.metrics.clone());
+        metrics.into_iter().collect()
+    }
+
+    async fn drained(&self) {
+        for pump in &self.pumps {
+            // A pipe ends with its last writer, which is gone already.
+            let _ = timeout(HANDSHAKE, pump.finished()).await;
+        }
+    }
+}

@@ -1,0 +1,472 @@
+//! Where a Firecracker lives: what of the host's files it sees, under which names, as which
+//! user. Makes and removes the place; starts nothing.
+
+use std::{
+    ffi::CString,
+    fs::{self, DirBuilder, File, Permissions},
+    io,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, PermissionsExt, chown, symlink},
+    },
+    path::{Path, PathBuf},
+};
+
+use banger_core::{
+    host::{Confinement, LaunchPlan, VmPlaces},
+    host_error::HostError,
+    name::VmId,
+    spec::Network,
+};
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+
+use super::pipes;
+use crate::{
+    places::{file_error, remove},
+    sys::{Bind, Fence, IdMaps, Mounts, PidSpace, Privileges, Surroundings, Taps, Use},
+};
+
+/// What a Firecracker needs of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Item {
+    Kernel,
+    Initramfs,
+    Base,
+    Disk,
+    Log,
+    Metrics,
+    ApiSocket,
+    AgentSocket,
+}
+
+/// The devices that it opens.
+const KVM: &str = "/dev/kvm";
+const TUN: &str = "/dev/net/tun";
+const URANDOM: &str = "/dev/urandom";
+
+/// What stands around a Firecracker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Walls {
+    /// Its own jailer, which root alone can use.
+    Jailer,
+    /// Namespaces and a root of its own, made by us.
+    Namespaces,
+    /// A fence around its files, where this user gets no namespaces.
+    Landlock,
+}
+
+impl From<Walls> for Confinement {
+    fn from(walls: Walls) -> Self {
+        match walls {
+            Walls::Jailer => Self::Jailer,
+            Walls::Namespaces => Self::Namespaces,
+            Walls::Landlock => Self::Landlock,
+        }
+    }
+}
+
+/// The place of one VMM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Jail {
+    walls: Walls,
+    places: VmPlaces,
+    /// Whether this process is root, and can give the VMM a user of its own.
+    as_root: bool,
+}
+
+impl Jail {
+    pub(crate) fn new(places: &VmPlaces, walls: Walls) -> Self {
+        Self {
+            walls,
+            places: places.clone(),
+            as_root: rustix::process::geteuid().is_root(),
+        }
+    }
+
+    /// The name by which jailer, groups and Firecracker itself know the VM.
+    pub(crate) fn id(&self) -> String {
+        self.places.id.short()
+    }
+
+    /// The control group above the VM's own. Nobody else's, so that it can be removed.
+    pub(crate) fn parent_group(&self) -> String {
+        format!("banger-{}", self.id())
+    }
+
+    /// The user that the VMM runs as, when it is not ours: one for each VM, of a range that
+    /// no distribution gives away.
+    pub(crate) fn user(&self) -> Option<u32> {
+        match self.walls {
+            Walls::Jailer | Walls::Namespaces => self.as_root.then(|| user_of(self.places.id)),
+            Walls::Landlock => None,
+        }
+    }
+
+    /// Where the jailer keeps its jails of this VM.
+    pub(crate) fn base(&self) -> PathBuf {
+        base(&self.places)
+    }
+
+    /// The VMM's root, seen from the host.
+    pub(crate) fn root(&self) -> PathBuf {
+        root(&self.places)
+    }
+
+    /// A path as the VMM sees it.
+    pub(crate) fn inside(&self, item: Item, plan: &LaunchPlan) -> PathBuf {
+        match self.walls {
+            Walls::Jailer | Walls::Namespaces => inside(item).into(),
+            Walls::Landlock => self.outside(item, plan),
+        }
+    }
+
+    /// A path as the host sees it.
+    fn outside(&self, item: Item, plan: &LaunchPlan) -> PathBuf {
+        match item {
+            Item::Kernel => plan.kernel.clone(),
+            Item::Initramfs => plan.initramfs.clone(),
+            Item::Base => plan.base.clone(),
+            Item::Disk => self.places.disk(),
+            Item::Log | Item::Metrics | Item::ApiSocket | Item::AgentSocket => {
+                outside(&self.places, item)
+            }
+        }
+    }
+
+    /// Makes the place anew.
+    pub(crate) fn prepare(&self, plan: &LaunchPlan, metrics: bool) -> Result<(), HostError> {
+        sweep(&self.places)?;
+        let run = match self.walls {
+            Walls::Landlock => PathBuf::from("."),
+            Walls::Jailer | Walls::Namespaces => {
+                self.make_root(plan)?;
+                self.root().join("run")
+            }
+        };
+        let link = link(&self.places);
+        symlink(&run, &link).map_err(|source| file_error("make", &link, source))?;
+        let pipes = [Item::Log, Item::Metrics];
+        for item in &pipes[..if metrics { 2 } else { 1 }] {
+            let path = outside(&self.places, *item);
+            pipes::make(&path).map_err(|source| file_error("make", &path, source))?;
+            self.hand_over(&path)?;
+        }
+        Ok(())
+    }
+
+    fn make_root(&self, plan: &LaunchPlan) -> Result<(), HostError> {
+        let root = self.root();
+        let directories = ["", "run", "dev", "dev/net"];
+        let wanted = match self.walls {
+            // The jailer makes its own devices.
+            Walls::Jailer => &directories[..2],
+            Walls::Namespaces | Walls::Landlock => &directories[..],
+        };
+        for name in wanted {
+            private_directory(&root.join(name))?;
+            self.hand_over(&root.join(name))?;
+        }
+        for item in FILES {
+            let path = root.join(below_root(item));
+            File::create(&path).map_err(|source| file_error("make", &path, source))?;
+            self.open_up(item, plan)?;
+        }
+        match self.walls {
+            Walls::Namespaces => self.make_devices(&root),
+            Walls::Jailer | Walls::Landlock => Ok(()),
+        }
+    }
+
+    /// Targets for mounts, or nodes that the VMM's own user may open.
+    fn make_devices(&self, root: &Path) -> Result<(), HostError> {
+        let path = root.join("firecracker");
+        File::create(&path).map_err(|source| file_error("make", &path, source))?;
+        for (device, major, minor) in [(KVM, 10, 232), (TUN, 10, 200), (URANDOM, 1, 9)] {
+            let path = root.join(device.trim_start_matches('/'));
+            let made = if self.as_root {
+                let mode = Mode::RUSR | Mode::WUSR;
+                mknodat(
+                    CWD,
+                    &path,
+                    FileType::CharacterDevice,
+                    mode,
+                    makedev(major, minor),
+                )
+                .map_err(Into::into)
+            } else {
+                File::create(&path).map(drop)
+            };
+            made.map_err(|source| file_error("make", &path, source))?;
+            self.hand_over(&path)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the VMM's user read what all VMs share, and own what is this VM's alone.
+    fn open_up(&self, item: Item, plan: &LaunchPlan) -> Result<(), HostError> {
+        if self.user().is_none() {
+            return Ok(());
+        }
+        let path = self.outside(item, plan);
+        if item == Item::Disk {
+            return self.hand_over(&path);
+        }
+        let mode = fs::metadata(&path).map(|meta| meta.permissions().mode());
+        let mode = mode.map_err(|source| file_error("look at", &path, source))?;
+        if mode & 0o044 == 0o044 {
+            return Ok(());
+        }
+        // The directories above keep everybody else out.
+        fs::set_permissions(&path, Permissions::from_mode(mode & 0o7777 | 0o044))
+            .map_err(|source| file_error("open up", &path, source))
+    }
+
+    fn hand_over(&self, path: &Path) -> Result<(), HostError> {
+        let Some(user) = self.user() else {
+            return Ok(());
+        };
+        chown(path, Some(user), Some(user)).map_err(|source| file_error("give away", path, source))
+    }
+
+    /// The surroundings that the VMM gets on its way to this place.
+    pub(crate) fn surroundings(
+        &self,
+        plan: &LaunchPlan,
+        program: &Path,
+    ) -> Result<Surroundings, HostError> {
+        let network = match plan.network {
+            Network::User => Taps::Cable {
+                owner: self.user().unwrap_or(0),
+            },
+            Network::None => Taps::None,
+        };
+        Ok(match self.walls {
+            Walls::Jailer => Surroundings {
+                network: Some(network),
+                mounts: Some(self.mounts(plan, None)),
+                pid: PidSpace::Own,
+                ..Surroundings::default()
+            },
+            Walls::Namespaces => Surroundings {
+                user: (!self.as_root).then(IdMaps::of_this_user),
+                network: Some(network),
+                mounts: Some(self.mounts(plan, Some(program))),
+                pid: PidSpace::Own,
+                privileges: self.privileges(),
+                fence: self.fence(plan, program)?,
+                ..Surroundings::default()
+            },
+            Walls::Landlock => Surroundings {
+                privileges: Privileges::Fewest,
+                fence: self.fence(plan, program)?,
+                ..Surroundings::default()
+            },
+        })
+    }
+
+    fn privileges(&self) -> Privileges {
+        match self.user() {
+            Some(id) => Privileges::FewestAs { id },
+            None => Privileges::Fewest,
+        }
+    }
+
+    /// The files of the plan below the root; with a program, that and the devices too, and
+    /// nothing else of the host.
+    fn mounts(&self, plan: &LaunchPlan, program: Option<&Path>) -> Mounts {
+        let root = self.root();
+        let bind = |from: &Path, name: &str, read_only| Bind {
+            from: c_path(from),
+            to: c_path(&root.join(name)),
+            read_only,
+        };
+        let mut binds: Vec<_> = FILES
+            .into_iter()
+            .map(|item| {
+                bind(
+                    &self.outside(item, plan),
+                    below_root(item),
+                    item != Item::Disk,
+                )
+            })
+            .collect();
+        if let Some(program) = program {
+            binds.push(bind(program, "firecracker", true));
+            if !self.as_root {
+                for device in [KVM, TUN, URANDOM] {
+                    binds.push(bind(
+                        Path::new(device),
+                        device.trim_start_matches('/'),
+                        false,
+                    ));
+                }
+            }
+        }
+        Mounts {
+            binds,
+            root: program.map(|_| c_path(&root)),
+        }
+    }
+
+    /// Its files, its devices and its sockets' directory, and nothing else.
+    fn fence(&self, plan: &LaunchPlan, program: &Path) -> Result<Option<Fence>, HostError> {
+        let node = |device: &str| match self.walls {
+            Walls::Namespaces if self.as_root => self.root().join(device.trim_start_matches('/')),
+            Walls::Namespaces | Walls::Jailer | Walls::Landlock => PathBuf::from(device),
+        };
+        let outside = |item| self.outside(item, plan);
+        let run = match self.walls {
+            Walls::Landlock => self.places.runtime.clone(),
+            Walls::Namespaces | Walls::Jailer => self.root().join("run"),
+        };
+        let mut inside = vec![
+            (program.to_owned(), Use::Execute),
+            (outside(Item::Kernel), Use::Read),
+            (outside(Item::Initramfs), Use::Read),
+            (outside(Item::Base), Use::Read),
+            (outside(Item::Disk), Use::ReadWrite),
+            (run, Use::Sockets),
+            (node(KVM), Use::ReadWrite),
+            (node(URANDOM), Use::Read),
+        ];
+        match plan.network {
+            Network::User => inside.push((node(TUN), Use::ReadWrite)),
+            Network::None => {}
+        }
+        let inside: Vec<_> = inside
+            .iter()
+            .map(|(path, wanted)| (path.as_path(), *wanted))
+            .collect();
+        Fence::around(&inside).map_err(|source| HostError::Spawn {
+            program: program.display().to_string(),
+            source,
+        })
+    }
+}
+
+/// What is mounted into the root.
+const FILES: [Item; 4] = [Item::Kernel, Item::Initramfs, Item::Base, Item::Disk];
+
+fn inside(item: Item) -> &'static str {
+    match item {
+        Item::Kernel => "/vmlinux",
+        Item::Initramfs => "/initramfs",
+        Item::Base => "/base.ext4",
+        Item::Disk => "/disk.ext4",
+        Item::Log => "/run/log",
+        Item::Metrics => "/run/metrics",
+        Item::ApiSocket => "/run/api.sock",
+        Item::AgentSocket => "/run/agent.sock",
+    }
+}
+
+fn below_root(item: Item) -> &'static str {
+    inside(item).trim_start_matches('/')
+}
+
+/// A path of the VMM's own directory, seen from the host: short enough for a socket wherever
+/// the directory itself is.
+pub(crate) fn outside(places: &VmPlaces, item: Item) -> PathBuf {
+    let name = Path::new(inside(item)).file_name();
+    link(places).join(name.expect("every item has a name"))
+}
+
+fn link(places: &VmPlaces) -> PathBuf {
+    places.runtime.join("fc")
+}
+
+fn base(places: &VmPlaces) -> PathBuf {
+    places.state.join("jail")
+}
+
+fn root(places: &VmPlaces) -> PathBuf {
+    let id = places.id.short();
+    base(places).join("firecracker").join(id).join("root")
+}
+
+/// Removes the place of a VMM that is gone.
+pub(crate) fn sweep(places: &VmPlaces) -> Result<(), HostError> {
+    for item in [Item::Log, Item::Metrics, Item::ApiSocket, Item::AgentSocket] {
+        remove(&outside(places, item))?;
+    }
+    remove(&link(places))?;
+    let base = base(places);
+    match fs::remove_dir_all(&base) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(file_error("remove", &base, source)),
+    }
+}
+
+/// 28 bits of the VM's id above the users that systems give to people, services, containers
+/// and subordinate ranges.
+fn user_of(id: VmId) -> u32 {
+    const FIRST: u32 = 0x6000_0000;
+    let [a, b, c, d, ..] = id.bytes();
+    FIRST | (u32::from_be_bytes([a, b, c, d]) & 0x0fff_ffff)
+}
+
+fn private_directory(path: &Path) -> Result<(), HostError> {
+    let mut builder = DirBuilder::new();
+    let made = builder.recursive(true).mode(0o700).create(path);
+    made.map_err(|source| file_error("create", path, source))
+}
+
+fn c_path(path: &Path) -> CString {
+    CString::new(path.as_os_str().as_bytes()).expect("a path that was opened has no zero byte")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::qemu::args::tests::plan;
+
+    #[test]
+    fn a_vmm_sees_short_names_and_the_host_finds_its_sockets() {
+        let plan = plan();
+        let jail = Jail::new(&plan.places, Walls::Jailer);
+        assert_eq!(jail.inside(Item::Base, &plan), Path::new("/base.ext4"));
+        assert_eq!(
+            outside(&plan.places, Item::AgentSocket),
+            Path::new("/run/vm/fc/agent.sock")
+        );
+        let fenced = Jail::new(&plan.places, Walls::Landlock);
+        assert_eq!(fenced.inside(Item::Base, &plan), plan.base);
+    }
+
+    #[test]
+    fn users_of_vms_are_far_from_those_of_people() {
+        let check = |id: &str| {
+            let user = user_of(id.parse().unwrap());
+            assert!((0x6000_0000..0x7000_0000).contains(&user), "{user}");
+        };
+        check("00000000000000000000000000000000");
+        check("ffffffffffffffffffffffffffffffff");
+    }
+
+    #[test]
+    fn a_place_is_made_again_and_swept_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut plan = plan();
+        plan.places.state = dir.path().join("state");
+        plan.places.runtime = dir.path().join("run");
+        fs::create_dir_all(&plan.places.state).unwrap();
+        fs::create_dir_all(&plan.places.runtime).unwrap();
+        for file in [&mut plan.kernel, &mut plan.initramfs, &mut plan.base] {
+            *file = dir.path().join(file.file_name().unwrap());
+            fs::write(file, "").unwrap();
+        }
+        fs::write(plan.places.disk(), "").unwrap();
+        let jail = Jail::new(&plan.places, Walls::Jailer);
+        for _ in 0..2 {
+            jail.prepare(&plan, true).unwrap();
+            assert!(outside(&plan.places, Item::Log).exists());
+            assert!(jail.root().join("vmlinux").exists());
+        }
+        for _ in 0..2 {
+            sweep(&plan.places).unwrap();
+            assert!(!jail.base().exists());
+            assert_eq!(fs::read_dir(&plan.places.runtime).unwrap().count(), 0);
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Linux under the real Firecracker. On hosts whose /dev/kvm only emulates, every machine takes
+//! many seconds to boot, so each of them serves for a long story.
+#![forbid(unsafe_code)]
+
+use std::{
+    fs::File,
+    io::{Read, Write},
+    net::{IpAddr, TcpListener, UdpSocket},
+    thread,
+    time::Duration,
+};
+
+use banger_api::vm::{Vm, VmState};
+use e2e::{World, eventually, firecracker_world, wait_for_end};
+use sha2::{Digest, Sha256};
+
+const MIB: usize = 1 << 20;
+/// Bytes take their time through an emulated kernel.
+const LONG: Duration = Duration::from_secs(300);
+const SOON: Duration = Duration::from_secs(20);
+
+fn random_bytes(count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    let mut source = File::open("/dev/urandom").expect("the host has randomness");
+    source
+        .read_exact(&mut bytes)
+        .expect("the host has randomness");
+    bytes
+}
+
+fn check_exec(world: &World) {
+    let failing = [
+        "exec",
+        "web",
+        "--",
+        "sh",
+        "-c",
+        "echo out; echo err >&2; exit 7",
+    ];
+    world
+        .banger(failing)
+        .code(7)
+        .stdout("out\n")
+        .stderr("err\n");
+    let sent = random_bytes(10 * MIB);
+    let wanted = Sha256::digest(&sent);
+    let echoed = world
+        .call(["exec", "-i", "web", "--", "cat"])
+        .stdin(sent)
+        .limit(LONG)
+        .run();
+    echoed.ok();
+    assert_eq!(Sha256::digest(echoed.bytes()), wanted);
+}
+
+fn check_account(vm: &Vm) {
+    assert_eq!(vm.vmm.as_deref(), Some("firecracker"));
+    assert_eq!(vm.accelerator.as_deref(), Some("kvm"));
+    let line = vm.kernel_command_line.as_deref().unwrap_or_default();
+    // The manifest's word stands behind ours and before the agent's.
+    let at = |word: &str| line.split(' ').position(|other| other == word);
+    assert!(at("loglevel=4") < at("loglevel=1"), "{line}");
+    assert!(at("loglevel=1") < at("banger.hostname=web"), "{line}");
+    let confinement = vm.confinement.as_deref();
+    assert!(
+        matches!(confinement, Some("jailer" | "namespaces")),
+        "{confinement:?}"
+    );
+}
+
+#[test]
+fn a_machine_runs_commands_and_outlives_its_daemon_and_loses_nothing() {
+    let Some(world) = firecracker_world() else {
+        return;
+    };
+    world.start("web");
+    check_account(&world.vm("web"));
+    check_exec(&world);
+
+    let (daemon, machines) = (world.daemon().pid, world.machines());
+    assert_eq!(machines.len(), 1);
+    world.shell(&format!("kill -KILL {daemon}")).run().ok();
+    wait_for_end(daemon, SOON);
+    let boot = world.boot_id("web");
+    assert_eq!(world.machines(), machines, "the machine goes on");
+    assert_ne!(world.daemon().pid, daemon);
+
+    world
+        .banger(["exec", "web", "--", "sh", "-c", "echo kept > /root/word"])
+        .ok();
+    world.banger(["vm", "stop", "web"]).ok();
+    assert!(world.machines().is_empty());
+    assert_eq!(world.state_of("web"), VmState::Stopped);
+    assert_eq!(world.vm("web").last_error, None);
+    world.banger(["vm", "start", "web"]).ok();
+    assert_eq!(world.guest("web", "cat /root/word"), "kept");
+    assert_ne!(world.boot_id("web"), boot);
+}
+
+/// An address of this host that is not its loopback.
+fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    // Nothing is sent: the kernel only chooses the way.
+    socket.connect("192.0.2.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "a story that is left out says why")]
+fn a_guest_reaches_the_outside_and_not_the_hosts_loopback() {
+    let Some(address) = own_address() else {
+        eprintln!("SKIPPED: this host has no network");
+        return;
+    };
+    let Some(world) = firecracker_world() else {
+        return;
+    };
+    let listener = TcpListener::bind((address, 0)).expect("our own address can be bound");
+    let port = listener.local_addr().expect("it is bound").port();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut stream = stream;
+            let _ = stream.write_all(b"the outside\n");
+        }
+    });
+    world.start("web");
+    let line = format!("nc -w 20 {address} {port} </dev/null");
+    assert_eq!(world.guest("web", &line), "the outside");
+    let inner = TcpListener::bind("127.0.0.1:0").expect("the loopback can be bound");
+    let port = inner.local_addr().expect("it is bound").port();
+    let line = format!("nc -w 5 10.0.2.2 {port} </dev/null && echo reached || echo fenced");
+    assert_eq!(world.guest("web", &line), "fenced");
+}
+
+#[test]
+fn a_killed_vmm_is_found_out_and_leaves_nothing() {
+    let Some(world) = firecracker_world() else {
+        return;
+    };
+    world.start("web");
+    let vm = world.vm("web");
+    let pid = vm.pid.expect("a running VM has a process");
+    world.shell(&format!("kill -KILL {pid}")).run().ok();
+    eventually("the VM is in error", SOON, || {
+        (world.state_of("web") == VmState::Error).then_some(())
+    });
+    let error = world.vm("web").last_error.unwrap_or_default();
+    assert!(error.contains("signal 9"), "{error}");
+    assert!(world.machines().is_empty());
+    world.banger(["vm", "delete", "web"]).ok();
+    let id = &vm.id[..12];
+    world
+        .shell(&format!("! find /sys/fs/cgroup -name '*{id}*' | grep ."))
+        .run()
+        .ok();
+}
+
+#[test]
+fn an_emulating_kvm_is_refused_unless_the_configuration_allows_it() {
+    let world = World::new();
+    world.configure("firecracker_bin = \"/bin/true\"\n");
+    let refused = world.banger(["vm", "create", "--vmm", "firecracker"]);
+    // Which reason comes first depends on the host; each names what is asked for.
+    refused.code(1).stderr_has(["firecracker"]);
+    assert!(world.vms().is_empty());
+}
