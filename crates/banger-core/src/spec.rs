@@ -104,7 +104,8 @@ pub struct DiskSize(u64);
 
 impl DiskSize {
     pub const MIN: u64 = 64 * MIB;
-    pub const MAX: u64 = 16 << 40;
+    /// What the disk's format reaches.
+    pub const MAX: u64 = banger_image::ext4::MAX_DISK_BYTES;
 
     #[must_use]
     pub fn bytes(self) -> u64 {
@@ -219,6 +220,8 @@ mod tests {
             (Memory::from_bytes(64 * MIB).is_ok(), true),
             (DiskSize::try_from(0).is_ok(), false),
             (DiskSize::try_from(u64::MAX).is_ok(), false),
+            (DiskSize::try_from(15 << 40).is_ok(), true),
+            (DiskSize::try_from((15 << 40) + 1).is_ok(), false),
             (DiskSize::try_from(8 << 30).is_ok(), true),
         ];
         for (index, (got, wanted)) in cases.into_iter().enumerate() {

@@ -5,6 +5,8 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use liblzma::stream::{CONCATENATED, Stream};
 
+use crate::inflate::Gunzip;
+
 /// Enough for any preset of xz; a stream that asks for more is hostile.
 const XZ_MEMORY: u64 = 128 * 1024 * 1024;
 /// Windows of up to 128 MiB, zstd's own default bound.
@@ -50,7 +52,7 @@ pub(crate) fn unpack<'a>(
 ) -> io::Result<Box<dyn Read + 'a>> {
     Ok(match packing {
         Packing::Plain => Box::new(packed),
-        Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
+        Packing::Gzip => Box::new(Gunzip::new(packed)),
         Packing::Xz => {
             // Several streams may follow each other, as with gzip and zstd.
             let stream =

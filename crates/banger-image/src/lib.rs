@@ -11,6 +11,7 @@ mod decompress;
 pub mod digest;
 pub mod ext4;
 pub mod fetch;
+mod inflate;
 pub mod initramfs;
 pub mod kernel;
 pub mod layers;

@@ -80,7 +80,7 @@ fn fields_beyond_an_inode_are_refused() {
     );
     check(
         Tar::new()
-            .pax(&[("SCHILY.xattr.odd.x", b"")])
+            .pax(&[("SCHILY.xattr.odd.x", b"1")])
             .file("f", b""),
         &["\"f\"", "odd.x"],
     );

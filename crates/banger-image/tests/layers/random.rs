@@ -179,9 +179,7 @@ fn append(tar: Tar, step: &Step) -> Tar {
     // Tar writes a fraction away from zero, seconds before 1970 included.
     let time = match (secs, nanos) {
         (secs, 0) => secs.to_string(),
-        (..0, nanos) => match (secs + 1, 1_000_000_000 - nanos) {
-            (secs, rest) => format!("-{}.{rest:09}", -secs),
-        },
+        (..0, nanos) => format!("-{}.{:09}", -secs - 1, 1_000_000_000 - nanos),
         (secs, nanos) => format!("{secs}.{nanos:09}"),
     };
     let gid = step.owner.1.to_string();
@@ -287,13 +285,10 @@ fn random_layers_are_merged_as_umoci_does() {
         let start = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .expect("after 1970");
-        let judge = match umoci::unpack(&tars) {
-            Ok(judge) => judge,
-            // What umoci refuses is not legal, and ours to decide.
-            Err(_) => {
-                refused.set(refused.get() + 1);
-                return Ok(());
-            }
+        // What umoci refuses is not legal, and ours to decide.
+        let Ok(judge) = umoci::unpack(&tars) else {
+            refused.set(refused.get() + 1);
+            return Ok(());
         };
         judged.set(judged.get() + 1);
         let world = World::new();
