@@ -82,7 +82,19 @@ impl Outcome {
     #[track_caller]
     #[must_use]
     pub fn json<T: DeserializeOwned>(&self) -> T {
-        match serde_json::from_slice(&self.stdout) {
+        self.document(&self.stdout)
+    }
+
+    /// Standard error as a document.
+    #[track_caller]
+    #[must_use]
+    pub fn stderr_json<T: DeserializeOwned>(&self) -> T {
+        self.document(&self.stderr)
+    }
+
+    #[track_caller]
+    fn document<T: DeserializeOwned>(&self, said: &[u8]) -> T {
+        match serde_json::from_slice(said) {
             Ok(document) => document,
             Err(error) => panic!("expected another document: {error}\n{self}"),
         }

@@ -1,10 +1,12 @@
 //! A failure says what failed, on what, why, what is left behind, and what to do next.
 #![forbid(unsafe_code)]
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use banger_api::vm::VmState;
-use e2e::{BUSYBOX, KERNEL, Outcome, World};
+use e2e::{BUSYBOX, KERNEL, Outcome, World, eventually};
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A failed run: its exit code says that banger failed, nothing is left, and the words are there.
 #[track_caller]
@@ -73,6 +75,31 @@ fn a_kernel_that_finds_no_root_shows_its_console() {
             "--kernel",
         ],
     );
+}
+
+#[test]
+fn a_panic_is_told_with_its_reason() {
+    let world = World::new();
+    // Debian's kernel comes to its first process with twice as much.
+    let failed = world.banger(["run", "--rm", "--memory", "64M", "--", "true"]);
+    let reason = "Kernel panic - not syncing";
+    check(&world, &failed, ["cannot start", reason, "--memory"]);
+
+    world.start("web");
+    let crash = "echo c > /proc/sysrq-trigger";
+    world
+        .banger(["exec", "web", "--", "sh", "-c", crash])
+        .code(125);
+    let vm = eventually("the end of the machine", PATIENCE, || {
+        let vm = world.vm("web");
+        (vm.state == VmState::Error).then_some(vm)
+    });
+    let error = vm.last_error.expect("a VM that failed says how");
+    assert!(error.contains("kernel panic"), "{error}");
+    world
+        .banger(["vm", "logs", "web"])
+        .ok()
+        .stdout_has([reason]);
 }
 
 #[test]

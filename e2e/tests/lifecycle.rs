@@ -168,3 +168,45 @@ fn a_name_is_given_once() {
     let made_up = world.banger(["vm", "create", "--no-start"]).ok().text();
     assert_eq!(world.vm(&made_up).name, made_up);
 }
+
+#[test]
+fn a_boot_tells_where_its_time_went() {
+    let world = World::new();
+    let told = world.banger([
+        "run",
+        "--rm",
+        "--json",
+        "--",
+        "sh",
+        "-c",
+        "echo out; exit 42",
+    ]);
+    told.code(42).stdout("out\n");
+    let line: serde_json::Value = told.stderr_json();
+    assert_eq!(line["exit_code"], 42);
+    let boot = &line["vm"]["boot"];
+    let stages = [
+        "vmm_started_ms",
+        "kernel_entered_ms",
+        "init_entered_ms",
+        "modules_loaded_ms",
+        "root_mounted_ms",
+        "agent_ready_ms",
+        "connected_ms",
+        "command_started_ms",
+    ];
+    let at = stages.map(|stage| {
+        boot[stage]
+            .as_u64()
+            .unwrap_or_else(|| panic!("{stage}: {boot}"))
+    });
+    assert!(at.is_sorted(), "{boot}");
+
+    world.start("web");
+    let boot = world.vm("web").boot.expect("this daemon saw the boot");
+    assert!(boot.connected_ms.is_some());
+    assert_eq!(boot.command_started_ms, None);
+    world.banger(["exec", "web", "--", "true"]).ok();
+    let boot = world.vm("web").boot.expect("this daemon saw the boot");
+    assert!(boot.command_started_ms > boot.connected_ms, "{boot:?}");
+}

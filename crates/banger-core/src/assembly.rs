@@ -36,11 +36,14 @@ pub struct Assembly {
 }
 
 impl Assembly {
-    /// Removes initramfs archives that an earlier daemon left half-made.
-    pub(crate) fn sweep(&self) {
-        if let Err(error) = initramfs::sweep(&self.initramfs_cache) {
+    /// Removes initramfs archives that an earlier daemon left half-made, or made for kernels and
+    /// agents that are not there any more.
+    pub(crate) fn sweep(&self) -> Result<(), Error> {
+        let kernels = self.kernels.list()?;
+        if let Err(error) = initramfs::sweep(&self.initramfs_cache, &kernels, self.agent.digest) {
             tracing::warn!(%error, "cannot sweep the initramfs cache");
         }
+        Ok(())
     }
 }
 

@@ -107,7 +107,7 @@ impl Engine {
         } = parts;
         images.sweep()?;
         kernels.sweep();
-        assembly.sweep();
+        assembly.sweep()?;
         let assembly = Arc::new(assembly);
         let surroundings = Surroundings {
             store,

@@ -41,6 +41,11 @@ pub(crate) fn collapse<S: AsRef<str>>(console: &[S]) -> Option<&'static str> {
     }
 }
 
+/// Whether the lines behind this one only say how it came to it.
+pub(crate) fn begins_the_end(line: &str) -> bool {
+    line.contains(PANIC)
+}
+
 const PANIC: &str = "Kernel panic - not syncing";
 
 const OUT_OF_MEMORY: &[&str] = &[

@@ -13,7 +13,7 @@ use banger_core::{
     host_error::{HostError, LogTail},
 };
 
-use crate::places::file_error;
+use crate::{boot_failure, places::file_error};
 
 const TAIL_BYTES: u64 = 16 << 10;
 const TAIL_LINES: usize = 25;
@@ -37,11 +37,18 @@ fn tail(path: &Path) -> Vec<String> {
     }
 }
 
-/// The last lines of a text with nothing in them that a terminal would act upon.
+/// The last lines of a text with nothing in them that a terminal would act upon. Where they
+/// follow from an earlier line, as a stack follows a panic, the lines begin with that one.
 pub(crate) fn last_lines(text: &str) -> Vec<String> {
     let shown = text.lines().map(|line| printable(line.trim_end()));
     let mut lines: Vec<_> = shown.filter(|line| !line.is_empty()).collect();
-    lines.split_off(lines.len().saturating_sub(TAIL_LINES))
+    let last = lines.len().saturating_sub(TAIL_LINES);
+    let cause = lines
+        .iter()
+        .rposition(|line| boot_failure::begins_the_end(line));
+    let mut lines = lines.split_off(cause.map_or(last, |cause| cause.min(last)));
+    lines.truncate(TAIL_LINES);
+    lines
 }
 
 /// A line without colours and cursor movements; other control characters are escaped.
@@ -141,6 +148,18 @@ mod tests {
         assert_eq!(lines.len(), TAIL_LINES);
         assert_eq!(lines.last().unwrap(), "line 99999");
         assert!(tail(&dir.path().join("absent")).is_empty());
+    }
+
+    #[test]
+    fn a_tail_begins_with_the_panic_that_the_rest_follows_from() {
+        let stack: String = (0..40).map(|n| format!("[ 1.1]  frame {n}\n")).collect();
+        let panic = "[ 1.0] Kernel panic - not syncing: Out of memory";
+        let lines = last_lines(&format!("[ 0.9] before\n{panic}\n{stack}"));
+        assert_eq!(lines.len(), TAIL_LINES);
+        assert_eq!(lines[0], panic);
+        let lines = last_lines(&format!("{stack}{panic}\n"));
+        assert_eq!(lines.len(), TAIL_LINES);
+        assert_eq!(lines.last().unwrap(), panic);
     }
 
     #[test]

@@ -110,7 +110,8 @@ fn what_the_user_imported_is_not_renewed() {
         fs::write(place.path("from/vmlinux"), built('7')).unwrap();
         let kernels = place.kernels();
         let from = place.path("from");
-        kernels.import(&own, &from, false).await.unwrap();
+        let told = CommandLine::default();
+        kernels.import(&own, &from, told, false).await.unwrap();
         place.offer("release", PREFERRED, '1');
         assert_eq!(version(&kernels, &own).await, "6.1.0-7-test");
     });

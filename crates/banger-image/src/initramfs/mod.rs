@@ -4,6 +4,7 @@
 
 pub mod newc;
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
@@ -11,12 +12,13 @@ use std::path::{Path, PathBuf};
 use crate::decompress;
 use crate::digest::{Hasher, Sha256};
 use crate::kernel::boot_modules::{LARGEST_MODULE, Purpose, purposes};
-use crate::kernel::{BootModule, Kernel};
+use crate::kernel::{BootModule, Kernel, Manifest};
 use newc::Writer;
 
 /// Changes with what this module writes, so that older archives are not taken for new ones.
 const FORMAT: &str = "banger-initramfs-2";
 const PREFIX: &str = "initramfs-";
+const SUFFIX: &str = ".cpio";
 const PARTIAL: &str = ".partial";
 
 /// Why there is no archive.
@@ -65,16 +67,19 @@ pub fn ensure(
     agent_digest: Sha256,
     cache: &Path,
 ) -> Result<PathBuf, InitramfsError> {
-    let key = key(kernel, agent_digest);
-    let path = cache.join(format!("{PREFIX}{}.cpio", key.to_hex()));
+    let path = cache.join(file_name(&kernel.manifest, agent_digest));
     if !path.is_file() {
         make(kernel, agent, cache, &path)?;
     }
     Ok(path)
 }
 
-/// Removes what a process that was killed has left half-made in the cache.
-pub fn sweep(cache: &Path) -> io::Result<()> {
+/// Removes from the cache what no start with one of these kernels and this agent would use:
+/// archives of other kernels and agents, and what a process that was killed has left half-made.
+/// A machine that runs has read its archive.
+pub fn sweep(cache: &Path, kernels: &[Manifest], agent_digest: Sha256) -> io::Result<()> {
+    let names = kernels.iter().map(|kernel| file_name(kernel, agent_digest));
+    let kept: HashSet<String> = names.collect();
     let entries = match fs::read_dir(cache) {
         Ok(entries) => entries,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -84,24 +89,30 @@ pub fn sweep(cache: &Path) -> io::Result<()> {
         let entry = entry?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with(&format!(".{PREFIX}")) && name.ends_with(PARTIAL) {
+        let half_made = name.starts_with(&format!(".{PREFIX}")) && name.ends_with(PARTIAL);
+        let archive = name.starts_with(PREFIX) && name.ends_with(SUFFIX);
+        if half_made || (archive && !kept.contains(&*name)) {
             fs::remove_file(entry.path())?;
         }
     }
     Ok(())
 }
 
+fn file_name(kernel: &Manifest, agent: Sha256) -> String {
+    format!("{PREFIX}{}{SUFFIX}", key(kernel, agent).to_hex())
+}
+
 /// What the archive's contents follow from.
-fn key(kernel: &Kernel, agent: Sha256) -> Sha256 {
+fn key(kernel: &Manifest, agent: Sha256) -> Sha256 {
     let mut hasher = Hasher::default();
     let mut add = |part: &[u8]| {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part);
     };
     add(FORMAT.as_bytes());
-    add(kernel.manifest.sha256.as_bytes());
+    add(kernel.sha256.as_bytes());
     add(agent.as_bytes());
-    for module in &kernel.manifest.boot_modules {
+    for module in &kernel.boot_modules {
         add(module.name.as_bytes());
         add(module.sha256.as_bytes());
     }

@@ -122,10 +122,20 @@ fn a_module_that_changed_in_the_store_is_not_booted() {
 }
 
 #[test]
-fn halves_are_swept_and_wholes_stay() {
-    let cache = tempfile::tempdir().unwrap();
-    entries(&world(true), &cache);
+fn what_no_start_would_use_is_swept() {
+    let (world, cache) = (world(true), tempfile::tempdir().unwrap());
+    entries(&world, &cache);
     std::fs::write(cache.path().join(".initramfs-abc.partial"), b"half").unwrap();
-    sweep(cache.path()).unwrap();
-    assert_eq!(names(cache.path()).len(), 1);
+    std::fs::write(
+        cache.path().join("initramfs-abc.cpio"),
+        b"of an older agent",
+    )
+    .unwrap();
+    std::fs::write(cache.path().join("other"), b"not ours").unwrap();
+    let kernels = world.store.list().unwrap();
+    sweep(cache.path(), &kernels, Sha256::of(AGENT)).unwrap();
+    let kept = names(cache.path());
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    sweep(cache.path(), &[], Sha256::of(AGENT)).unwrap();
+    assert_eq!(names(cache.path()), ["other"]);
 }
