@@ -65,6 +65,7 @@ fn a_machine_that_ends_while_no_daemon_looks_is_found_out() {
             VmState::Created
             | VmState::Starting
             | VmState::Running
+            | VmState::Paused
             | VmState::Stopping
             | VmState::Deleting => None,
         }

@@ -11,6 +11,8 @@ pub enum VmState {
     Created,
     Starting,
     Running,
+    /// It stands still, and its memory stays.
+    Paused,
     Stopping,
     /// Being deleted; it cannot come back.
     Deleting,
@@ -27,6 +29,7 @@ impl VmState {
             Self::Created => "created",
             Self::Starting => "starting",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Stopping => "stopping",
             Self::Deleting => "deleting",
             Self::Stopped => "stopped",

@@ -7,6 +7,8 @@ use crate::record::VmState;
 pub enum Verb {
     Start,
     Stop,
+    Pause,
+    Resume,
     Exec,
     Delete { force: bool },
 }
@@ -34,21 +36,35 @@ pub fn admit(state: VmState, verb: Verb) -> Admission {
         (Verb::Start, VmState::Created | VmState::Stopped | VmState::Error) => Proceed,
         (Verb::Start, VmState::Running) => Done,
         (Verb::Start, VmState::Starting | VmState::Stopping) => Wait,
-        (Verb::Stop, VmState::Running) => Proceed,
+        (Verb::Start, VmState::Paused) => Refuse,
+        (Verb::Pause, VmState::Running) => Proceed,
+        (Verb::Resume, VmState::Paused) => Proceed,
+        (Verb::Pause, VmState::Paused) | (Verb::Resume, VmState::Running) => Done,
+        (Verb::Pause | Verb::Resume, VmState::Starting | VmState::Stopping) => Wait,
+        (
+            Verb::Pause | Verb::Resume,
+            VmState::Created | VmState::Stopped | VmState::Error | VmState::Deleting,
+        ) => Refuse,
+        (Verb::Stop, VmState::Running | VmState::Paused) => Proceed,
         (Verb::Stop, VmState::Created | VmState::Stopped | VmState::Error) => Done,
         (Verb::Stop, VmState::Starting) => Interrupt,
         (Verb::Stop, VmState::Stopping) => Wait,
         (Verb::Exec, VmState::Running) => Proceed,
         (Verb::Exec, VmState::Starting) => Wait,
-        (Verb::Exec, VmState::Created | VmState::Stopped | VmState::Error | VmState::Stopping) => {
-            Refuse
-        }
+        (
+            Verb::Exec,
+            VmState::Created
+            | VmState::Stopped
+            | VmState::Error
+            | VmState::Stopping
+            | VmState::Paused,
+        ) => Refuse,
         (Verb::Delete { .. }, VmState::Created | VmState::Stopped | VmState::Error) => Proceed,
-        (Verb::Delete { force: true }, VmState::Running) => Proceed,
+        (Verb::Delete { force: true }, VmState::Running | VmState::Paused) => Proceed,
         (Verb::Delete { force: true }, VmState::Starting | VmState::Stopping) => Interrupt,
         (
             Verb::Delete { force: false },
-            VmState::Running | VmState::Starting | VmState::Stopping,
+            VmState::Running | VmState::Paused | VmState::Starting | VmState::Stopping,
         ) => Refuse,
         (Verb::Delete { .. }, VmState::Deleting) => Wait,
         (Verb::Start | Verb::Stop | Verb::Exec, VmState::Deleting) => Refuse,
@@ -90,6 +106,28 @@ mod tests {
                 (VmState::Deleting, Admission::Wait),
             ],
         );
+    }
+
+    #[test]
+    fn only_what_runs_is_paused_and_only_what_is_paused_goes_on() {
+        check(
+            Verb::Pause,
+            &[
+                (VmState::Running, Admission::Proceed),
+                (VmState::Paused, Admission::Done),
+                (VmState::Stopped, Admission::Refuse),
+            ],
+        );
+        check(
+            Verb::Resume,
+            &[
+                (VmState::Paused, Admission::Proceed),
+                (VmState::Running, Admission::Done),
+                (VmState::Created, Admission::Refuse),
+            ],
+        );
+        check(Verb::Start, &[(VmState::Paused, Admission::Refuse)]);
+        check(Verb::Stop, &[(VmState::Paused, Admission::Proceed)]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use banger_core::{
     error::{Error, Kind},
     host_error::{BootFailure, GuestError, HostError, LogTail},
     kernel::KernelError,
+    record::VmState,
     rootfs::ImportError,
     store::StoreError,
 };
@@ -66,10 +67,16 @@ fn judge(error: &Error) -> Judged {
             ErrorCode::Ambiguous,
             "give more of the name, or the whole id",
         ),
-        Error::State { verb, .. } => judged(
+        Error::State {
+            verb: "run a command",
+            state: VmState::Paused,
+            ..
+        } => judged(ErrorCode::Conflict, "let it go on with `banger vm resume`"),
+        Error::State { verb, state, .. } => judged(
             ErrorCode::Conflict,
             match *verb {
                 "run a command" => "start it with `banger vm start`",
+                "start" if *state == VmState::Paused => "let it go on with `banger vm resume`",
                 "be deleted" => "stop it first, or delete it with --force",
                 _ => "see its state with `banger vm show`",
             },

@@ -142,6 +142,7 @@ fn state(state: VmState) -> WireState {
         VmState::Created => WireState::Created,
         VmState::Starting => WireState::Starting,
         VmState::Running => WireState::Running,
+        VmState::Paused => WireState::Paused,
         VmState::Stopping => WireState::Stopping,
         VmState::Deleting => WireState::Deleting,
         VmState::Stopped => WireState::Stopped,

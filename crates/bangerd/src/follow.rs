@@ -51,7 +51,7 @@ async fn next_chunk((mut file, vm): Followed) -> Option<(io::Result<Bytes>, Foll
 
 fn is_alive(vm: &VmHandle) -> bool {
     match vm.view().record.state {
-        VmState::Starting | VmState::Running | VmState::Stopping => true,
+        VmState::Starting | VmState::Running | VmState::Paused | VmState::Stopping => true,
         VmState::Created | VmState::Stopped | VmState::Error | VmState::Deleting => false,
     }
 }

@@ -82,6 +82,18 @@ impl Client {
         .await
     }
 
+    /// Makes a VM stand still.
+    pub async fn pause_vm(&self, target: &str) -> Result<Vm, ClientError> {
+        self.document(Method::POST, &vm_path(target, "/pause"), Payload::Empty)
+            .await
+    }
+
+    /// Lets a paused VM go on.
+    pub async fn resume_vm(&self, target: &str) -> Result<Vm, ClientError> {
+        self.document(Method::POST, &vm_path(target, "/resume"), Payload::Empty)
+            .await
+    }
+
     /// Deletes a VM. Carried through also when this future is dropped.
     pub async fn delete_vm(&self, target: &str, query: DeleteVm) -> Result<(), ClientError> {
         let path = format!("{}?force={}", vm_path(target, ""), query.force);

@@ -102,6 +102,12 @@ enum Command {
         patience: Option<Duration>,
         reply: Reply<View>,
     },
+    Pause {
+        reply: Reply<View>,
+    },
+    Resume {
+        reply: Reply<View>,
+    },
     Delete {
         force: bool,
         reply: Reply<()>,
@@ -137,6 +143,16 @@ impl VmHandle {
     /// Stops the VM. Once accepted it is carried through, whoever goes away.
     pub async fn stop(&self, patience: Option<Duration>) -> Result<View, Error> {
         self.ask(|reply| Command::Stop { patience, reply }).await
+    }
+
+    /// Makes the VM stand still.
+    pub async fn pause(&self) -> Result<View, Error> {
+        self.ask(|reply| Command::Pause { reply }).await
+    }
+
+    /// Lets a paused VM go on.
+    pub async fn resume(&self) -> Result<View, Error> {
+        self.ask(|reply| Command::Resume { reply }).await
     }
 
     /// Deletes the VM with everything that is only its own. Carried through like a stop.

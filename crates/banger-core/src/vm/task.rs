@@ -1,9 +1,10 @@
 //! The task that owns a VM: takes commands in order, watches the VMM and the connection to
 //! the guest, and writes every change down before it is shown.
 //!
-//! The acts themselves are in `start`, `end` and `unasked`.
+//! The acts themselves are in `start`, `end`, `pause` and `unasked`.
 
 mod end;
+mod pause;
 mod start;
 mod unasked;
 
@@ -131,6 +132,8 @@ impl Task {
         match command {
             Command::Start { progress, reply } => self.start(&progress, reply).await,
             Command::Stop { patience, reply } => self.stop(patience, reply).await,
+            Command::Pause { reply } => self.pause(reply).await,
+            Command::Resume { reply } => self.go_on(reply).await,
             Command::Delete { force, reply } => return self.delete(force, reply).await,
             Command::OwnerCame => self.owner_deadline = None,
             Command::CommandStarted(now) => self.mark(|timeline| timeline.command_started(now)),

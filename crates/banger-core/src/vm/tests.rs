@@ -3,5 +3,6 @@
 mod alone;
 mod end;
 mod exec;
+mod pause;
 mod start;
 mod taken_up;

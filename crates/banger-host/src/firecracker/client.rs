@@ -84,6 +84,9 @@ impl Client {
             .body(Full::new(Bytes::from(body)))
             .expect("our own paths and headers are valid");
         let answered = timeout(ANSWER, async {
+            // Between two calls the connection's own task may not have caught up yet.
+            let ready = self.requests.ready().await;
+            ready.map_err(|error| broken(name, &error))?;
             let response = self.requests.send_request(request).await;
             let response = response.map_err(|error| broken(name, &error))?;
             let status = response.status();

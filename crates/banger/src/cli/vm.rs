@@ -19,6 +19,10 @@ pub(crate) enum VmCommand {
     Start(StartArgs),
     /// Stop VMs gracefully
     Stop(StopArgs),
+    /// Make VMs stand still; their memory stays
+    Pause(PauseArgs),
+    /// Let paused VMs go on
+    Resume(ResumeArgs),
     /// Delete VMs and their disks
     #[command(visible_alias = "rm")]
     Delete(DeleteArgs),
@@ -199,6 +203,26 @@ pub(crate) struct StopArgs {
     /// How long the guest's services get to end
     #[arg(long, value_name = "SECONDS")]
     pub(crate) timeout: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  banger vm pause web
+
+A paused VM uses its memory and no processor. Its clock stands still, too.")]
+pub(crate) struct PauseArgs {
+    #[command(flatten)]
+    pub(crate) vms: TargetsArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  banger vm resume web")]
+pub(crate) struct ResumeArgs {
+    #[command(flatten)]
+    pub(crate) vms: TargetsArgs,
 }
 
 #[derive(Debug, Args)]

@@ -91,6 +91,8 @@ async fn vm_command(client: &Client, command: VmCommand) -> Result<u8, Failure> 
         VmCommand::Create(args) => create::run(client, args).await,
         VmCommand::Start(args) => vm::start(client, args).await,
         VmCommand::Stop(args) => vm::stop(client, args).await,
+        VmCommand::Pause(args) => vm::pause(client, args).await,
+        VmCommand::Resume(args) => vm::resume(client, args).await,
         VmCommand::Delete(args) => vm::delete(client, args).await,
         VmCommand::List(args) => show::list(client, &args, true).await,
         VmCommand::Show(args) => show::show(client, &args).await,

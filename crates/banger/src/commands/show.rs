@@ -43,7 +43,11 @@ pub(super) async fn show(client: &Client, args: &ShowArgs) -> Result<u8, Failure
 /// Whether `ps` shows it.
 fn is_up(state: VmState) -> bool {
     match state {
-        VmState::Starting | VmState::Running | VmState::Stopping | VmState::Deleting => true,
+        VmState::Starting
+        | VmState::Running
+        | VmState::Paused
+        | VmState::Stopping
+        | VmState::Deleting => true,
         VmState::Created | VmState::Stopped | VmState::Error => false,
     }
 }

@@ -1,4 +1,4 @@
-//! `vm start`, `stop`, `delete` and `logs`.
+//! `vm start`, `stop`, `pause`, `resume`, `delete` and `logs`.
 
 use std::io::{self, IsTerminal};
 
@@ -9,7 +9,7 @@ use banger_api::{
 use futures_util::StreamExt;
 
 use crate::{
-    cli::vm::{DeleteArgs, LogsArgs, StartArgs, StopArgs},
+    cli::vm::{DeleteArgs, LogsArgs, PauseArgs, ResumeArgs, StartArgs, StopArgs},
     console::Readable,
     exec::signals::Signals,
     output,
@@ -51,6 +51,30 @@ pub(super) async fn stop(client: &Client, args: StopArgs) -> Result<u8, Failure>
     });
     signals
         .interrupt(each(work), "the daemon goes on stopping")
+        .await
+}
+
+pub(super) async fn pause(client: &Client, args: PauseArgs) -> Result<u8, Failure> {
+    let mut signals = Signals::listen()?;
+    let picked = pick(client, &args.vms.targets).await;
+    let work = picked.into_iter().map(async |Picked { asked, resolved }| {
+        client.pause_vm(&resolved?).await?;
+        Ok(asked)
+    });
+    signals
+        .interrupt(each(work), "the daemon goes on pausing")
+        .await
+}
+
+pub(super) async fn resume(client: &Client, args: ResumeArgs) -> Result<u8, Failure> {
+    let mut signals = Signals::listen()?;
+    let picked = pick(client, &args.vms.targets).await;
+    let work = picked.into_iter().map(async |Picked { asked, resolved }| {
+        client.resume_vm(&resolved?).await?;
+        Ok(asked)
+    });
+    signals
+        .interrupt(each(work), "the daemon goes on resuming")
         .await
 }
 

@@ -59,6 +59,8 @@ fn open_api_router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(vms::show, vms::delete))
         .routes(routes!(vms::start))
         .routes(routes!(vms::stop))
+        .routes(routes!(vms::pause))
+        .routes(routes!(vms::resume))
         .routes(routes!(vms::logs))
         .routes(routes!(vms::exec))
         .routes(routes!(images::list))
@@ -158,6 +160,8 @@ mod tests {
             "DELETE /v1/vms/{vm}",
             "GET /v1/vms/{vm}/exec",
             "GET /v1/vms/{vm}/logs",
+            "POST /v1/vms/{vm}/pause",
+            "POST /v1/vms/{vm}/resume",
             "POST /v1/vms/{vm}/start",
             "POST /v1/vms/{vm}/stop",
         ];

@@ -91,6 +91,26 @@ pub(crate) async fn stop(
     Ok(Json(convert::vm(vm.stop(patience).await?)))
 }
 
+/// Makes a VM stand still; its memory stays.
+#[utoipa::path(post, path = "/v1/vms/{vm}/pause", params(("vm" = String, Path)),
+    responses((status = 200, body = Vm), (status = "4XX", body = ApiError)))]
+pub(crate) async fn pause(
+    State(app): State<Arc<App>>,
+    Path(target): Path<String>,
+) -> Result<Json<Vm>, Failure> {
+    Ok(Json(convert::vm(app.engine.find(&target)?.pause().await?)))
+}
+
+/// Lets a paused VM go on.
+#[utoipa::path(post, path = "/v1/vms/{vm}/resume", params(("vm" = String, Path)),
+    responses((status = 200, body = Vm), (status = "4XX", body = ApiError)))]
+pub(crate) async fn resume(
+    State(app): State<Arc<App>>,
+    Path(target): Path<String>,
+) -> Result<Json<Vm>, Failure> {
+    Ok(Json(convert::vm(app.engine.find(&target)?.resume().await?)))
+}
+
 /// The bytes of a VM's log, from its beginning.
 #[utoipa::path(get, path = "/v1/vms/{vm}/logs",
     params(("vm" = String, Path), ("kind" = Option<LogKind>, Query),

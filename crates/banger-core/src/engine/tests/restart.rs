@@ -19,6 +19,7 @@ fn left_in(state: VmState, rm: bool) -> World {
             VmState::Created => false,
             VmState::Starting
             | VmState::Running
+            | VmState::Paused
             | VmState::Stopping
             | VmState::Deleting
             | VmState::Stopped

@@ -28,6 +28,7 @@ impl Task {
     }
 
     pub(super) async fn stop_running(&mut self, patience: Duration) -> Result<(), Error> {
+        self.resume_to_end().await;
         self.write_state(VmState::Stopping, None)?;
         let Some(machine) = self.machine.clone() else {
             return self.write_state(VmState::Stopped, None);

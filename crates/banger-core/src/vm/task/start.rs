@@ -141,6 +141,8 @@ impl Task {
                     answer(reply, Err(start_error(vm, interrupted)));
                 }
                 Command::Stop { .. }
+                | Command::Pause { .. }
+                | Command::Resume { .. }
                 | Command::Delete { .. }
                 | Command::OwnerCame
                 | Command::OwnerWent
@@ -167,6 +169,8 @@ impl Task {
             let verb = match &command {
                 Command::Start { .. } => Some(Verb::Start),
                 Command::Stop { .. } => Some(Verb::Stop),
+                Command::Pause { .. } => Some(Verb::Pause),
+                Command::Resume { .. } => Some(Verb::Resume),
                 Command::Delete { force, .. } => Some(Verb::Delete { force: *force }),
                 Command::OwnerCame | Command::OwnerWent | Command::CommandStarted(_) => None,
             };
@@ -185,6 +189,8 @@ impl Task {
         match command {
             Command::Start { reply, .. } => answer(reply, Err(self.refusal("start"))),
             Command::Stop { reply, .. } => answer(reply, Err(self.refusal("stop"))),
+            Command::Pause { reply } => answer(reply, Err(self.refusal("be paused"))),
+            Command::Resume { reply } => answer(reply, Err(self.refusal("be resumed"))),
             Command::Delete { reply, .. } => answer(reply, Err(self.refusal("be deleted"))),
             Command::OwnerCame | Command::OwnerWent | Command::CommandStarted(_) => {}
         }

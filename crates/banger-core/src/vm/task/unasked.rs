@@ -27,7 +27,11 @@ impl Task {
                 self.await_owner();
                 return ControlFlow::Continue(());
             }
-            VmState::Starting | VmState::Running | VmState::Stopping | VmState::Deleting => {}
+            VmState::Starting
+            | VmState::Running
+            | VmState::Paused
+            | VmState::Stopping
+            | VmState::Deleting => {}
         }
         if let Err(error) = self.look_for_machine().await {
             self.leave_alone(&record, error);
@@ -41,6 +45,8 @@ impl Task {
                     warn!(vm = %record.name, error = error.chain(), "cannot go on with a stop");
                 }
             }
+            // It is reached when it goes on.
+            (VmState::Paused, true) => self.note_state(VmState::Paused, None),
             (_, true) => self.resume(),
             (_, false) => {
                 self.end_machine_or_warn().await;
@@ -73,6 +79,7 @@ impl Task {
             VmState::Created
             | VmState::Starting
             | VmState::Running
+            | VmState::Paused
             | VmState::Stopping
             | VmState::Stopped
             | VmState::Error => VmState::Error,

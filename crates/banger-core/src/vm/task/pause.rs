@@ -1,0 +1,74 @@
+//! A VM that stands still and goes on. While the row says that it is paused, it may in truth run
+//! still, or again: resuming it is right in each case.
+
+use super::{Task, answer};
+use crate::{
+    error::Error,
+    host::Machine,
+    policy::{Admission, Verb, admit},
+    record::VmState,
+    vm::{Reply, View},
+};
+use std::{sync::Arc, time::Duration};
+
+impl Task {
+    pub(super) async fn pause(&mut self, reply: Reply<View>) {
+        let result = match admit(self.record().state, Verb::Pause) {
+            Admission::Done => Ok(()),
+            Admission::Refuse | Admission::Interrupt => Err(self.refusal("be paused")),
+            Admission::Proceed | Admission::Wait => self.pause_running().await,
+        };
+        answer(reply, result.map(|()| self.view()));
+    }
+
+    /// The intention is in the store before the guest stands still.
+    async fn pause_running(&mut self) -> Result<(), Error> {
+        let machine = self.live_machine("be paused")?;
+        self.write_state(VmState::Paused, None)?;
+        // Nobody in the guest could answer now.
+        self.connecting = None;
+        if let Err(error) = machine.pause().await {
+            self.note_state(VmState::Running, None);
+            self.reconnect_if_needed();
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    pub(super) async fn go_on(&mut self, reply: Reply<View>) {
+        let result = match admit(self.record().state, Verb::Resume) {
+            Admission::Done => Ok(()),
+            Admission::Refuse | Admission::Interrupt => Err(self.refusal("be resumed")),
+            Admission::Proceed | Admission::Wait => self.go_on_paused().await,
+        };
+        answer(reply, result.map(|()| self.view()));
+    }
+
+    async fn go_on_paused(&mut self) -> Result<(), Error> {
+        self.live_machine("be resumed")?.resume().await?;
+        self.confirm_state(VmState::Running, None)?;
+        self.reconnect_if_needed();
+        Ok(())
+    }
+
+    /// A guest that stands still cannot be asked to end.
+    pub(super) async fn resume_to_end(&mut self) {
+        let machine = self.machine.clone();
+        if let (VmState::Paused, Some(machine)) = (self.record().state, machine)
+            && let Err(error) = machine.resume().await
+        {
+            tracing::warn!(vm = %self.record().name, %error, "cannot resume a VM for its stop");
+        }
+    }
+
+    fn reconnect_if_needed(&mut self) {
+        let lost = self.views.borrow().guest.is_none();
+        if lost {
+            self.reconnect(Duration::ZERO);
+        }
+    }
+
+    fn live_machine(&self, verb: &'static str) -> Result<Arc<dyn Machine>, Error> {
+        self.machine.clone().ok_or_else(|| self.refusal(verb))
+    }
+}
