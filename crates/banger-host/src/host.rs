@@ -23,7 +23,7 @@ use crate::{
     doctor,
     firecracker::{
         FirecrackerSettings,
-        launch::{self, Programs, Start},
+        launch::{self, KnownPrograms, Programs, Start},
     },
     lock::Note,
     log_keeper::LogKeeper,
@@ -63,6 +63,7 @@ pub struct HostConfig {
 pub struct LinuxHost {
     config: HostConfig,
     tsc: TscRate,
+    programs: KnownPrograms,
     log_keeper: LogKeeper,
 }
 
@@ -72,6 +73,7 @@ impl LinuxHost {
         Self {
             config,
             tsc: TscRate::measure(),
+            programs: KnownPrograms::default(),
             log_keeper: LogKeeper::default(),
         }
     }
@@ -109,8 +111,8 @@ impl LinuxHost {
 impl LinuxHost {
     /// Finds Firecracker and asks it for its version; in a thread that may wait.
     async fn firecracker(&self) -> Result<Programs, HostError> {
-        let settings = self.config.firecracker.clone();
-        blocking(move || Programs::find(&settings)).await
+        let (known, settings) = (self.programs.clone(), self.config.firecracker.clone());
+        blocking(move || known.find(&settings)).await
     }
 
     async fn launch_qemu(

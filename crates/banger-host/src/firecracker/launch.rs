@@ -3,7 +3,9 @@
 
 use std::{
     ffi::OsString,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -36,6 +38,53 @@ use crate::{
     userns,
 };
 
+/// The programs that were found last. Asking them for their versions takes longer than all of a
+/// start's calls, so they are asked again only when a file has changed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KnownPrograms(Arc<Mutex<Option<(Stamp, Programs)>>>);
+
+/// What tells one file from another, for each program.
+type Stamp = Vec<(PathBuf, u64, i64, i64)>;
+
+impl KnownPrograms {
+    /// Finds the programs, or remembers them.
+    pub(crate) fn find(&self, settings: &FirecrackerSettings) -> Result<Programs, HostError> {
+        let (firecracker, jailer) = locate(settings)?;
+        let stamp = [Some(&firecracker), jailer.as_ref()];
+        let stamp: Stamp = stamp
+            .into_iter()
+            .flatten()
+            .filter_map(|path| stamp_of(path))
+            .collect();
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*known {
+            Some((of, programs)) if *of == stamp => Ok(programs.clone()),
+            Some(_) | None => {
+                let programs = Programs::ask(firecracker, jailer)?;
+                *known = Some((stamp, programs.clone()));
+                Ok(programs)
+            }
+        }
+    }
+}
+
+fn stamp_of(path: &Path) -> Option<(PathBuf, u64, i64, i64)> {
+    let meta = std::fs::metadata(path).ok()?;
+    Some((path.to_owned(), meta.ino(), meta.mtime(), meta.mtime_nsec()))
+}
+
+fn locate(settings: &FirecrackerSettings) -> Result<(PathBuf, Option<PathBuf>), HostError> {
+    let configured = settings.program.as_deref();
+    let firecracker = process::locate(configured, PROGRAM)
+        .ok_or_else(|| process::missing(configured, PROGRAM, PACKAGE))?;
+    let beside = firecracker.with_file_name(JAILER);
+    let jailer = match settings.jailer.as_deref() {
+        Some(path) => process::locate(Some(path), JAILER),
+        None => process::locate(Some(&beside), JAILER).or_else(|| process::find(JAILER)),
+    };
+    Ok((firecracker, jailer))
+}
+
 /// The programs of one release, and what they can do here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Programs {
@@ -50,16 +99,13 @@ pub(crate) struct Programs {
 impl Programs {
     /// Finds them and asks them for their versions, which takes some milliseconds.
     pub(crate) fn find(settings: &FirecrackerSettings) -> Result<Self, HostError> {
-        let configured = settings.program.as_deref();
-        let firecracker = process::locate(configured, PROGRAM)
-            .ok_or_else(|| process::missing(configured, PROGRAM, PACKAGE))?;
+        let (firecracker, jailer) = locate(settings)?;
+        Self::ask(firecracker, jailer)
+    }
+
+    fn ask(firecracker: PathBuf, jailer: Option<PathBuf>) -> Result<Self, HostError> {
         let version = version_of(&firecracker)?;
         version.admit()?;
-        let beside = firecracker.with_file_name(JAILER);
-        let jailer = match settings.jailer.as_deref() {
-            Some(path) => process::locate(Some(path), JAILER),
-            None => process::locate(Some(&beside), JAILER).or_else(|| process::find(JAILER)),
-        };
         let jailer = jailer.filter(|jailer| match version_of(jailer) {
             Ok(own) if own == version => true,
             Ok(own) => {
