@@ -90,15 +90,21 @@ impl DirectFile {
         Self(file)
     }
 
-    /// Reads whole blocks into an aligned buffer.
-    pub(crate) fn read_blocks(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        match self.0.read_exact_at(bytes, offset) {
-            Err(error) if is_refused(&error) => {
-                self.go_through_the_cache()?;
-                self.0.read_exact_at(bytes, offset)
+    /// Reads whole blocks into an aligned buffer; what is behind the file's end are zeros.
+    pub(crate) fn read_blocks(&self, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.0.read_at(bytes, offset) {
+                Ok(0) => {
+                    bytes.fill(0);
+                    break;
+                }
+                Ok(n) => (bytes, offset) = (&mut bytes[n..], offset + n as u64),
+                Err(error) if is_refused(&error) => self.go_through_the_cache()?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
-            done => done,
         }
+        Ok(())
     }
 
     /// Writes whole blocks from an aligned buffer.

@@ -2,7 +2,6 @@
 //! them, a thread of its own writes them to their places. Knows no inode.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
@@ -18,21 +17,12 @@ const BUFFERS: usize = 4;
 /// As many zeros in a row are not worth writing.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
-/// A second file that gets the same blocks, one after the other.
-#[derive(Debug)]
-pub(crate) struct Mirror {
-    pub(crate) file: DirectFile,
-    /// The number of the data block that is the mirror's first.
-    pub(crate) first: u64,
-}
-
 /// Data blocks under way to an image.
 #[derive(Debug)]
 pub(crate) struct BlockStream {
     /// The number of the first data block in `buffer`.
     first: u64,
     buffer: AlignedBuffer,
-    mirror: Option<Arc<Mirror>>,
     spare: Vec<AlignedBuffer>,
     full: Option<SyncSender<Job>>,
     empty: Receiver<AlignedBuffer>,
@@ -42,7 +32,6 @@ pub(crate) struct BlockStream {
 struct Job {
     first: u64,
     buffer: AlignedBuffer,
-    mirror: Option<Arc<Mirror>>,
 }
 
 impl BlockStream {
@@ -54,7 +43,6 @@ impl BlockStream {
         Self {
             first,
             buffer: AlignedBuffer::new(BUFFER),
-            mirror: None,
             spare: (1..BUFFERS).map(|_| AlignedBuffer::new(BUFFER)).collect(),
             full: Some(full),
             empty,
@@ -66,13 +54,6 @@ impl BlockStream {
     pub(crate) fn position(&self) -> u64 {
         debug_assert!(self.buffer.len().is_multiple_of(BLOCK));
         self.first + self.buffer.len() as u64 / BLOCK_BYTES
-    }
-
-    /// From here on, blocks go to another mirror, or to none.
-    pub(crate) fn set_mirror(&mut self, mirror: Option<Mirror>) -> io::Result<()> {
-        self.flush()?;
-        self.mirror = mirror.map(Arc::new);
-        Ok(())
     }
 
     pub(crate) fn append(&mut self, mut bytes: &[u8]) -> io::Result<()> {
@@ -146,7 +127,6 @@ impl BlockStream {
         let job = Job {
             first: self.first,
             buffer: std::mem::replace(&mut self.buffer, next),
-            mirror: self.mirror.clone(),
         };
         self.first += blocks;
         let sent = self
@@ -180,23 +160,12 @@ fn write_all(
 ) -> io::Result<()> {
     let mut space = Space::default();
     while let Ok(mut job) = jobs.recv() {
-        write_one(image, &mut space, &job)?;
+        write_blocks(image, &mut space, job.first, job.buffer.bytes())?;
         job.buffer.clear();
         // Nobody waits for buffers any more when the stream has gone.
         let _ = give_back.send(job.buffer);
     }
     Ok(())
-}
-
-fn write_one(image: &DirectFile, space: &mut Space, job: &Job) -> io::Result<()> {
-    write_blocks(image, space, job.first, job.buffer.bytes())?;
-    match &job.mirror {
-        Some(mirror) => {
-            let offset = (job.first - mirror.first) * BLOCK_BYTES;
-            write_data(&mirror.file, job.buffer.bytes(), offset)
-        }
-        None => Ok(()),
-    }
 }
 
 /// Writes data blocks to their places in an image.
@@ -250,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_arrive_in_their_places_and_in_the_mirror() {
+    fn blocks_arrive_in_their_places() {
         let dir = tempfile::tempdir().unwrap();
         let open = |name| {
             let path = dir.path().join(name);
@@ -258,12 +227,9 @@ mod tests {
             (DirectFile::new(file), File::open(&path).unwrap())
         };
         let (image, image_read) = open("image");
-        let (mirror, mirror_read) = open("mirror");
         // The last two blocks of group 0 and what follows in group 1.
         let first = 32_768 - 516 - 2;
         let mut stream = BlockStream::new(image, first);
-        let file = mirror;
-        stream.set_mirror(Some(Mirror { file, first })).unwrap();
         stream.append(&[1; 3 * BLOCK - 5]).unwrap();
         stream.pad().unwrap();
         assert_eq!(stream.position(), first + 3);
@@ -275,8 +241,6 @@ mod tests {
         let behind = (32_768 + 516) * BLOCK_BYTES;
         let expected = [&[1; BLOCK - 5][..], &[0; 5]].concat();
         assert_eq!(read(&image_read, behind, BLOCK), expected);
-        assert_eq!(read(&mirror_read, 2 * BLOCK_BYTES, BLOCK), expected);
-        stream.set_mirror(None).unwrap();
         stream.skip(1).unwrap();
         stream.append(&vec![2; 3 << 20]).unwrap();
         stream.finish().unwrap();
@@ -284,7 +248,6 @@ mod tests {
             read(&image_read, behind + 2 * BLOCK_BYTES, 3 << 20),
             vec![2; 3 << 20]
         );
-        assert_eq!(mirror_read.metadata().unwrap().len(), 3 * BLOCK_BYTES);
     }
 
     #[test]

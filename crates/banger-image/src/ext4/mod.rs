@@ -24,7 +24,7 @@ use std::io;
 use mkext4::spec::file_type;
 
 pub(crate) use aligned::{AlignedBuffer, DirectFile};
-pub(crate) use blocks::{BlockStream, Mirror, write_blocks};
+pub(crate) use blocks::{BlockStream, write_blocks};
 pub use disk::{MAX_DISK_BYTES, MIN_DISK_BYTES, create_empty};
 pub use error::{DiskError, Ext4Error};
 pub(crate) use image::{FIRST_DATA_BLOCK, Finishing, Identification};

@@ -1,16 +1,17 @@
-//! Owns the making of one image: layer upon layer, each out of the cache or from its source and
-//! into the cache on the way. Knows no order of fetching and no tar.
+//! Owns the making of one image: layer upon layer, each out of the cache or from its source, and
+//! into the cache when the image is there. Knows no order of fetching and no tar.
 
 use std::io;
 use std::path::Path;
+use std::thread;
 
 use super::cache::{Hit, LayerCache};
 use super::copy::{self, Stored};
-use super::entry::Recorder;
+use super::entry::{self, Placing, Recorder};
 use super::{BuildOptions, Built, Compression, LayerDescriptor, LayerSource, LayersError};
 use crate::decompress::Packing;
 use crate::digest::Sha256;
-use crate::ext4::{DirectFile, FsUuid, Identification, Mirror};
+use crate::ext4::{DirectFile, FsUuid, Identification};
 use crate::progress::SharedProgress;
 use crate::rootfs::{
     self, Archive, Image, ImportError, Input, Loaded, Loading, Markers, Unpack, Watch,
@@ -30,6 +31,16 @@ pub(super) struct Build<'a> {
     reused: Vec<Sha256>,
     /// Data that is still in the cache only.
     stored: Vec<Stored>,
+    /// Layers that are in the image and not yet in the cache.
+    fresh: Vec<Fresh>,
+}
+
+/// A layer that was unpacked into the image.
+struct Fresh {
+    diff_id: Sha256,
+    first: u64,
+    blocks: u64,
+    headers: Vec<u8>,
 }
 
 impl<'a> Build<'a> {
@@ -47,6 +58,7 @@ impl<'a> Build<'a> {
             loaded: Loaded::default(),
             reused: Vec::new(),
             stored: Vec::new(),
+            fresh: Vec::new(),
         })
     }
 
@@ -55,11 +67,11 @@ impl<'a> Build<'a> {
         let LayerDescriptor {
             digest, diff_id, ..
         } = *layer.descriptor();
-        let hit = self
-            .cache
-            .hit(diff_id)
-            .map_err(|source| LayersError::Keep { digest, source })?;
-        match hit {
+        let hit = match self.fresh.iter().find(|fresh| fresh.diff_id == diff_id) {
+            Some(fresh) => self.again(fresh).map(Some),
+            None => self.cache.hit(diff_id),
+        };
+        match hit.map_err(LayersError::Keep)? {
             Some(hit) => {
                 self.reuse(hit, digest)?;
                 self.reused.push(diff_id);
@@ -71,6 +83,7 @@ impl<'a> Build<'a> {
 
     /// Completes the image.
     pub(super) fn complete(mut self, uuid: FsUuid) -> Result<Built, LayersError> {
+        self.image.settle().map_err(LayersError::Image)?;
         copy::live_data(
             &mut self.image,
             &self.loaded.tree,
@@ -81,14 +94,17 @@ impl<'a> Build<'a> {
         self.watch(String::from("disk image"))
             .tick("write", 0, None)
             .map_err(LayersError::Image)?;
+        let entries = self.entries(uuid).map_err(LayersError::Keep)?;
         let data = self.image.settle().map_err(LayersError::Image)?;
         let facts = rootfs::gather(&self.loaded.tree, &data)
             .map_err(|source| LayersError::Image(ImportError::Read(source)))?;
         let label = LABEL.parse().expect("eleven bytes");
+        let dest = self.image.dest().to_owned();
         let written = self
             .image
             .complete(&self.loaded.tree, Identification { uuid, label })
             .map_err(LayersError::Image)?;
+        publish(self.cache, &dest, entries);
         Ok(Built {
             entries: self.loaded.entries,
             inodes: written.inodes,
@@ -98,6 +114,21 @@ impl<'a> Build<'a> {
             skipped: self.loaded.skipped,
             facts,
             reused: self.reused,
+        })
+    }
+
+    /// A layer that this image has already, further down.
+    fn again(&self, fresh: &Fresh) -> io::Result<Hit> {
+        Ok(Hit {
+            file: self.image.reopen()?,
+            origin: self.image.reopen()?,
+            placing: Placing {
+                data_blocks: fresh.blocks,
+                origin: FsUuid::from_bytes([0; 16]),
+                first: fresh.first,
+                local: Vec::new(),
+            },
+            headers: entry::unpack_headers(fresh.headers.clone())?,
         })
     }
 
@@ -111,13 +142,14 @@ impl<'a> Build<'a> {
         input.finish().map_err(failed)?;
         self.stored.push(Stored {
             file: DirectFile::new(hit.file),
+            origin: DirectFile::new(hit.origin),
+            placing: hit.placing,
             first,
-            blocks: hit.footer.data_blocks,
         });
         Ok(())
     }
 
-    /// Unpacks a layer into the image and, beside it, into the cache.
+    /// Unpacks a layer into the image.
     fn unpack(&mut self, layer: &dyn LayerSource) -> Result<(), LayersError> {
         let LayerDescriptor {
             compression,
@@ -126,19 +158,16 @@ impl<'a> Build<'a> {
             diff_id: expected,
         } = *layer.descriptor();
         let failed = |source| LayersError::Layer { digest, source };
-        let kept = |source| LayersError::Keep { digest, source };
         let open = |source| LayersError::Open { digest, source };
         let bytes = layer.open().map_err(open)?;
         let first = self.image.blocks.position();
-        let copy = self.mirror(first).map_err(kept)?;
-        let recorder = Recorder::new().map_err(kept)?;
+        let recorder = Recorder::new().map_err(LayersError::Keep)?;
         let how = Unpack::As(packing(compression));
         let watch = self.watch(digest.to_string());
         let mut input = Input::archive(bytes, size, how, watch, &self.options.limits);
         input.record(Box::new(recorder.clone()));
         let input = self.load(input).map_err(failed)?;
-        let data_blocks = self.image.blocks.position() - first;
-        self.image.blocks.set_mirror(None).map_err(kept)?;
+        let blocks = self.image.blocks.position() - first;
         let found = input.finish().map_err(failed)?;
         let found = found.expect("an archive was read, no headers");
         if found != expected {
@@ -148,18 +177,75 @@ impl<'a> Build<'a> {
                 found,
             });
         }
-        self.image.settle().map_err(LayersError::Image)?;
-        let headers = recorder.finish().map_err(kept)?;
-        self.cache
-            .publish(&copy, data_blocks, &headers, expected)
-            .map_err(kept)
+        self.fresh.push(Fresh {
+            diff_id: expected,
+            first,
+            blocks,
+            headers: recorder.finish().map_err(LayersError::Keep)?,
+        });
+        Ok(())
     }
 
-    fn mirror(&mut self, first: u64) -> io::Result<Unpublished> {
-        let copy = self.cache.begin()?;
-        let file = DirectFile::new(copy.reopen()?);
-        self.image.blocks.set_mirror(Some(Mirror { file, first }))?;
-        Ok(copy)
+    /// Keeps whole layers of a build that has failed, so that the next try has them.
+    pub(super) fn salvage(mut self) {
+        let mut kept = || -> io::Result<()> {
+            self.image.settle().map_err(io::Error::other)?;
+            for fresh in &self.fresh {
+                let entry = self.entry(fresh, FsUuid::from_bytes([0; 16]), None)?;
+                let Entry { file, placing, .. } = &entry;
+                let diff_id = fresh.diff_id;
+                self.cache
+                    .publish(file, placing, &fresh.headers, None, diff_id)?;
+            }
+            Ok(())
+        };
+        // The build's own failure is the one to tell; what is not kept is fetched again.
+        let _ = kept();
+    }
+
+    /// Entries for fresh layers: what the image is not going to keep of them is copied now.
+    fn entries(&mut self, uuid: FsUuid) -> io::Result<Vec<Entry>> {
+        self.image.settle().map_err(io::Error::other)?;
+        let live = match self.cache.shares_file_system(self.image.dir()) {
+            true => Some(copy::live_runs(&self.loaded.tree)),
+            false => None,
+        };
+        let fresh = std::mem::take(&mut self.fresh);
+        fresh
+            .into_iter()
+            .map(|fresh| {
+                let mut entry = self.entry(&fresh, uuid, live.as_deref())?;
+                entry.headers = fresh.headers;
+                Ok(entry)
+            })
+            .collect()
+    }
+
+    fn entry(
+        &self,
+        fresh: &Fresh,
+        origin: FsUuid,
+        live: Option<&[(u64, u64)]>,
+    ) -> io::Result<Entry> {
+        let local = match live {
+            Some(live) => copy::dead_runs(live, fresh.first, fresh.blocks),
+            None if fresh.blocks == 0 => Vec::new(),
+            None => vec![(0, fresh.blocks)],
+        };
+        let file = self.cache.begin()?;
+        copy::out_of_image(self.image.file(), fresh.first, &local, file.file())?;
+        Ok(Entry {
+            file,
+            is_in_image: live.is_some(),
+            diff_id: fresh.diff_id,
+            headers: Vec::new(),
+            placing: Placing {
+                data_blocks: fresh.blocks,
+                origin,
+                first: fresh.first,
+                local,
+            },
+        })
     }
 
     fn load(&mut self, input: Input) -> Result<Input, ImportError> {
@@ -183,6 +269,35 @@ impl<'a> Build<'a> {
             detail,
         }
     }
+}
+
+/// A layer on its way into the cache.
+struct Entry {
+    file: Unpublished,
+    /// All that is not in the file is in the image.
+    is_in_image: bool,
+    diff_id: Sha256,
+    headers: Vec<u8>,
+    placing: Placing,
+}
+
+/// Puts layers into the cache, now that their image is there. The image is what was asked for: a
+/// layer that cannot be kept is fetched again when it is needed.
+fn publish(cache: &LayerCache, image: &Path, entries: Vec<Entry>) {
+    let published = entries.into_iter().map(|entry| {
+        let image = entry.is_in_image.then_some(image);
+        let Entry {
+            file,
+            placing,
+            headers,
+            diff_id,
+            ..
+        } = &entry;
+        cache.publish(file, placing, headers, image, *diff_id)
+    });
+    let published: Vec<_> = published.filter_map(Result::ok).collect();
+    // Nobody waits for this: a layer that was not synced is forgotten when the host restarts.
+    thread::spawn(move || published.iter().try_for_each(entry::make_durable));
 }
 
 fn packing(compression: Compression) -> Packing {

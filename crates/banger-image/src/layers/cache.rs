@@ -1,17 +1,21 @@
 //! Owns the directory of unpacked layers, by diff_id: what is there, what it costs, what goes
-//! first. Layers appear whole or not at all. Knows no image.
+//! first. Layers appear whole or not at all. A layer's data stays in the image that it was unpacked
+//! into, which the cache holds by a second name: it costs room only once that image is deleted.
 
 use std::fs::{self, File, FileTimes};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::entry::{self, BootId, Footer};
+use super::entry::{self, BootId, Footer, Placing};
 use crate::digest::Sha256;
+use crate::ext4::{BLOCK_BYTES, FsUuid};
 use crate::unpublished::{self, Unpublished};
 
 const SUFFIX: &str = ".layer";
+/// The image that has a layer's data.
+const ORIGIN: &str = ".origin";
 
 /// Unpacked layers in a directory of the user's.
 #[derive(Debug, Clone)]
@@ -23,7 +27,7 @@ pub struct LayerCache {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CachedLayer {
     pub diff_id: Sha256,
-    /// What it takes on the disk.
+    /// What it takes on the disk, beyond images that are there anyway.
     pub bytes: u64,
     pub last_used: SystemTime,
 }
@@ -62,7 +66,8 @@ pub enum CacheError {
 /// A layer that is being read from the cache; pruning does not disturb it.
 pub(super) struct Hit {
     pub(super) file: File,
-    pub(super) footer: Footer,
+    pub(super) origin: File,
+    pub(super) placing: Placing,
     pub(super) headers: Box<dyn io::Read>,
 }
 
@@ -101,11 +106,11 @@ impl LayerCache {
             let Some(diff_id) = digits.and_then(|digits| digits.parse().ok()) else {
                 continue;
             };
-            match entry.metadata() {
-                Ok(meta) => found.push(CachedLayer {
+            match self.cost(&entry.path(), diff_id) {
+                Ok((bytes, last_used)) => found.push(CachedLayer {
                     diff_id,
-                    bytes: meta.blocks() * 512,
-                    last_used: meta.modified().map_err(failed)?,
+                    bytes,
+                    last_used,
                 }),
                 // Somebody else pruned it just now.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -114,6 +119,31 @@ impl LayerCache {
         }
         found.sort_by_key(|layer| (layer.last_used, layer.diff_id));
         Ok(found)
+    }
+
+    /// What a layer takes, and when it was used. Its share of an image counts when no image that
+    /// anybody knows has it: all names that are left are then the cache's own.
+    fn cost(&self, path: &Path, diff_id: Sha256) -> io::Result<(u64, SystemTime)> {
+        let meta = path.metadata()?;
+        let mut bytes = meta.blocks() * 512;
+        if let (Ok(origin), Ok(Some((_, footer)))) =
+            (self.origin(diff_id).metadata(), self.open_entry(diff_id))
+            && origin.nlink() <= self.names_of(&origin)?
+        {
+            bytes += footer.data_blocks() * BLOCK_BYTES;
+        }
+        Ok((bytes, meta.modified()?))
+    }
+
+    /// How many names of a file are in the cache.
+    fn names_of(&self, file: &fs::Metadata) -> io::Result<u64> {
+        let mut names = 0;
+        for entry in fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let same = entry.metadata().is_ok_and(|meta| meta.ino() == file.ino());
+            names += u64::from(same);
+        }
+        Ok(names)
     }
 
     /// Removes layers, longest unused first, until all that are left take at most `keep` bytes.
@@ -135,11 +165,14 @@ impl LayerCache {
 
     /// Removes one layer; it need not be there.
     pub fn remove(&self, diff_id: Sha256) -> Result<(), CacheError> {
-        match fs::remove_file(self.path(diff_id)) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(source) => Err(CacheError::Remove { diff_id, source }),
+        for path in [self.path(diff_id), self.origin(diff_id)] {
+            match fs::remove_file(path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(CacheError::Remove { diff_id, source }),
+            }
         }
+        Ok(())
     }
 
     /// Whether a layer is there, whole.
@@ -147,69 +180,103 @@ impl LayerCache {
         self.open_entry(diff_id).is_ok_and(|found| found.is_some())
     }
 
-    /// Opens a layer and counts it as used. What is damaged is removed: it will be made anew.
+    /// Opens a layer and counts it as used. What is damaged is no hit, and will be made anew.
     pub(super) fn hit(&self, diff_id: Sha256) -> io::Result<Option<Hit>> {
         let Some((file, footer)) = self.open_entry(diff_id)? else {
             return Ok(None);
         };
-        let Some(headers) = entry::headers(&file, &footer)? else {
-            fs::remove_file(self.path(diff_id))?;
+        let origin = match File::open(self.origin(diff_id)) {
+            Ok(origin) => origin,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        // Two builds at once may have left the layer of one and the image of the other.
+        if read_uuid(&origin)? != Some(footer.origin()) {
+            return Ok(None);
+        }
+        let Some((placing, headers)) = entry::read(&file, &footer)? else {
             return Ok(None);
         };
         file.set_times(FileTimes::new().set_modified(SystemTime::now()))?;
         Ok(Some(Hit {
             file,
-            footer,
+            origin,
+            placing,
             headers,
         }))
     }
 
     fn open_entry(&self, diff_id: Sha256) -> io::Result<Option<(File, Footer)>> {
-        let path = self.path(diff_id);
-        let file = match File::open(&path) {
+        let file = match File::open(self.path(diff_id)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        match entry::read_footer(&file, BootId::current()?)? {
-            Some(footer) => Ok(Some((file, footer))),
-            None => {
-                fs::remove_file(&path)?;
-                Ok(None)
-            }
-        }
+        let footer = entry::read_footer(&file, BootId::current()?)?;
+        Ok(footer.map(|footer| (file, footer)))
     }
 
-    /// A file for a layer's data blocks.
+    /// A file for those of a layer's data blocks that its image does not keep.
     pub(super) fn begin(&self) -> io::Result<Unpublished> {
         Unpublished::create(&self.dir)
     }
 
-    /// Puts a layer whose data blocks are in `file` into the cache. It counts as whole at once, and
-    /// as durable after the sync that goes on behind.
+    /// Whether images of a directory can be held by a second name in the cache.
+    pub(super) fn shares_file_system(&self, dir: &Path) -> bool {
+        let device = |path: &Path| path.metadata().map(|meta| meta.dev()).ok();
+        device(&self.dir).is_some_and(|own| device(dir) == Some(own))
+    }
+
+    /// Puts a layer into the cache, in the place of one that is damaged. `image` is the image that
+    /// has its data; without one, all data is in the file itself. What is given back is to be made
+    /// durable when there is time.
     pub(super) fn publish(
         &self,
         file: &Unpublished,
-        data_blocks: u64,
+        placing: &Placing,
         headers: &[u8],
+        image: Option<&Path>,
         diff_id: Sha256,
-    ) -> io::Result<()> {
-        let boot = BootId::current()?;
-        entry::complete(file.file(), data_blocks, headers, boot)?;
-        match file.name(&self.path(diff_id), 0o600) {
-            // Another build was faster.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-            named => named?,
+    ) -> io::Result<File> {
+        entry::complete(file.file(), placing, headers, BootId::current()?)?;
+        for path in [self.path(diff_id), self.origin(diff_id)] {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
         }
-        let synced = file.reopen()?;
-        // A layer that cannot be synced is only forgotten when the host restarts.
-        std::thread::spawn(move || entry::make_durable(&synced).ok());
-        Ok(())
+        match image {
+            Some(image) => fs::hard_link(image, self.origin(diff_id))?,
+            None => write_stand_in(&self.origin(diff_id), placing.origin)?,
+        }
+        file.name(&self.path(diff_id), 0o600)?;
+        file.reopen()
+    }
+
+    fn origin(&self, diff_id: Sha256) -> PathBuf {
+        self.dir.join(diff_id.to_hex() + ORIGIN)
     }
 
     fn path(&self, diff_id: Sha256) -> PathBuf {
         self.dir.join(diff_id.to_hex() + SUFFIX)
     }
+}
+
+/// Where an image says who it is.
+const UUID_OFFSET: u64 = 1024 + 0x68;
+
+fn read_uuid(image: &File) -> io::Result<Option<FsUuid>> {
+    let mut raw = [0; 16];
+    match image.read_exact_at(&mut raw, UUID_OFFSET) {
+        Ok(()) => Ok(Some(FsUuid::from_bytes(raw))),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Stands for an image of which nothing is needed but who it would have been.
+fn write_stand_in(path: &Path, uuid: FsUuid) -> io::Result<()> {
+    File::create(path)?.write_all_at(uuid.as_bytes(), UUID_OFFSET)
 }
 
 #[cfg(test)]
@@ -223,7 +290,15 @@ mod tests {
     fn put(cache: &LayerCache, diff_id: Sha256, age: u64) {
         let file = cache.begin().unwrap();
         let headers = Recorder::new().unwrap().finish().unwrap();
-        cache.publish(&file, 0, &headers, diff_id).unwrap();
+        let placing = Placing {
+            data_blocks: 0,
+            origin: FsUuid::from_bytes([1; 16]),
+            first: 0,
+            local: Vec::new(),
+        };
+        cache
+            .publish(&file, &placing, &headers, None, diff_id)
+            .unwrap();
         let then = SystemTime::now() - Duration::from_secs(age);
         let opened = File::open(cache.path(diff_id));
         let times = FileTimes::new().set_modified(then);
@@ -257,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_layer_is_none_and_goes() {
+    fn a_damaged_layer_is_none() {
         let dir = tempfile::tempdir().unwrap();
         let cache = LayerCache::open(dir.path()).unwrap();
         let id = Sha256::of(b"x");
@@ -265,7 +340,8 @@ mod tests {
         fs::write(dir.path().join("notes"), b"not ours").unwrap();
         assert_eq!(ids(&cache), [id]);
         assert!(cache.hit(id).unwrap().is_none());
-        assert_eq!(ids(&cache), []);
+        put(&cache, id, 1);
+        assert!(cache.hit(id).unwrap().is_some());
         cache.sweep().unwrap();
         assert!(dir.path().join("notes").exists());
     }

@@ -1,12 +1,15 @@
 //! Owns the copying of cached layers' data into an image: only what files still have, by several
 //! threads, each with one buffer. Knows no archive.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 use std::thread;
 
 use tokio_util::sync::CancellationToken;
 
+use super::entry::Placing;
 use crate::ext4::{AlignedBuffer, BLOCK_BYTES, DirectFile, Space, write_blocks};
 use crate::rootfs::{Image, ImportError, Kind, NodeId, Tree, writing};
 
@@ -17,11 +20,14 @@ const MOST_THREADS: usize = 4;
 /// Blocks that nobody needs are copied too where leaving them out would cost a further step.
 const WORTH_SKIPPING: u64 = 16;
 
-/// A cached layer's data, and the number that its first block has in the image.
+/// A cached layer's data, and the number that its first block has in the new image.
 pub(super) struct Stored {
+    /// Has the runs of `placing` that are local.
     pub(super) file: DirectFile,
+    /// Has all others.
+    pub(super) origin: DirectFile,
+    pub(super) placing: Placing,
     pub(super) first: u64,
-    pub(super) blocks: u64,
 }
 
 /// A run of blocks to be copied.
@@ -45,7 +51,8 @@ pub(super) fn live_data(
         return Ok(());
     }
     let pieces = pieces(tree, stored);
-    let out = image.data_file().map_err(ImportError::Read)?;
+    let out = image.reopen().map_err(ImportError::Read)?;
+    let out = DirectFile::new(out);
     let queue = Mutex::new(pieces.into_iter());
     let threads = thread::available_parallelism().map_or(1, |n| n.get().min(MOST_THREADS));
     let copied: io::Result<()> = thread::scope(|scope| {
@@ -78,15 +85,120 @@ fn copy_all(
         };
         let layer = &stored[piece.layer];
         let len = usize::try_from(piece.blocks * BLOCK_BYTES).expect("no more than the buffer");
-        let offset = (piece.first - layer.first) * BLOCK_BYTES;
-        layer.file.read_blocks(buffer.fill(len), offset)?;
+        read(
+            layer,
+            piece.first - layer.first,
+            &mut space,
+            buffer.fill(len),
+        )?;
         write_blocks(out, &mut space, piece.first, buffer.bytes())?;
     }
     Ok(())
 }
 
-/// The blocks of all files that are in cached layers, in few large pieces.
-fn pieces(tree: &Tree, stored: &[Stored]) -> Vec<Piece> {
+/// Reads blocks of a layer, each from where it is.
+fn read(layer: &Stored, start: u64, space: &mut Space, mut out: &mut [u8]) -> io::Result<()> {
+    let end = start + out.len() as u64 / BLOCK_BYTES;
+    for (from, to, is_local) in parts(&layer.placing.local, start, end) {
+        let len = usize::try_from((to - from) * BLOCK_BYTES).expect("no more than the buffer");
+        let (now, later) = out.split_at_mut(len);
+        match is_local {
+            true => layer.file.read_blocks(now, from * BLOCK_BYTES)?,
+            false => read_origin(layer, from, space, now)?,
+        }
+        out = later;
+    }
+    Ok(())
+}
+
+fn read_origin(layer: &Stored, from: u64, space: &mut Space, mut out: &mut [u8]) -> io::Result<()> {
+    let count = out.len() as u64 / BLOCK_BYTES;
+    for run in space.locate(layer.placing.first + from, count) {
+        let len = usize::try_from(run.len * BLOCK_BYTES).expect("no more than the buffer");
+        let (now, later) = out.split_at_mut(len);
+        layer.origin.read_blocks(now, run.start * BLOCK_BYTES)?;
+        out = later;
+    }
+    Ok(())
+}
+
+/// Cuts a span where local runs begin and end; each part with whether it is local.
+fn parts(local: &[(u64, u64)], start: u64, end: u64) -> Vec<(u64, u64, bool)> {
+    let mut out = Vec::new();
+    let mut at = start;
+    let first = local.partition_point(|(_, stop)| *stop <= start);
+    for &(from, to) in local[first..].iter().take_while(|(from, _)| *from < end) {
+        if at < from {
+            out.push((at, from, false));
+        }
+        out.push((from.max(start), to.min(end), true));
+        at = to.min(end);
+    }
+    if at < end {
+        out.push((at, end, false));
+    }
+    out
+}
+
+/// Copies runs of a layer's blocks out of an image whose data has arrived; `first` is the layer's
+/// first data block there.
+pub(super) fn out_of_image(
+    image: &File,
+    first: u64,
+    runs: &[(u64, u64)],
+    out: &File,
+) -> io::Result<()> {
+    let mut space = Space::default();
+    let mut buffer = vec![0; usize::try_from(PIECE_BLOCKS * BLOCK_BYTES).expect("one mebibyte")];
+    for &span in runs {
+        for piece in cut(0, span) {
+            let mut at = piece.first;
+            for run in space.locate(first + piece.first, piece.blocks) {
+                let len = usize::try_from(run.len * BLOCK_BYTES).expect("no more than the buffer");
+                let bytes = &mut buffer[..len];
+                read_or_zeros(image, bytes, run.start * BLOCK_BYTES)?;
+                out.write_all_at(bytes, at * BLOCK_BYTES)?;
+                at += run.len;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Blocks of zeros at the end may not be in the file yet.
+fn read_or_zeros(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match file.read_at(bytes, offset)? {
+            0 => {
+                bytes.fill(0);
+                break;
+            }
+            n => (bytes, offset) = (&mut bytes[n..], offset + n as u64),
+        }
+    }
+    Ok(())
+}
+
+/// The runs of a layer's blocks, counted from its first, that no file of a tree has any more.
+pub(super) fn dead_runs(live: &[(u64, u64)], first: u64, blocks: u64) -> Vec<(u64, u64)> {
+    let end = first + blocks;
+    let begin = live.partition_point(|(start, _)| *start < first);
+    let mut out = Vec::new();
+    let mut at = first;
+    for &(from, to) in live[begin..].iter().take_while(|(from, _)| *from < end) {
+        if at < from {
+            out.push((at - first, from - first));
+        }
+        at = at.max(to);
+    }
+    if at < end {
+        out.push((at - first, blocks));
+    }
+    out
+}
+
+/// The data blocks of all files of a tree, in ascending order.
+pub(super) fn live_runs(tree: &Tree) -> Vec<(u64, u64)> {
     let mut runs = Vec::new();
     let mut seen = vec![false; tree.node_count()];
     let mut stack = vec![NodeId::ROOT];
@@ -104,10 +216,17 @@ fn pieces(tree: &Tree, stored: &[Stored]) -> Vec<Piece> {
         }
     }
     runs.sort_unstable();
+    runs
+}
+
+/// The blocks of all files that are in cached layers, in few large pieces.
+fn pieces(tree: &Tree, stored: &[Stored]) -> Vec<Piece> {
+    let runs = live_runs(tree);
     let layers = stored.iter().enumerate();
     layers
         .flat_map(|(index, layer)| {
-            let spans = spans(&runs, layer.first, layer.first + layer.blocks);
+            let end = layer.first + layer.placing.data_blocks;
+            let spans = spans(&runs, layer.first, end);
             spans.into_iter().flat_map(move |span| cut(index, span))
         })
         .collect()
@@ -152,6 +271,36 @@ mod tests {
         assert_eq!(spans(&runs, 10, 140), [(10, 22), (100, 130)]);
         assert_eq!(spans(&runs, 150, 200), []);
         assert_eq!(spans(&runs, 0, 1), [(0, 4)]);
+    }
+
+    #[test]
+    fn blocks_are_read_from_where_they_are() {
+        let local = [(2, 4), (8, 9)];
+        let check = |start, end, expected: &[(u64, u64, bool)]| {
+            assert_eq!(parts(&local, start, end), expected);
+        };
+        check(0, 2, &[(0, 2, false)]);
+        check(3, 9, &[(3, 4, true), (4, 8, false), (8, 9, true)]);
+        check(
+            0,
+            12,
+            &[
+                (0, 2, false),
+                (2, 4, true),
+                (4, 8, false),
+                (8, 9, true),
+                (9, 12, false),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_no_file_has_is_dead() {
+        let live = [(0, 4), (10, 12), (12, 15), (30, 31)];
+        assert_eq!(dead_runs(&live, 10, 15), [(5, 15)]);
+        assert_eq!(dead_runs(&live, 8, 10), [(0, 2), (7, 10)]);
+        assert_eq!(dead_runs(&live, 10, 5), []);
+        assert_eq!(dead_runs(&[], 3, 2), [(0, 2)]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! Owns the form of one layer in the cache: its data blocks as images have them, then the headers
-//! of its archive, then what finds them. Knows no directory and no digest of a layer.
+//! Owns the form of one layer in the cache: the data blocks that its image does not keep for it,
+//! then the headers of its archive, then what finds them. Knows no directory and no digest of a
+//! layer.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Read, Write};
@@ -7,10 +8,10 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::sync::{Arc, Mutex};
 
 use crate::digest::{Hashing, Sha256};
-use crate::ext4::BLOCK_BYTES;
+use crate::ext4::{BLOCK_BYTES, FsUuid};
 
-const MAGIC: [u8; 8] = *b"bngrlyr1";
-const FOOTER: usize = 8 + 8 + 8 + 32 + 36;
+const MAGIC: [u8; 8] = *b"bngrlyr2";
+const FOOTER: usize = 5 * 8 + 32 + 16 + 36;
 /// Headers are alike: even the fastest level makes a twentieth of them.
 const LEVEL: i32 = 1;
 
@@ -27,13 +28,27 @@ impl BootId {
     }
 }
 
-/// What stands at the end of an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Footer {
+/// Where a layer's data is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Placing {
     pub(super) data_blocks: u64,
-    /// Bytes of the packed headers, and their digest.
-    pub(super) headers: u64,
-    pub(super) digest: Sha256,
+    /// The image that has the data, and the number of the layer's first data block in it.
+    pub(super) origin: FsUuid,
+    pub(super) first: u64,
+    /// Runs of the layer's blocks, start and end, that the entry has itself.
+    pub(super) local: Vec<(u64, u64)>,
+}
+
+/// What stands at the end of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Footer {
+    data_blocks: u64,
+    first: u64,
+    /// Bytes of the packed headers, and how many runs follow them; the digest of both.
+    headers: u64,
+    runs: u64,
+    digest: Sha256,
+    origin: FsUuid,
     boot: BootId,
 }
 
@@ -41,26 +56,44 @@ impl Footer {
     fn encode(&self) -> [u8; FOOTER] {
         let mut raw = [0; FOOTER];
         raw[..8].copy_from_slice(&MAGIC);
-        raw[8..16].copy_from_slice(&self.data_blocks.to_le_bytes());
-        raw[16..24].copy_from_slice(&self.headers.to_le_bytes());
-        raw[24..56].copy_from_slice(self.digest.as_bytes());
-        raw[56..].copy_from_slice(&self.boot.0);
+        let numbers = [self.data_blocks, self.first, self.headers, self.runs];
+        for (number, out) in numbers.iter().zip(raw[8..].as_chunks_mut::<8>().0) {
+            *out = number.to_le_bytes();
+        }
+        raw[40..72].copy_from_slice(self.digest.as_bytes());
+        raw[72..88].copy_from_slice(self.origin.as_bytes());
+        raw[88..].copy_from_slice(&self.boot.0);
         raw
     }
 
     fn decode(raw: &[u8; FOOTER]) -> Option<Self> {
-        let number = |at: usize| {
-            let bytes = raw[at..].first_chunk().expect("inside of the footer");
-            u64::from_le_bytes(*bytes)
-        };
-        let digest = raw[24..].first_chunk().expect("inside of the footer");
-        let boot = raw[56..].first_chunk().expect("inside of the footer");
+        let numbers = raw[8..].as_chunks::<8>().0;
+        let number = |index: usize| u64::from_le_bytes(numbers[index]);
+        let digest = raw[40..].first_chunk().expect("inside of the footer");
+        let origin = raw[72..].first_chunk().expect("inside of the footer");
+        let boot = raw[88..].first_chunk().expect("inside of the footer");
         (raw[..8] == MAGIC).then_some(Self {
-            data_blocks: number(8),
-            headers: number(16),
+            data_blocks: number(0),
+            first: number(1),
+            headers: number(2),
+            runs: number(3),
             digest: Sha256::from_bytes(*digest),
+            origin: FsUuid::from_bytes(*origin),
             boot: BootId(*boot),
         })
+    }
+
+    pub(super) fn data_blocks(&self) -> u64 {
+        self.data_blocks
+    }
+
+    pub(super) fn origin(&self) -> FsUuid {
+        self.origin
+    }
+
+    /// Bytes between the data and the footer.
+    fn middle(&self) -> Option<u64> {
+        self.headers.checked_add(self.runs.checked_mul(16)?)
     }
 }
 
@@ -92,22 +125,29 @@ impl Write for Recorder {
     }
 }
 
-/// Completes a file that holds a layer's data blocks.
+/// Completes a file that holds those of a layer's data blocks that are its own.
 pub(super) fn complete(
     file: &File,
-    data_blocks: u64,
+    placing: &Placing,
     headers: &[u8],
     boot: BootId,
 ) -> io::Result<()> {
-    let at = data_blocks * BLOCK_BYTES;
-    file.write_all_at(headers, at)?;
+    let mut middle = headers.to_vec();
+    for (start, end) in &placing.local {
+        middle.extend_from_slice(&start.to_le_bytes());
+        middle.extend_from_slice(&end.to_le_bytes());
+    }
     let footer = Footer {
-        data_blocks,
+        data_blocks: placing.data_blocks,
+        first: placing.first,
         headers: headers.len() as u64,
-        digest: Sha256::of(headers),
+        runs: placing.local.len() as u64,
+        digest: Sha256::of(&middle),
+        origin: placing.origin,
         boot,
     };
-    file.write_all_at(&footer.encode(), at + footer.headers)
+    middle.extend_from_slice(&footer.encode());
+    file.write_all_at(&middle, placing.data_blocks * BLOCK_BYTES)
 }
 
 /// Makes an entry durable, and then says so: one that nobody may write to was synced. Its mode
@@ -128,29 +168,47 @@ pub(super) fn read_footer(file: &File, now: BootId) -> io::Result<Option<Footer>
     };
     file.read_exact_at(&mut raw, at)?;
     Ok(Footer::decode(&raw).filter(|footer| {
-        let parts = footer
-            .data_blocks
-            .checked_mul(BLOCK_BYTES)
-            .and_then(|data| data.checked_add(footer.headers));
+        let data = footer.data_blocks.checked_mul(BLOCK_BYTES);
+        let parts = data.and_then(|data| data.checked_add(footer.middle()?));
         parts == Some(at) && (footer.boot == now || is_durable)
     }))
 }
 
-/// The headers of a layer's archive; nothing if they are not what was written.
-pub(super) fn headers(file: &File, footer: &Footer) -> io::Result<Option<Box<dyn Read>>> {
-    let packed = Section {
+/// The headers of a layer's archive and the place of its data; nothing if they are not what was
+/// written.
+pub(super) fn read(file: &File, footer: &Footer) -> io::Result<Option<(Placing, Box<dyn Read>)>> {
+    let middle = Section {
         file: file.try_clone()?,
         at: footer.data_blocks * BLOCK_BYTES,
-        left: footer.headers,
+        left: footer.middle().ok_or(io::ErrorKind::InvalidData)?,
     };
-    let mut hashing = Hashing::new(packed);
-    let mut bytes = Vec::new();
-    hashing.read_to_end(&mut bytes)?;
+    let mut hashing = Hashing::new(middle);
+    let mut headers = Vec::new();
+    hashing.read_to_end(&mut headers)?;
     if hashing.finish().1 != footer.digest {
         return Ok(None);
     }
-    let decoder = zstd::stream::read::Decoder::with_buffer(io::Cursor::new(bytes))?;
-    Ok(Some(Box::new(decoder)))
+    let at = usize::try_from(footer.headers).map_err(|_| io::ErrorKind::InvalidData)?;
+    let runs = headers.split_off(at);
+    let (runs, _) = runs.as_chunks::<16>();
+    let local = runs.iter().map(|run| {
+        let (start, end) = run.split_at(8);
+        let number = |raw: &[u8]| raw.try_into().map_or(0, u64::from_le_bytes);
+        (number(start), number(end))
+    });
+    let placing = Placing {
+        data_blocks: footer.data_blocks,
+        origin: footer.origin,
+        first: footer.first,
+        local: local.collect(),
+    };
+    Ok(Some((placing, unpack_headers(headers)?)))
+}
+
+/// The headers as they were read of the archive.
+pub(super) fn unpack_headers(packed: Vec<u8>) -> io::Result<Box<dyn Read>> {
+    let decoder = zstd::stream::read::Decoder::with_buffer(io::Cursor::new(packed))?;
+    Ok(Box::new(decoder))
 }
 
 /// A part of a file.
@@ -174,6 +232,15 @@ impl Read for Section {
 mod tests {
     use super::*;
 
+    fn placing(data_blocks: u64) -> Placing {
+        Placing {
+            data_blocks,
+            origin: FsUuid::from_bytes([7; 16]),
+            first: 4096,
+            local: vec![(0, 1), (2, 3)],
+        }
+    }
+
     #[test]
     fn an_entry_is_found_while_its_kernel_runs_or_once_it_is_durable() {
         let file = tempfile::tempfile().unwrap();
@@ -183,12 +250,12 @@ mod tests {
         recorder.flush().unwrap();
         let packed = recorder.finish().unwrap();
         assert_eq!(read_footer(&file, now).unwrap(), None);
-        complete(&file, 3, &packed, now).unwrap();
+        complete(&file, &placing(3), &packed, now).unwrap();
         let footer = read_footer(&file, now).unwrap().unwrap();
-        let mut found = Vec::new();
-        let mut headers = headers(&file, &footer).unwrap().unwrap();
-        headers.read_to_end(&mut found).unwrap();
-        assert_eq!((footer.data_blocks, &found[..]), (3, &b"headers"[..]));
+        let (found, mut headers) = read(&file, &footer).unwrap().unwrap();
+        let mut text = Vec::new();
+        headers.read_to_end(&mut text).unwrap();
+        assert_eq!((found, &text[..]), (placing(3), &b"headers"[..]));
         assert_eq!(read_footer(&file, later).unwrap(), None);
         make_durable(&file).unwrap();
         assert!(read_footer(&file, later).unwrap().is_some());
@@ -198,10 +265,11 @@ mod tests {
     fn damaged_entries_are_none() {
         let file = tempfile::tempfile().unwrap();
         let now = BootId([b'1'; 36]);
-        complete(&file, 0, &Recorder::new().unwrap().finish().unwrap(), now).unwrap();
+        let headers = Recorder::new().unwrap().finish().unwrap();
+        complete(&file, &placing(0), &headers, now).unwrap();
         let footer = read_footer(&file, now).unwrap().unwrap();
         file.write_all_at(b"x", 2).unwrap();
-        assert!(headers(&file, &footer).unwrap().is_none());
+        assert!(read(&file, &footer).unwrap().is_none());
         let len = file.metadata().unwrap().len();
         file.set_len(len - 1).unwrap();
         assert_eq!(read_footer(&file, now).unwrap(), None);

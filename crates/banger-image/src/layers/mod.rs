@@ -117,12 +117,8 @@ pub enum LayersError {
     },
     #[error("cannot use the layer cache")]
     Cache(#[source] CacheError),
-    #[error("cannot keep the layer {digest} in the cache")]
-    Keep {
-        digest: Sha256,
-        #[source]
-        source: io::Error,
-    },
+    #[error("cannot read or write the layer cache")]
+    Keep(#[source] io::Error),
     #[error("cannot make the image of the layers")]
     Image(#[source] ImportError),
 }
@@ -139,7 +135,10 @@ pub fn build(
     let cache = LayerCache::open(cache).map_err(LayersError::Cache)?;
     let mut build = Build::begin(&cache, dest, options, progress)?;
     for layer in layers {
-        build.add(&**layer)?;
+        if let Err(error) = build.add(&**layer) {
+            build.salvage();
+            return Err(error);
+        }
     }
     let built = build.complete(identity(layers))?;
     if let Some(budget) = options.cache_budget {

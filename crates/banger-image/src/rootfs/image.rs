@@ -61,9 +61,19 @@ impl Image {
         &self.dir
     }
 
-    /// A second way to write data blocks, for whoever knows their places.
-    pub(crate) fn data_file(&self) -> io::Result<DirectFile> {
-        self.file.reopen().map(DirectFile::new)
+    /// What the image will be called.
+    pub(crate) fn dest(&self) -> &Path {
+        &self.dest
+    }
+
+    /// The image as far as it is there.
+    pub(crate) fn file(&self) -> &File {
+        self.file.file()
+    }
+
+    /// The same file once more, for whoever knows the places of data.
+    pub(crate) fn reopen(&self) -> io::Result<File> {
+        self.file.reopen()
     }
 
     /// Waits for all data, which can be read from then on.

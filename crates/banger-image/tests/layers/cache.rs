@@ -114,8 +114,22 @@ fn layers_that_are_not_what_was_promised_are_refused_by_name() {
         (Sha256::of(&upper()), Sha256::of(&lower()))
     );
     assert_eq!(count(&world.images()), 0, "no image is left");
-    assert_eq!(count(&world.cache()), 1, "the layer that was right is kept");
-    world.build("image", &[Layer::plain(&lower()), Layer::plain(&upper())]);
+    let kept = LayerCache::open(&world.cache()).expect("a cache").list();
+    let kept: Vec<_> = kept
+        .expect("listed")
+        .iter()
+        .map(|layer| layer.diff_id)
+        .collect();
+    assert_eq!(
+        kept,
+        [Sha256::of(&lower())],
+        "the layer that was right is kept"
+    );
+    let right = [Layer::plain(&lower()), Layer::plain(&upper())];
+    assert_eq!(world.build("image", &right).reused, kept);
+    let other = World::new();
+    other.build("image", &right);
+    assert!(read(&world, "image") == read(&other, "image"));
 }
 
 #[test]
@@ -220,4 +234,26 @@ fn a_layer_twice_in_one_image_is_unpacked_once() {
     ];
     world.build("image", &layers);
     assert_eq!(empty.opened.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn layers_outlive_the_image_that_has_their_data() {
+    let world = World::new();
+    let layers = [Layer::plain(&lower()), Layer::plain(&upper())];
+    world.build("first", &layers);
+    let cache = LayerCache::open(&world.cache()).expect("a cache");
+    let bytes = || -> u64 {
+        let layers = cache.list().expect("listed");
+        layers.iter().map(|layer| layer.bytes).sum()
+    };
+    let shared = bytes();
+    let expected = read(&world, "first");
+    std::fs::remove_file(world.image("first")).expect("removed");
+    let alone = bytes();
+    assert!(
+        alone >= shared + 4096 * 4,
+        "{alone} {shared}: now they cost what they are"
+    );
+    assert_eq!(world.build("second", &layers).reused.len(), 2);
+    assert!(read(&world, "second") == expected);
 }
