@@ -42,7 +42,7 @@ fn kernel() -> Result<PathBuf, String> {
 
 fn make(kernel: &Path) -> World {
     let world = World::new();
-    world.configure(&format!(
+    world.configure_also(&format!(
         "allow_emulated_kvm = true\n\
          vmm = \"firecracker\"\n\
          default_kernel = \"{EMULATION_PROOF}\"\n\

@@ -77,6 +77,13 @@ fn a_machine_runs_commands_and_outlives_its_daemon_and_loses_nothing() {
     check_account(&world.vm("web"));
     check_exec(&world);
 
+    world.banger(["vm", "pause", "web"]).ok();
+    assert_eq!(world.state_of("web"), VmState::Paused);
+    let refused = world.banger(["exec", "web", "--", "true"]);
+    refused.code(125).stderr_has(["vm resume"]);
+    world.banger(["vm", "resume", "web"]).ok();
+    assert_eq!(world.guest("web", "echo back"), "back");
+
     let (daemon, machines) = (world.daemon().pid, world.machines());
     assert_eq!(machines.len(), 1);
     world.shell(&format!("kill -KILL {daemon}")).run().ok();
@@ -106,7 +113,6 @@ fn own_address() -> Option<IpAddr> {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "a story that is left out says why")]
 fn a_guest_reaches_the_outside_and_not_the_hosts_loopback() {
     let Some(address) = own_address() else {
         eprintln!("SKIPPED: this host has no network");
@@ -158,7 +164,7 @@ fn a_killed_vmm_is_found_out_and_leaves_nothing() {
 #[test]
 fn an_emulating_kvm_is_refused_unless_the_configuration_allows_it() {
     let world = World::new();
-    world.configure("firecracker_bin = \"/bin/true\"\n");
+    world.configure_also("firecracker_bin = \"/bin/true\"");
     let refused = world.banger(["vm", "create", "--vmm", "firecracker"]);
     // Which reason comes first depends on the host; each names what is asked for.
     refused.code(1).stderr_has(["firecracker"]);

@@ -62,7 +62,7 @@ pub(crate) struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self::up_to(Duration::from_millis(16))
+        Self::up_to(Duration::from_millis(4))
     }
 }
 

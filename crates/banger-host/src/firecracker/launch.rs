@@ -337,9 +337,7 @@ pub(crate) fn can_make_taps() -> Result<(), HostError> {
     match Uplink::find() {
         Ok(_) => Ok(()),
         Err(_) => Err(refused(
-            "there is neither slirp4netns nor pasta on this host; install one of them, or ask \
-             for --network none"
-                .into(),
+            "there is no slirp4netns on this host; install it, or ask for --network none".into(),
         )),
     }
 }

@@ -1,11 +1,11 @@
-//! The user-mode network behind a VM's tap: slirp4netns or pasta, in the VMM's own PID
+//! The user-mode network behind a VM's tap: slirp4netns, in the VMM's own PID
 //! namespace, so that it ends with the VMM whoever else is alive. Knows taps, not guests.
 
 use std::{
     ffi::OsString,
     fs::File,
     os::fd::{AsRawFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use banger_core::{
@@ -24,75 +24,16 @@ use crate::{
 /// What the uplink may write to one file; it has no file to write to but its log.
 const FILE_LIMIT: u64 = 64 << 20;
 
-/// A program that connects a tap with the host's own network, without privileges.
+/// The program that connects a tap with the host's own network, without privileges.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Uplink {
-    Slirp(PathBuf),
-    Pasta(PathBuf),
-}
+pub(crate) struct Uplink(PathBuf);
 
 const SLIRP: &str = "slirp4netns";
-const PASTA: &str = "pasta";
 
 impl Uplink {
-    /// The first that this host has.
     pub(crate) fn find() -> Result<Self, HostError> {
-        let slirp = process::find(SLIRP).map(Self::Slirp);
-        let found = slirp.or_else(|| process::find(PASTA).map(Self::Pasta));
+        let found = process::find(SLIRP).map(Self);
         found.ok_or_else(|| process::missing(None, SLIRP, SLIRP))
-    }
-
-    pub(crate) fn program(&self) -> &Path {
-        match self {
-            Self::Slirp(path) | Self::Pasta(path) => path,
-        }
-    }
-
-    /// The words for the network namespace at `space`. The guest finds the same addresses
-    /// as in QEMU's user network, and neither of both lets it reach the host's loopback.
-    fn args(&self, space: &str) -> Vec<OsString> {
-        let words: &[&str] = match self {
-            Self::Slirp(_) => &[
-                "--mtu=1500",
-                "--disable-host-loopback",
-                "--enable-sandbox",
-                "--enable-seccomp",
-                "--netns-type=path",
-                space,
-                UPLINK_TAP,
-            ],
-            Self::Pasta(_) => &[
-                "--foreground",
-                "--quiet",
-                "--ns-ifname",
-                UPLINK_TAP,
-                "--address",
-                "10.0.2.15",
-                "--netmask",
-                "255.255.255.0",
-                "--gateway",
-                "10.0.2.2",
-                "--dns-forward",
-                "10.0.2.3",
-                "--no-map-gw",
-                "--no-dhcp",
-                "--no-dhcpv6",
-                "--no-ndp",
-                "--no-ra",
-                "--ipv4-only",
-                "--tcp-ports",
-                "none",
-                "--udp-ports",
-                "none",
-                "--tcp-ns",
-                "none",
-                "--udp-ns",
-                "none",
-                "--netns",
-                space,
-            ],
-        };
-        words.iter().map(OsString::from).collect()
     }
 
     /// Starts it for the VMM `vmm`, unless it runs already.
@@ -102,9 +43,9 @@ impl Uplink {
             return Ok(process);
         }
         let network = open_space(vmm, "net")?;
-        let args = self.args(&format!("/proc/self/fd/{}", network.as_raw_fd()));
+        let args = args(&format!("/proc/self/fd/{}", network.as_raw_fd()));
         Process::start(Detached {
-            program: self.program().to_owned(),
+            program: self.0.clone(),
             args,
             output: None,
             log: Log::Shared(places.vmm_log()),
@@ -115,6 +56,21 @@ impl Uplink {
             kept: vec![network],
         })
     }
+}
+
+/// The words for the network namespace at `space`. The guest finds the same addresses as in
+/// QEMU's user network, and the host's loopback is out of its reach.
+fn args(space: &str) -> Vec<OsString> {
+    let words = [
+        "--mtu=1500",
+        "--disable-host-loopback",
+        "--enable-sandbox",
+        "--enable-seccomp",
+        "--netns-type=path",
+        space,
+        UPLINK_TAP,
+    ];
+    words.map(OsString::from).into()
 }
 
 /// The uplink of a VMM that an earlier daemon started, if it was to have one: the one that
@@ -177,13 +133,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_uplink_lets_a_guest_reach_the_hosts_loopback() {
-        let check = |uplink: Uplink, fence: &str| {
-            let args = uplink.args("/proc/self/fd/9");
-            assert!(args.iter().any(|word| word == fence), "{uplink:?}");
-            assert!(args.iter().any(|word| word == "/proc/self/fd/9"));
-        };
-        check(Uplink::Slirp(SLIRP.into()), "--disable-host-loopback");
-        check(Uplink::Pasta(PASTA.into()), "--no-map-gw");
+    fn a_guest_cannot_reach_the_hosts_loopback() {
+        let args = args("/proc/self/fd/9");
+        assert!(args.iter().any(|word| word == "--disable-host-loopback"));
+        assert!(args.iter().any(|word| word == "/proc/self/fd/9"));
     }
 }
