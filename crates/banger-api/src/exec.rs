@@ -40,9 +40,27 @@ pub struct ExecStart {
     /// Without it the command's standard input is at its end from the start.
     #[serde(default)]
     pub stdin: bool,
+    /// What is taken of the image's configuration.
+    #[serde(default)]
+    pub image: ImageUse,
     /// The VM was made for this stream: delete it afterwards if it is `auto_remove`.
     #[serde(default)]
     pub owner: bool,
+}
+
+/// How much of an image's configuration a command takes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ImageUse {
+    /// Environment, user and working directory.
+    #[default]
+    Surroundings,
+    /// Also its entrypoint, and its command where `argv` is empty.
+    Command {
+        /// Takes the place of the image's entrypoint and command; an empty one takes both away.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        entrypoint: Option<String>,
+    },
 }
 
 /// A terminal's size in characters.

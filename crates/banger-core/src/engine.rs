@@ -19,12 +19,14 @@ use crate::{
     exec::{ExecRequest, ExecStream},
     generated_name::generated_name,
     host::{Check, Host, VmmKind},
-    images::Images,
+    image_config::{self, ImageUse},
+    image_target::ImageTarget,
+    images::{Images, Registration},
     kernels::{KernelChoice, Kernels},
     name::{ImageName, VmId, VmName},
     record::{VmRecord, VmState},
     spec::{DiskSize, Init, Memory, Network, Vcpus, VmSpec},
-    store::{Store, StoreError},
+    store::{ImageRow, Store, StoreError},
     target,
     vm::{self, Patience, Surroundings, View, VmHandle},
 };
@@ -47,7 +49,7 @@ pub struct Defaults {
 #[derive(Debug, Clone, Default)]
 pub struct CreateRequest {
     pub name: Option<VmName>,
-    pub image: Option<ImageName>,
+    pub image: Option<ImageTarget>,
     pub kernel: Option<KernelName>,
     pub vcpus: Option<Vcpus>,
     pub memory: Option<Memory>,
@@ -200,8 +202,27 @@ impl Engine {
     }
 
     /// Runs a command in a VM.
-    pub async fn exec(&self, vm: &VmHandle, request: ExecRequest) -> Result<ExecStream, Error> {
+    pub async fn exec(
+        &self,
+        vm: &VmHandle,
+        request: ExecRequest,
+        image: ImageUse,
+    ) -> Result<ExecStream, Error> {
+        let row = self.images.get(&vm.view().record.spec.image)?;
+        let request = image_config::apply(request, image, &row.config);
         Ok(vm.guest().await?.exec(request).await?)
+    }
+
+    /// Makes a file of the host an image; its kernel is fetched if it has to be.
+    pub async fn register_image(
+        &self,
+        registration: Registration,
+        progress: SharedProgress,
+    ) -> Result<ImageRow, Error> {
+        if let Some(kernel) = &registration.kernel {
+            self.kernels.ensure(kernel, progress).await?;
+        }
+        self.images.register(registration).await
     }
 
     /// Deletes an image that no VM uses.
@@ -255,9 +276,9 @@ impl Engine {
         let image = request
             .image
             .clone()
-            .unwrap_or_else(|| defaults.image.clone());
+            .unwrap_or_else(|| defaults.image.clone().into());
         self.kernels.ensure(&kernel, progress.clone()).await?;
-        self.images.ensure(&image, progress.clone()).await?;
+        let image = self.images.ensure(&image, progress.clone()).await?;
         Ok(VmSpec {
             image,
             kernel,

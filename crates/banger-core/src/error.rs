@@ -77,6 +77,38 @@ pub enum Error {
         #[source]
         source: banger_image::rootfs::ImportError,
     },
+    #[error(transparent)]
+    Reference(#[from] banger_image::reference::ReferenceError),
+    #[error(transparent)]
+    Platform(#[from] banger_image::manifest::ParsePlatformError),
+    #[error("cannot pull {reference}")]
+    Pull {
+        reference: String,
+        #[source]
+        source: banger_image::pull::PullError,
+    },
+    #[error("cannot fetch a layer of image {image}")]
+    Blob {
+        image: ImageName,
+        #[source]
+        source: std::sync::Arc<banger_image::registry::RegistryError>,
+    },
+    #[error("cannot make image {image}")]
+    Layers {
+        image: ImageName,
+        #[source]
+        source: banger_image::layers::LayersError,
+    },
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+    #[error("cannot log in to {registry}")]
+    Login {
+        registry: String,
+        #[source]
+        source: banger_image::registry::RegistryError,
+    },
+    #[error("a registry's user has a name without a colon, not {username:?}")]
+    Username { username: String },
     #[error("the catalog has no image \"{name}\"; it has {}", .available.join(", "))]
     NotInCatalog {
         name: ImageName,
@@ -85,6 +117,15 @@ pub enum Error {
     /// The daemon is going down.
     #[error("the daemon is ending")]
     Ending,
+}
+
+/// Why a file of the host does not become an image, or not one of our own.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    #[error("{} is no file with an ext4 file system", path.display())]
+    NotExt4 { path: PathBuf },
+    #[error("image {name} is in our own store already")]
+    Managed { name: ImageName },
 }
 
 /// What a name may stand for.

@@ -211,6 +211,12 @@ pub trait Host: Send + Sync {
     /// Starts to build a Debian root file system, as root or as an ordinary user.
     fn debian_root(&self, root: &DebianRoot) -> Result<Box<dyn RootTar>, HostError>;
 
+    /// Asks a credential helper what it keeps for a server, in the helper's own words. Knows no
+    /// helper unless the implementation does.
+    async fn credential(&self, _: &str, _: &str) -> Result<Option<Vec<u8>>, HostError> {
+        Ok(None)
+    }
+
     /// The host's part of `banger doctor`; changes nothing.
     async fn checks(&self, state: &Path) -> Vec<Check>;
 }

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod assembly;
+pub mod credentials;
 pub mod debian_settings;
 pub mod engine;
 pub mod error;
@@ -11,6 +12,8 @@ mod generated_name;
 pub mod host;
 pub mod host_error;
 pub mod image_catalog;
+pub mod image_config;
+pub mod image_target;
 pub mod images;
 pub mod kernels;
 mod locks;
@@ -24,4 +27,7 @@ mod target;
 mod testing;
 pub mod vm;
 
-pub use banger_image::{debian, digest, ext4, fetch, initramfs, kernel, progress, rootfs};
+pub use banger_image::{
+    auth, blobs, debian, digest, ext4, fetch, initramfs, kernel, layers, layout, manifest, progress,
+    pull, reference, registry, rootfs,
+};

@@ -240,6 +240,11 @@ impl Host for LinuxHost {
         )?))
     }
 
+    async fn credential(&self, helper: &str, server: &str) -> Result<Option<Vec<u8>>, HostError> {
+        let (helper, server) = (helper.to_owned(), server.to_owned());
+        blocking(move || process::credential(&helper, &server)).await
+    }
+
     async fn checks(&self, state: &Path) -> Vec<Check> {
         let (config, state) = (self.config.clone(), state.to_owned());
         blocking(move || doctor::checks(&config, &state)).await

@@ -1,5 +1,7 @@
 //! The one place where failures get their code, their hint, and what is left behind.
 
+mod pull;
+
 use banger_api::error::{ApiError, ErrorCode};
 use banger_core::{
     error::{Error, Kind},
@@ -60,8 +62,8 @@ fn judge(error: &Error) -> Judged {
         ),
         Error::NotInCatalog { .. } => judged(
             ErrorCode::NotFound,
-            "see the images that are here with `banger image list`, or make one of a tar with \
-             `banger image import NAME tar:FILE`",
+            "see the images that are here with `banger image list`; an image of a registry is written \
+             with its registry or its tag: docker.io/library/alpine, alpine:3",
         ),
         Error::Ambiguous { .. } => judged(
             ErrorCode::Ambiguous,
@@ -103,6 +105,14 @@ fn judge(error: &Error) -> Judged {
         Error::Sources(error) => judged(ErrorCode::HostUnfit, error.hint()),
         Error::Fetch(error) => judged(ErrorCode::SourceFailed, error.hint()),
         Error::Import { source, .. } => import(source),
+        Error::Reference(_) | Error::Platform(_) | Error::Username { .. } => {
+            plain(ErrorCode::InvalidArgument)
+        }
+        Error::Pull { source, .. } => pull::pull(source),
+        Error::Blob { source, .. } => pull::registry(source),
+        Error::Layers { source, .. } => pull::layers(source),
+        Error::Register(error) => pull::register(error),
+        Error::Login { source, .. } => pull::registry(source),
         Error::Ending => judged(
             ErrorCode::Cancelled,
             "try again: the next command starts a new daemon",

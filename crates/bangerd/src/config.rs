@@ -50,6 +50,20 @@ pub(crate) struct Config {
     pub(crate) vm_defaults: VmDefaults,
     #[serde(default)]
     pub(crate) debian: Debian,
+    #[serde(default)]
+    pub(crate) registries: Registries,
+}
+
+/// How registries are talked to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Registries {
+    /// Those that may be plain HTTP or have any certificate.
+    #[serde(default)]
+    pub(crate) insecure: Vec<String>,
+    /// PEM files with certificates to trust beside the system's.
+    #[serde(default)]
+    pub(crate) extra_ca: Vec<PathBuf>,
 }
 
 /// Sizes of a VM that asks for none.

@@ -4,7 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use banger_api::{
     doctor, exec as wire_exec,
-    image::Image as WireImage,
+    image::{
+        Image as WireImage, ImageConfig as WireConfig, PullSummary as WireSummary, PulledImage,
+    },
     kernel::{AvailableKernel, Kernel as WireKernel, KernelSource as WireSource},
     progress::rfc3339,
     vm::{Agent, Boot, CreateVm, Vm, VmState as WireState},
@@ -14,8 +16,11 @@ use banger_core::{
     error::Error,
     exec::{ExecFailure, ExecRequest, ExecStatus, WindowSize},
     host::{Check, Verdict, VmmKind},
+    image_config::ImageUse,
+    images::PullSummary,
     kernel::{Arch, DebianPackage, Kernel, KernelName, KernelSource, Origin},
     kernels::Offer,
+    manifest::ImageConfig,
     record::VmState,
     spec::{Init, Network, SpecError},
     store::ImageRow,
@@ -165,6 +170,37 @@ pub(crate) fn image(row: ImageRow, rootfs: &std::path::Path, vms: Vec<String>) -
         has_shell: row.has_shell,
         created_at: rfc3339(row.created_at),
         vms,
+        managed: row.rootfs.is_none(),
+        reference: row.reference,
+        platform: row.platform,
+        kernel: row.kernel.map(|kernel| kernel.to_string()),
+        config: image_config(row.config),
+    }
+}
+
+fn image_config(config: ImageConfig) -> WireConfig {
+    WireConfig {
+        entrypoint: config.entrypoint,
+        cmd: config.cmd,
+        env: config.env,
+        user: config.user,
+        workdir: config.workdir,
+        exposed_ports: config.exposed_ports,
+        labels: config.labels,
+    }
+}
+
+/// A pull as clients see it.
+pub(crate) fn pulled(image: WireImage, summary: PullSummary) -> PulledImage {
+    PulledImage {
+        image,
+        pull: WireSummary {
+            was_here: summary.was_here,
+            layers: summary.layers,
+            reused_layers: summary.reused_layers,
+            layer_bytes: summary.layer_bytes,
+            fetched_bytes: summary.fetched_bytes,
+        },
     }
 }
 
@@ -257,6 +293,13 @@ pub(crate) fn exec_request(start: wire_exec::ExecStart) -> ExecRequest {
         cwd: start.cwd,
         user: start.user,
         tty: start.tty.map(window),
+    }
+}
+
+pub(crate) fn image_use(usage: wire_exec::ImageUse) -> ImageUse {
+    match usage {
+        wire_exec::ImageUse::Surroundings => ImageUse::Surroundings,
+        wire_exec::ImageUse::Command { entrypoint } => ImageUse::Command { entrypoint },
     }
 }
 

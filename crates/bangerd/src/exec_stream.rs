@@ -56,8 +56,9 @@ pub(crate) async fn run(app: Arc<App>, vm: VmHandle, mut socket: WebSocket) {
 async fn serve(app: &App, vm: &VmHandle, socket: WebSocket, start: ExecStart) {
     let (mut sink, stream) = socket.split();
     let wants_stdin = start.stdin;
+    let image = convert::image_use(start.image.clone());
     let exec = tokio::select! {
-        exec = app.engine.exec(vm, convert::exec_request(start)) => exec,
+        exec = app.engine.exec(vm, convert::exec_request(start), image) => exec,
         () = app.ending.cancelled() => return finish(&mut sink, ending()).await,
     };
     let ExecStream {

@@ -9,14 +9,19 @@ use std::{
 use banger_api::places::Places;
 use banger_core::{
     assembly::{AgentBinary, Assembly},
+    auth::{self, Keychain},
+    blobs::BlobStore,
+    credentials::HostHelpers,
     debian::{Mirror, Suite},
     debian_settings::DebianSettings,
     digest::Sha256,
     engine::{Defaults, Directories, Engine, Parts},
     host::Host,
-    images::Images,
+    fetch,
+    images::{ImageSources, Images},
     kernel::{KernelStore, Shelf},
     kernels::{KernelSources, Kernels},
+    registry::{Registries, Settings},
     spec::{DiskSize, Memory, Vcpus},
     store::Store,
     vm::Patience,
@@ -77,6 +82,7 @@ pub(crate) fn app(
         places.state.join("images"),
         host.clone(),
         debian.clone(),
+        image_sources(places, config, host.clone())?,
         now,
     ));
     let sources = KernelSources {
@@ -130,6 +136,31 @@ fn release_kernels() -> Option<Shelf> {
     let program = std::env::current_exe().ok()?;
     let directory = program.parent()?.join(RELEASE_KERNELS);
     directory.canonicalize().ok().map(Shelf::new)
+}
+
+fn image_sources(
+    places: &Places,
+    config: &Config,
+    host: Arc<dyn Host>,
+) -> Result<ImageSources, Fatal> {
+    let insecure = config.registries.insecure.iter().map(|host| host.parse());
+    let settings = Settings {
+        patience: fetch::Patience::default(),
+        extra_cas: config.registries.extra_ca.clone(),
+        insecure: insecure.collect::<Result<_, _>>()?,
+    };
+    let auth_file = places.config.join("auth.json");
+    let mut files = vec![auth_file.clone()];
+    files.extend(auth::usual_files(|name| std::env::var_os(name)));
+    let keychain = Keychain::new(files, Arc::new(HostHelpers(host)));
+    let cache = places.state.join("image-cache");
+    Ok(ImageSources {
+        registries: Registries::new(settings, keychain),
+        blobs: Arc::new(BlobStore::new(cache.join("blobs"))),
+        layers: cache.join("layers"),
+        scratch: places.state.join("scratch"),
+        auth_file,
+    })
 }
 
 fn vms_runtime(places: &Places) -> std::path::PathBuf {

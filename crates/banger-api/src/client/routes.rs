@@ -11,7 +11,9 @@ use super::{
 use crate::{
     daemon::DaemonStatus,
     doctor::Check,
-    image::{Image, ImportImage, PullImage},
+    image::{
+        Image, ImportImage, Login, LoginState, Logout, PullImage, PulledImage, RegisterImage,
+    },
     kernel::{AvailableKernel, ImportKernel, Kernel, PullKernel},
     progress::Step,
     vm::{CreateVm, DeleteVm, LogKind, LogQuery, StopVm, Vm},
@@ -157,12 +159,12 @@ impl Client {
             .await
     }
 
-    /// Makes an image of the catalog.
+    /// Makes an image of the catalog, or of a reference.
     pub async fn pull_image(
         &self,
         request: &PullImage,
         on_step: impl FnMut(Step),
-    ) -> Result<Image, ClientError> {
+    ) -> Result<PulledImage, ClientError> {
         self.follow(
             Method::POST,
             "/v1/images/pull",
@@ -170,6 +172,38 @@ impl Client {
             on_step,
         )
         .await
+    }
+
+    /// Makes a file of this host an image, as it is.
+    pub async fn register_image(&self, request: &RegisterImage) -> Result<Image, ClientError> {
+        let payload = Payload::json(request);
+        self.document(Method::POST, "/v1/images/register", payload)
+            .await
+    }
+
+    /// Copies a registered image's file into banger's own store.
+    pub async fn promote_image(
+        &self,
+        name: &str,
+        on_step: impl FnMut(Step),
+    ) -> Result<Image, ClientError> {
+        let path = image_path(name, "/promote");
+        self.follow(Method::POST, &path, Payload::Empty, on_step)
+            .await
+    }
+
+    /// Keeps credentials for a registry, if it takes them.
+    pub async fn login(&self, request: &Login) -> Result<LoginState, ClientError> {
+        let payload = Payload::json(request);
+        self.document(Method::POST, "/v1/registries/login", payload)
+            .await
+    }
+
+    /// Forgets the credentials for a registry.
+    pub async fn logout(&self, request: &Logout) -> Result<LoginState, ClientError> {
+        let payload = Payload::json(request);
+        self.document(Method::POST, "/v1/registries/logout", payload)
+            .await
     }
 
     pub async fn kernels(&self) -> Result<Vec<Kernel>, ClientError> {

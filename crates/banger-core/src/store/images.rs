@@ -1,6 +1,9 @@
 //! Rows of images. A row is written before its file: a name is taken, and a half-made image
 //! is found again, from the first moment on.
 
+use std::path::{Path, PathBuf};
+
+use banger_image::{kernel::KernelName, manifest::ImageConfig};
 use rusqlite::{OptionalExtension, Row, ffi, named_params};
 
 use super::{
@@ -33,6 +36,16 @@ pub struct ImageRow {
     pub has_systemd: bool,
     pub has_shell: bool,
     pub created_at: Seconds,
+    /// What it was pulled by, in full.
+    pub reference: Option<String>,
+    /// What it is for, where its source says so.
+    pub platform: Option<String>,
+    /// How it wants to be run.
+    pub config: ImageConfig,
+    /// The file of the host that it is, where we do not manage it ourselves.
+    pub rootfs: Option<PathBuf>,
+    /// The kernel that it wants.
+    pub kernel: Option<KernelName>,
 }
 
 const BUILDING: &str = "building";
@@ -68,7 +81,9 @@ impl Store {
             .execute(
                 "UPDATE images SET stage = :stage, digest = :digest, size_bytes = :size,
                         content_bytes = :content, entries = :entries, os = :os,
-                        has_systemd = :systemd, has_shell = :shell
+                        has_systemd = :systemd, has_shell = :shell,
+                        reference = :reference, platform = :platform, config = :config,
+                        rootfs = :rootfs, kernel = :kernel
                  WHERE name = :name AND directory = :directory",
                 named_params! {
                     ":stage": READY,
@@ -79,6 +94,11 @@ impl Store {
                     ":os": image.os,
                     ":systemd": image.has_systemd,
                     ":shell": image.has_shell,
+                    ":reference": image.reference,
+                    ":platform": image.platform,
+                    ":config": image.config.to_json(),
+                    ":rootfs": image.rootfs.as_deref().map(path_text),
+                    ":kernel": image.kernel.as_ref().map(KernelName::as_str),
                     ":name": image.name.as_str(),
                     ":directory": image.directory,
                 },
@@ -121,6 +141,26 @@ impl Store {
         found.transpose()
     }
 
+    /// The finished image that was pulled by a reference for a platform, if there is one.
+    pub fn image_by_reference(
+        &self,
+        reference: &str,
+        platform: &str,
+    ) -> Result<Option<ImageRow>, StoreError> {
+        let connection = self.lock();
+        let mut statement = connection
+            .prepare_cached(
+                "SELECT * FROM images WHERE reference = ?1 AND stage = ?2
+                 AND (platform IS NULL OR platform = ?3) ORDER BY created_at DESC, name LIMIT 1",
+            )
+            .map_err(query("look for an image"))?;
+        let found = statement
+            .query_row((reference, READY, platform), |row| Ok(image_row(row)))
+            .optional()
+            .map_err(query("look for an image"))?;
+        found.transpose()
+    }
+
     /// All images, by name, also those that are being made.
     pub fn images(&self) -> Result<Vec<ImageRow>, StoreError> {
         let connection = self.lock();
@@ -157,5 +197,18 @@ fn image_row(row: &Row<'_>) -> Result<ImageRow, StoreError> {
         has_systemd: column(row, "has_systemd")?,
         has_shell: column(row, "has_shell")?,
         created_at: unsigned(row, "created_at")?,
+        reference: column(row, "reference")?,
+        platform: column(row, "platform")?,
+        config: parse("image configuration", &column::<String>(row, "config")?, ImageConfig::from_json)?,
+        rootfs: column::<Option<String>>(row, "rootfs")?.map(PathBuf::from),
+        kernel: match column::<Option<String>>(row, "kernel")? {
+            None => None,
+            Some(kernel) => Some(parse("kernel name", &kernel, |text| text.parse().ok())?),
+        },
     })
+}
+
+/// Paths come in as JSON, so they are text.
+fn path_text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }

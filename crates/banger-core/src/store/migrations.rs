@@ -44,6 +44,14 @@ const STEPS: &[&str] = &[
     CREATE INDEX vms_by_image ON vms (image);
 ",
     "ALTER TABLE vms ADD COLUMN kernel_reason TEXT NOT NULL DEFAULT 'it was the default';",
+    "
+    ALTER TABLE images ADD COLUMN reference TEXT;
+    ALTER TABLE images ADD COLUMN platform TEXT;
+    ALTER TABLE images ADD COLUMN config TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE images ADD COLUMN rootfs TEXT;
+    ALTER TABLE images ADD COLUMN kernel TEXT;
+    CREATE INDEX images_by_reference ON images (reference);
+",
 ];
 
 /// Runs the missing steps, each in a transaction with its version number.

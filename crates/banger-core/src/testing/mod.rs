@@ -6,6 +6,7 @@ mod guest;
 mod host;
 mod machine;
 mod script;
+mod sources;
 mod tar;
 mod vms;
 mod world;

@@ -10,7 +10,7 @@ use banger_image::{
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
-use super::{FakeHost, PATIENCE, clock, entries, files, silent};
+use super::{FakeHost, PATIENCE, clock, entries, files, silent, sources::image_sources};
 use crate::{
     assembly::{AgentBinary, Assembly},
     debian_settings::DebianSettings,
@@ -94,6 +94,7 @@ impl World {
             self.images_directory(),
             self.host.clone(),
             debian(),
+            image_sources(self.root.path()),
             clock,
         )
     }

@@ -71,6 +71,20 @@ struct RawRun {
     labels: Option<BTreeMap<String, String>>,
 }
 
+impl ImageConfig {
+    /// As it is kept beside an image.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("text serialises")
+    }
+
+    /// What [`Self::to_json`] wrote; `None` where it did not.
+    #[must_use]
+    pub fn from_json(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+}
+
 impl ConfigDocument {
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
         let raw: RawConfig =
@@ -158,8 +172,7 @@ mod tests {
         assert_eq!(config.env, [pair("A", "1=2"), pair("B", "")]);
         assert_eq!(config.exposed_ports, ["53/udp", "80/tcp"]);
         assert_eq!(document.diff_ids.len(), 1);
-        let json = serde_json::to_string(&config).unwrap();
-        assert_eq!(serde_json::from_str::<ImageConfig>(&json).unwrap(), config);
+        assert_eq!(ImageConfig::from_json(&config.to_json()), Some(config));
         document.hold_to(&"linux/arm64".parse().unwrap()).unwrap();
         let error = document
             .hold_to(&"linux/amd64".parse().unwrap())

@@ -209,7 +209,7 @@ mod tests {
             assert_eq!(parsed.suggested_name(), name, "{text}");
             assert_eq!(canonical.parse::<ImageRef>().as_ref(), Ok(&parsed));
         };
-        check("alpine", "docker.io/library/alpine:latest", "alpine-latest");
+        check("alpine", "docker.io/library/alpine:latest", "alpine");
         check(
             "docker://alpine:3",
             "docker.io/library/alpine:3",
@@ -224,7 +224,7 @@ mod tests {
             "web-1",
         );
         check("tar:/x/Root FS.tar.gz", "tar:/x/Root FS.tar.gz", "root-fs");
-        check("localhost:5000/a", "localhost:5000/a:latest", "a-latest");
+        check("localhost:5000/a", "localhost:5000/a:latest", "a");
         check("oci:..", "oci:..", "image");
     }
 

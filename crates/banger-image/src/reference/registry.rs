@@ -147,9 +147,10 @@ impl RegistryRef {
         let last = self.repository.rsplit('/').next();
         let last = last.unwrap_or(&self.repository);
         match (&self.tag, &self.digest) {
+            (Some(tag), _) if tag.0 == DEFAULT_TAG => last.to_owned(),
             (Some(tag), _) => format!("{last}-{}", tag.0),
             (None, Some(digest)) => format!("{last}-{}", &digest.to_hex()[..12]),
-            (None, None) => format!("{last}-{DEFAULT_TAG}"),
+            (None, None) => last.to_owned(),
         }
     }
 }

@@ -11,10 +11,20 @@ use axum::{
 };
 use banger_api::{
     error::{ApiError, ErrorCode},
-    image::{Image, ImportImage, PullImage},
+    image::{Image, ImportImage, PullImage, PulledImage, RegisterImage},
     progress::Line,
 };
-use banger_core::{error::Error, name::ImageName, rootfs::Source, store::ImageRow};
+use banger_core::{
+    error::Error,
+    image_target::ImageTarget,
+    images::{PullRequest, Registration},
+    manifest::Platform,
+    name::ImageName,
+    progress::Silent,
+    reference::ImageRef,
+    rootfs::Source,
+    store::ImageRow,
+};
 use futures_util::TryStreamExt;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
@@ -78,23 +88,83 @@ pub(crate) async fn import(
     }))
 }
 
-/// Makes an image of the catalog. Going away gives it up.
+/// Makes an image of the catalog, or of a reference. Going away gives it up; what is whole by
+/// then is kept for the next try.
 #[utoipa::path(post, path = "/v1/images/pull", request_body = PullImage,
-    responses((status = 200, body = Line<Image>, content_type = "application/x-ndjson"),
+    responses((status = 200, body = Line<PulledImage>, content_type = "application/x-ndjson"),
               (status = "4XX", body = ApiError)))]
 pub(crate) async fn pull(
     State(app): State<Arc<App>>,
     Body(request): Body<PullImage>,
 ) -> Result<Response, Failure> {
-    let entry = parse(&request.reference)?;
-    let name = request
-        .name
-        .as_deref()
-        .map(parse)
-        .transpose()?
-        .unwrap_or_else(|| entry.clone());
+    let target: ImageTarget = request.reference.parse()?;
+    let platform = match &request.platform {
+        Some(platform) => platform.parse().map_err(Error::from)?,
+        None => Platform::host(),
+    };
+    let reference = match &target {
+        ImageTarget::At(reference) => reference.clone(),
+        ImageTarget::Named(word) => word.as_str().parse().map_err(Error::from)?,
+    };
+    absolute(&reference)?;
+    let request = PullRequest {
+        reference,
+        name: request.name.as_deref().map(parse).transpose()?,
+        platform,
+        insecure: request.insecure,
+    };
     Ok(long_answer(move |progress| async move {
-        let row = app.engine.images().pull(&entry, &name, progress).await?;
+        let images = app.engine.images();
+        let pulled = images.pull(&target, request, progress).await?;
+        Ok(convert::pulled(image(&app, pulled.row), pulled.summary))
+    }))
+}
+
+/// The daemon's working directory is nobody's.
+fn absolute(reference: &ImageRef) -> Result<(), Failure> {
+    match reference.path() {
+        Some(path) if !path.is_absolute() => {
+            let message = format!("an image is pulled from an absolute path, not {path:?}");
+            Err(Failure(ApiError::new(ErrorCode::InvalidArgument, message)))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Makes a file of this host an image, as it is.
+#[utoipa::path(post, path = "/v1/images/register", request_body = RegisterImage,
+    responses((status = 200, body = Image), (status = "4XX", body = ApiError)))]
+pub(crate) async fn register(
+    State(app): State<Arc<App>>,
+    Body(request): Body<RegisterImage>,
+) -> Result<Json<Image>, Failure> {
+    let rootfs = PathBuf::from(&request.rootfs);
+    if !rootfs.is_absolute() {
+        let message = format!("an image is registered by an absolute path, not {rootfs:?}");
+        return Err(Failure(ApiError::new(ErrorCode::InvalidArgument, message)));
+    }
+    let kernel = request.kernel.map(|kernel| kernel.parse()).transpose();
+    let registration = Registration {
+        name: parse(&request.name)?,
+        rootfs,
+        kernel: kernel.map_err(Error::from)?,
+    };
+    let registered = app.engine.register_image(registration, Arc::new(Silent));
+    let row = registered.await?;
+    Ok(Json(image(&app, row)))
+}
+
+/// Copies a registered image's file into our own store.
+#[utoipa::path(post, path = "/v1/images/{image}/promote", params(("image" = String, Path)),
+    responses((status = 200, body = Line<Image>, content_type = "application/x-ndjson"),
+              (status = "4XX", body = ApiError)))]
+pub(crate) async fn promote(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<Response, Failure> {
+    let name = parse(&name)?;
+    Ok(long_answer(move |progress| async move {
+        let row = app.engine.images().promote(&name, progress).await?;
         Ok(image(&app, row))
     }))
 }

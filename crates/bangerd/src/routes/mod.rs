@@ -3,6 +3,7 @@
 mod daemon;
 mod images;
 mod kernels;
+mod registries;
 mod vms;
 
 use std::sync::Arc;
@@ -68,6 +69,10 @@ fn open_api_router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(images::import))
         .routes(routes!(images::pull))
         .routes(routes!(images::upload))
+        .routes(routes!(images::register))
+        .routes(routes!(images::promote))
+        .routes(routes!(registries::login))
+        .routes(routes!(registries::logout))
         .routes(routes!(kernels::list))
         .routes(routes!(kernels::available))
         .routes(routes!(kernels::show, kernels::delete))
@@ -145,8 +150,10 @@ mod tests {
             "GET /v1/images",
             "POST /v1/images/import",
             "POST /v1/images/pull",
+            "POST /v1/images/register",
             "GET /v1/images/{image}",
             "DELETE /v1/images/{image}",
+            "POST /v1/images/{image}/promote",
             "PUT /v1/images/{image}/tar",
             "GET /v1/kernels",
             "GET /v1/kernels/available",
@@ -154,6 +161,8 @@ mod tests {
             "POST /v1/kernels/pull",
             "GET /v1/kernels/{kernel}",
             "DELETE /v1/kernels/{kernel}",
+            "POST /v1/registries/login",
+            "POST /v1/registries/logout",
             "GET /v1/vms",
             "POST /v1/vms",
             "GET /v1/vms/{vm}",

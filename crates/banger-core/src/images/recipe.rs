@@ -1,0 +1,109 @@
+//! Images of the catalog that are built here, by programs of the host.
+
+use std::io;
+
+use banger_image::{
+    progress::{SharedProgress, Step},
+    rootfs::{Scrub, Source},
+};
+use tokio::sync::OwnedMutexGuard;
+use tokio_util::sync::CancellationToken;
+
+use super::{Images, workshop::Job};
+use crate::{
+    debian_settings::DebianSettings,
+    error::Error,
+    host::RootTar,
+    image_catalog::{self, CATALOG, Recipe},
+    name::ImageName,
+    store::ImageRow,
+};
+
+impl Images {
+    pub(super) async fn make_of_catalog(
+        &self,
+        entry: &ImageName,
+        name: &ImageName,
+        lock: OwnedMutexGuard<()>,
+        progress: SharedProgress,
+    ) -> Result<ImageRow, Error> {
+        let Some(entry) = image_catalog::find(entry) else {
+            let available = CATALOG.iter().map(|image| image.name.to_owned()).collect();
+            return Err(Error::NotInCatalog {
+                name: entry.clone(),
+                available,
+            });
+        };
+        let Recipe::Debian { suite, packages } = entry.recipe;
+        let suite = suite.parse().expect("the catalog's suites are suite names");
+        let archive = DebianSettings {
+            suite,
+            ..self.debian.clone()
+        }
+        .archive()?;
+        let root = image_catalog::debian_root(packages, &archive);
+        let detail = format!("building {} from Debian's archive", entry.name);
+        progress.report(Step {
+            stage: "image",
+            detail,
+            done: 0,
+            total: None,
+        });
+        let host = self.host.clone();
+        let origin = format!("mmdebstrap {} from {}", archive.suite, archive.mirror);
+        let steps = progress.clone();
+        self.import_as(Job::new(name, origin), lock, progress, move |cancel| {
+            let tar = host.debian_root(&root)?;
+            watch_over(tar.as_ref(), cancel.clone(), steps);
+            Ok((
+                Source::Stream(Box::new(ProgramTar(Some(tar)))),
+                Scrub::BuilderTraces,
+            ))
+        })
+        .await
+    }
+}
+
+/// Shows what the program says while it works, and ends it when the work is given up: it may
+/// be silent for long before its first byte.
+fn watch_over(tar: &dyn RootTar, cancel: CancellationToken, progress: SharedProgress) {
+    let mut said = tar.progress();
+    let stop = tar.stopper();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => return stop(),
+                changed = said.changed() => {
+                    if changed.is_err() {
+                        // Nothing more is said; the stream may go on for long.
+                        cancel.cancelled().await;
+                        return stop();
+                    }
+                    // mmdebstrap marks what it does with `I:`, and grumbles with `W:`.
+                    let line = said.borrow_and_update().clone();
+                    let Some(detail) = line.strip_prefix("I: ").map(str::to_owned) else {
+                        continue;
+                    };
+                    progress.report(Step { stage: "mmdebstrap", detail, done: 0, total: None });
+                }
+            }
+        }
+    });
+}
+
+/// A program's tar whose end is only the end if the program was content with its work.
+struct ProgramTar(Option<Box<dyn RootTar>>);
+
+impl io::Read for ProgramTar {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(tar) = &mut self.0 else { return Ok(0) };
+        match tar.read(buffer)? {
+            0 if !buffer.is_empty() => {
+                let tar = self.0.take().expect("it was here a line above");
+                tar.finish().map_err(io::Error::other)?;
+                Ok(0)
+            }
+            count => Ok(count),
+        }
+    }
+}
