@@ -267,18 +267,26 @@ impl Engine {
         progress: &SharedProgress,
     ) -> Result<VmSpec, Error> {
         let defaults = &self.defaults;
-        let KernelChoice {
-            name: kernel,
-            reason: kernel_reason,
-        } = self
-            .kernels
-            .choose(request.kernel.as_ref(), defaults.kernel.as_ref())?;
         let image = request
             .image
             .clone()
             .unwrap_or_else(|| defaults.image.clone().into());
-        self.kernels.ensure(&kernel, progress.clone()).await?;
+        let mut choice = self
+            .kernels
+            .choose(request.kernel.as_ref(), defaults.kernel.as_ref())?;
+        self.kernels.ensure(&choice.name, progress.clone()).await?;
         let image = self.images.ensure(&image, progress.clone()).await?;
+        if let (None, Some(kernel)) = (&request.kernel, self.images.get(&image)?.kernel) {
+            self.kernels.ensure(&kernel, progress.clone()).await?;
+            choice = KernelChoice {
+                name: kernel,
+                reason: "the image was registered with it".to_owned(),
+            };
+        }
+        let KernelChoice {
+            name: kernel,
+            reason: kernel_reason,
+        } = choice;
         Ok(VmSpec {
             image,
             kernel,

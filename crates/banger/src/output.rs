@@ -24,6 +24,18 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     print(&text)
 }
 
+/// A question on standard error, which stays on its line.
+pub(crate) fn prompt(text: &str) {
+    let _ = fdio::write_all(io::stderr(), text.as_bytes());
+}
+
+/// Writes a document to standard output on a line of its own.
+pub(crate) fn print_line(value: &impl Serialize) -> Result<(), Failure> {
+    let mut text = serde_json::to_string(value).expect("wire types serialise");
+    text.push('\n');
+    print(&text)
+}
+
 /// A line on standard error. Nobody is left to be told when that fails.
 pub(crate) fn remark(line: impl Display) {
     let _ = fdio::write_all(io::stderr(), format!("{line}\n").as_bytes());

@@ -1,7 +1,7 @@
 //! Shows the steps of long work on standard error: live on a terminal, plain lines elsewhere.
 //! Knows steps as they come; nothing of what they are for.
 
-use std::{io, io::IsTerminal, time::Duration};
+use std::{collections::BTreeMap, io, io::IsTerminal, time::Duration};
 
 use banger_api::progress::Step;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -49,6 +49,7 @@ impl Display {
             Self::Live(group) => Show::Bar {
                 bar: group.add(ProgressBar::no_length()),
                 shape: None,
+                parts: Parts::of(group),
             },
         };
         Progress {
@@ -74,18 +75,65 @@ enum Show {
     Bar {
         bar: ProgressBar,
         shape: Option<&'static str>,
+        parts: Parts,
     },
+}
+
+/// Parts of the work that go on at the same time, a bar each while they do.
+#[derive(Debug)]
+struct Parts {
+    group: MultiProgress,
+    bars: BTreeMap<String, ProgressBar>,
+}
+
+impl Parts {
+    fn of(group: &MultiProgress) -> Self {
+        Self {
+            group: group.clone(),
+            bars: BTreeMap::new(),
+        }
+    }
+
+    fn step(&mut self, line: &str, step: &Step) {
+        let bar = self.bars.entry(step.detail.clone()).or_insert_with(|| {
+            let bar = self.group.add(ProgressBar::no_length());
+            bar.with_style(style(BAR)).with_message(line.to_owned())
+        });
+        bar.set_length(step.total.unwrap_or(0));
+        bar.set_position(step.done);
+        if is_complete(step) {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        for bar in self.bars.values() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// The stage whose details name parts that go on at the same time.
+const PARTS: &str = "layer";
+
+fn is_complete(step: &Step) -> bool {
+    step.total.is_some_and(|total| step.done >= total)
 }
 
 impl Progress {
     pub(crate) fn step(&mut self, step: &Step) {
         let line = format!("{}{}", self.label, describe(step));
+        if step.stage == PARTS {
+            return self.part(&line, step);
+        }
         let changed = line != self.last;
         match &mut self.show {
             Show::Nothing => {}
             Show::Lines if changed => output::remark(&line),
             Show::Lines => {}
-            Show::Bar { bar, shape } => {
+            Show::Bar { bar, shape, .. } => {
                 let wanted = shape_of(step);
                 if *shape != Some(wanted) {
                     bar.set_style(style(wanted));
@@ -101,6 +149,16 @@ impl Progress {
             }
         }
         self.last = line;
+    }
+
+    /// On a terminal a bar of its own; elsewhere a line when it is complete.
+    fn part(&mut self, line: &str, step: &Step) {
+        match &mut self.show {
+            Show::Nothing => {}
+            Show::Lines if is_complete(step) => output::remark(line),
+            Show::Lines => {}
+            Show::Bar { parts, .. } => parts.step(line, step),
+        }
     }
 }
 

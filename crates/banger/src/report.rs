@@ -81,6 +81,22 @@ impl Failure {
         }
     }
 
+    /// The failure as a program reads it.
+    pub(crate) fn document(&self) -> ApiError {
+        match self {
+            Self::Client(ClientError::Api(error)) => error.clone(),
+            other => ApiError::new(ErrorCode::Internal, other.to_string()).with_causes_of(other),
+        }
+    }
+
+    /// Our own working directory is gone.
+    pub(crate) fn nowhere(source: io::Error) -> Self {
+        Self::Host {
+            operation: "find the working directory",
+            source,
+        }
+    }
+
     pub(crate) fn exit_code(&self, role: Role) -> u8 {
         match self {
             Self::NotStarted { reason, .. } => reason.exit_code(),

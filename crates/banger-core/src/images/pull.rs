@@ -9,7 +9,7 @@ use std::{
 
 use banger_image::{
     blobs::{BlobLayer, Verdict},
-    layers::{self, BuildOptions},
+    layers::{self, BuildOptions, LayerCache, LayerSource},
     layout::Kind,
     manifest::Platform,
     progress::{SharedProgress, Step},
@@ -295,7 +295,9 @@ impl Images {
         let (layers, cache) = (resolved.layers.clone(), self.sources.layers.clone());
         let (digest, image) = (resolved.digest.to_string(), job.name.clone());
         let (told, reused) = tokio::sync::oneshot::channel();
+        let blobs = resolved.blobs.clone();
         let work = move |rootfs: &Path, cancel: &CancellationToken| {
+            prefetch(&blobs, &cache);
             let options = BuildOptions {
                 cancel: cancel.clone(),
                 ..BuildOptions::default()
@@ -320,6 +322,19 @@ impl Images {
             }
         }
         Ok((row, reused.await.unwrap_or_default()))
+    }
+}
+
+/// Begins to fetch all layers that will be needed, so that none waits for the ones below it.
+fn prefetch(blobs: &[Arc<BlobLayer>], cache: &Path) {
+    // Both failures come up again, with their names, when the layers are built.
+    let Ok(cache) = LayerCache::open(cache) else {
+        return;
+    };
+    for blob in blobs {
+        if !cache.contains(blob.descriptor().diff_id) {
+            let _ = blob.open();
+        }
     }
 }
 
@@ -388,7 +403,7 @@ impl Fetch<'_> {
                 continue;
             }
             moved = true;
-            let digest = layers::LayerSource::descriptor(blob.as_ref()).digest;
+            let digest = blob.descriptor().digest;
             self.progress.report(Step {
                 stage: "layer",
                 detail: format!("{}/{count} {}", index + 1, &digest.to_hex()[..12]),

@@ -1,6 +1,8 @@
 //! The command line as types: every command, flag and help text.
 //! Parses and refuses; acts on nothing.
 
+pub(crate) mod image_reference;
+pub(crate) mod registry;
 pub(crate) mod store;
 pub(crate) mod values;
 pub(crate) mod vm;
@@ -11,6 +13,7 @@ use banger_api::build::BuildInfo;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::{
+    registry::RegistryCommand,
     store::{ImageCommand, KernelCommand},
     vm::{DeleteArgs, ExecArgs, ListArgs, RunArgs, VmCommand},
 };
@@ -54,6 +57,9 @@ pub(crate) enum Command {
     /// Images: the root file systems that VMs are made from
     #[command(subcommand)]
     Image(ImageCommand),
+    /// Registries that images come from
+    #[command(subcommand)]
+    Registry(RegistryCommand),
     /// Kernels that VMs boot
     #[command(subcommand)]
     Kernel(KernelCommand),

@@ -7,6 +7,7 @@ use clap_complete::engine::ArgValueCandidates;
 
 use super::{
     JsonArgs, QuietArgs,
+    image_reference::ImageReference,
     values::{Source, StoreName},
 };
 use crate::complete;
@@ -24,8 +25,12 @@ pub(crate) enum ImageCommand {
     Delete(ImageDeleteArgs),
     /// Make an image of a tar of a root file system
     Import(ImageImportArgs),
-    /// Make an image of the catalog
+    /// Get an image from a registry, a layout or the catalog
     Pull(ImagePullArgs),
+    /// Make a file of this host an image, as it is
+    Register(ImageRegisterArgs),
+    /// Copy registered images into banger's own store
+    Promote(ImagePromoteArgs),
 }
 
 #[derive(Debug, Args)]
@@ -67,10 +72,65 @@ pub(crate) struct ImageImportArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
-  banger image pull debian-bookworm")]
+Examples:
+  banger image pull debian-bookworm
+  banger image pull docker.io/library/alpine:3
+  banger image pull --name web 127.0.0.1:5000/web@sha256:0123...
+  banger image pull oci:layout:v1
+  banger image pull docker-archive:saved.tar
+
+What is here already is not fetched again, and the network is not asked.")]
 pub(crate) struct ImagePullArgs {
-    /// Name in the catalog
+    /// Name in the catalog, or image reference
+    #[arg(value_name = "REF")]
+    pub(crate) reference: ImageReference,
+    /// Name of the new image [default: made from the reference]
+    #[arg(long)]
+    pub(crate) name: Option<StoreName>,
+    /// Platform to get it for, as in linux/arm64 [default: this host's]
+    #[arg(long)]
+    pub(crate) platform: Option<String>,
+    /// The registry may be plain HTTP or have any certificate
+    #[arg(long)]
+    pub(crate) insecure: bool,
+    /// Print a line of JSON for each step, and for the image at the end
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) quiet: QuietArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  banger image register --name mine --rootfs rootfs.ext4
+  banger image register --name mine --rootfs rootfs.ext4 --kernel-ref debian-6.1
+  banger image register --name mine --rootfs rootfs.ext4 --kernel ~/linux/out
+
+The file stays where it is and must not change while VMs use it.")]
+pub(crate) struct ImageRegisterArgs {
+    /// Name of the new image
+    #[arg(long)]
+    pub(crate) name: StoreName,
+    /// File with an ext4 file system
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) rootfs: PathBuf,
+    /// Kernel of the local store or the catalog that its VMs boot
+    #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(complete::kernels))]
+    pub(crate) kernel_ref: Option<StoreName>,
+    /// Directory with a kernel and its modules, imported under the image's name
+    #[arg(long, value_name = "DIR", conflicts_with = "kernel_ref", value_hint = ValueHint::DirPath)]
+    pub(crate) kernel: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) quiet: QuietArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  banger image promote mine")]
+pub(crate) struct ImagePromoteArgs {
+    #[arg(value_name = "NAME", add = ArgValueCandidates::new(complete::images))]
     pub(crate) name: StoreName,
     #[command(flatten)]
     pub(crate) quiet: QuietArgs,

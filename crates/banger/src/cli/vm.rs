@@ -5,6 +5,7 @@ use clap_complete::engine::ArgValueCandidates;
 
 use super::{
     JsonArgs, QuietArgs,
+    image_reference::ImageReference,
     values::{Size, StoreName, Target, Variable, VmName, directory, init},
 };
 use crate::complete;
@@ -43,9 +44,9 @@ pub(crate) struct SpecArgs {
     /// The VM's name: 1 to 63 of a-z, 0-9 and - [default: one is made up]
     #[arg(long)]
     pub(crate) name: Option<VmName>,
-    /// Image to make it from [default: debian-bookworm]
+    /// Image to make it from: a name or a reference [default: debian-bookworm]
     #[arg(long, add = ArgValueCandidates::new(complete::images))]
-    pub(crate) image: Option<StoreName>,
+    pub(crate) image: Option<ImageReference>,
     /// Kernel to boot [default: debian-6.1]
     #[arg(long, add = ArgValueCandidates::new(complete::kernels))]
     pub(crate) kernel: Option<StoreName>,
@@ -145,12 +146,15 @@ pub(crate) struct RunArgs {
     pub(crate) spec: SpecArgs,
     #[command(flatten)]
     pub(crate) process: ProcessArgs,
+    /// Program to run instead of the image's own entrypoint and command
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) entrypoint: Option<String>,
     #[command(flatten)]
     pub(crate) quiet: QuietArgs,
     /// In the end, print VM, boot and exit code as JSON, on standard error
     #[arg(long)]
     pub(crate) json: bool,
-    /// Command to run [default: the login shell]
+    /// Command to run [default: the image's own, else the login shell]
     #[arg(last = true)]
     pub(crate) command: Vec<String>,
 }

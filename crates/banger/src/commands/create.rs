@@ -6,6 +6,7 @@ use banger_api::{
 };
 
 use crate::{
+    cli::image_reference::ImageReference,
     cli::vm::{CreateArgs, Network, SpecArgs, Vmm},
     exec::signals::Signals,
     output,
@@ -17,7 +18,7 @@ pub(super) async fn run(client: &Client, args: CreateArgs) -> Result<u8, Failure
     let mut signals = Signals::listen()?;
     let request = CreateVm {
         start: !args.no_start,
-        ..request(args.spec)
+        ..request(args.spec)?
     };
     let display = Display::new(args.quiet.quiet);
     let vm = create(client, &request, &display, &mut signals).await?;
@@ -39,10 +40,12 @@ pub(super) async fn create(
 }
 
 /// Only what was given: the daemon decides the rest.
-pub(super) fn request(spec: SpecArgs) -> CreateVm {
-    CreateVm {
+pub(super) fn request(spec: SpecArgs) -> Result<CreateVm, Failure> {
+    let image = spec.image.as_ref().map(ImageReference::resolve).transpose();
+    let image = image.map_err(Failure::nowhere)?;
+    Ok(CreateVm {
         name: spec.name.map(Into::into),
-        image: spec.image.map(Into::into),
+        image,
         kernel: spec.kernel.map(Into::into),
         vcpus: spec.vcpu,
         memory_bytes: spec.memory.map(|size| size.0),
@@ -52,5 +55,5 @@ pub(super) fn request(spec: SpecArgs) -> CreateVm {
         vmm: spec.vmm.map(Vmm::as_str).map(str::to_owned),
         start: false,
         auto_remove: false,
-    }
+    })
 }

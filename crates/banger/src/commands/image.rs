@@ -4,12 +4,14 @@ use std::{
     fs::File,
     io,
     path::{Path, PathBuf},
-    time::SystemTime,
+    time::{Duration, Instant, SystemTime},
 };
 
 use banger_api::{
     client::Client,
-    image::{Image, ImportImage, PullImage},
+    image::{Image, ImportImage, PullImage, PulledImage, RegisterImage},
+    kernel::ImportKernel,
+    progress::Line,
     size::format_size,
 };
 use bytes::Bytes;
@@ -17,7 +19,9 @@ use futures_util::{Stream, stream::unfold};
 
 use crate::{
     cli::{
-        store::{ImageCommand, ImageImportArgs, ImagePullArgs},
+        store::{
+            ImageCommand, ImageImportArgs, ImagePromoteArgs, ImagePullArgs, ImageRegisterArgs,
+        },
         values::{Source, StoreName},
     },
     exec::{pipes, signals::Signals},
@@ -26,7 +30,7 @@ use crate::{
     report::{Failure, SUCCESS},
     table::{fields, table},
     targets::{distinct, each},
-    text::age,
+    text::{age, escape},
 };
 
 pub(super) async fn run(client: &Client, command: ImageCommand) -> Result<u8, Failure> {
@@ -36,6 +40,8 @@ pub(super) async fn run(client: &Client, command: ImageCommand) -> Result<u8, Fa
         ImageCommand::Delete(args) => delete(client, &args.names).await,
         ImageCommand::Import(args) => import(client, args).await,
         ImageCommand::Pull(args) => pull(client, args).await,
+        ImageCommand::Register(args) => register(client, args).await,
+        ImageCommand::Promote(args) => promote(client, args).await,
     }
 }
 
@@ -99,16 +105,119 @@ async fn import(client: &Client, args: ImageImportArgs) -> Result<u8, Failure> {
 
 async fn pull(client: &Client, args: ImagePullArgs) -> Result<u8, Failure> {
     let mut signals = Signals::listen()?;
-    let display = Display::new(args.quiet.quiet);
+    let display = Display::new(args.quiet.quiet || args.json);
     let mut progress = display.single();
     let request = PullImage {
-        reference: args.name.into(),
-        name: None,
+        reference: args.reference.resolve().map_err(Failure::nowhere)?,
+        name: args.name.map(Into::into),
+        platform: args.platform,
+        insecure: args.insecure,
     };
-    let work = client.pull_image(&request, |step| progress.step(&step));
-    let image = signals.interrupt(work, "the pull was cancelled").await?;
+    let begin = Instant::now();
+    let mut printed = Ok(());
+    let work = client.pull_image(&request, |step| {
+        if args.json && printed.is_ok() {
+            printed = output::print_line(&Line::<()>::Step(step));
+        } else {
+            progress.step(&step);
+        }
+    });
+    let pulled = signals.interrupt(work, "the pull was cancelled").await;
+    drop(progress);
+    printed?;
+    if args.json {
+        output::print_line(&last_line(&pulled))?;
+    }
+    let pulled = pulled?;
+    if !args.json {
+        if !args.quiet.quiet {
+            output::remark(outcome(&pulled, begin.elapsed()));
+        }
+        output::print(&format!("{}\n", pulled.image.name))?;
+    }
+    Ok(SUCCESS)
+}
+
+/// How a pull ended, for programs.
+fn last_line(pulled: &Result<PulledImage, Failure>) -> Line<&PulledImage> {
+    match pulled {
+        Ok(pulled) => Line::Done(pulled),
+        Err(failure) => Line::Failed(failure.document()),
+    }
+}
+
+/// How a pull ended, for people.
+fn outcome(pulled: &PulledImage, took: Duration) -> String {
+    let PulledImage { image, pull } = pulled;
+    let name = escape(&image.name);
+    if pull.was_here {
+        return format!("{name} was here already");
+    }
+    let took = format!("{:.1} s", took.as_secs_f64());
+    let content = format_size(image.content_bytes);
+    let layers = match (pull.layers, pull.reused_layers) {
+        (0, _) => return format!("{name}: {content} of files in {took}"),
+        (1, 0) => "1 layer".to_owned(),
+        (layers, 0) => format!("{layers} layers"),
+        (layers, reused) => format!("{layers} layers, {reused} of them reused"),
+    };
+    let fetched = match pull.fetched_bytes {
+        0 => "nothing fetched".to_owned(),
+        bytes => format!("{} fetched", format_size(bytes)),
+    };
+    format!("{name}: {content} of files in {took} ({layers}, {fetched})")
+}
+
+async fn register(client: &Client, args: ImageRegisterArgs) -> Result<u8, Failure> {
+    let mut signals = Signals::listen()?;
+    let name = String::from(args.name);
+    let display = Display::new(args.quiet.quiet);
+    let mut progress = display.single();
+    let kernel = match &args.kernel {
+        None => args.kernel_ref.map(Into::into),
+        Some(kernel) => {
+            let request = ImportKernel {
+                name: name.clone(),
+                directory: text_of(kernel)?,
+                force: false,
+            };
+            let work = client.import_kernel(&request, |step| progress.step(&step));
+            let imported = signals.interrupt(work, "nothing was registered").await?;
+            Some(imported.name)
+        }
+    };
+    let request = RegisterImage {
+        name,
+        rootfs: text_of(&args.rootfs)?,
+        kernel,
+    };
+    let work = client.register_image(&request);
+    let image = signals.interrupt(work, "nothing was registered").await?;
     output::print(&format!("{}\n", image.name))?;
     Ok(SUCCESS)
+}
+
+async fn promote(client: &Client, args: ImagePromoteArgs) -> Result<u8, Failure> {
+    let mut signals = Signals::listen()?;
+    let display = Display::new(args.quiet.quiet);
+    let mut progress = display.single();
+    let work = client.promote_image(args.name.as_str(), |step| progress.step(&step));
+    let outcome = "the image is what it was";
+    let image = signals.interrupt(work, outcome).await?;
+    output::print(&format!("{}\n", image.name))?;
+    Ok(SUCCESS)
+}
+
+/// The whole path of a file that the daemon will open itself.
+fn text_of(path: &Path) -> Result<String, Failure> {
+    let failed = |source| Failure::File {
+        operation: "find",
+        path: path.to_owned(),
+        source,
+    };
+    let resolved = path.canonicalize().map_err(failed)?;
+    let text = resolved.into_os_string().into_string();
+    text.map_err(|_| failed(io::Error::other("its name is no text")))
 }
 
 /// How a tar reaches the daemon.
@@ -174,6 +283,10 @@ fn overview(images: &[Image], now: SystemTime) -> String {
     table(["NAME", "OS", "SIZE", "VMS", "CREATED"], &rows)
 }
 
+fn words(words: &[String]) -> Option<String> {
+    (!words.is_empty()).then(|| words.join(" "))
+}
+
 fn details(image: &Image, now: SystemTime) -> String {
     let yes = |flag: bool| Some(if flag { "yes" } else { "no" }.to_owned());
     let vms = Some(image.vms.join(" ")).filter(|vms| !vms.is_empty());
@@ -186,7 +299,15 @@ fn details(image: &Image, now: SystemTime) -> String {
         ("systemd", yes(image.has_systemd)),
         ("shell", yes(image.has_shell)),
         ("source", Some(image.source.clone())),
-        ("digest", Some(image.digest.clone())),
+        ("digest", Some(image.digest.clone()).filter(|digest| !digest.is_empty())),
+        ("platform", image.platform.clone()),
+        ("kernel", image.kernel.clone()),
+        ("entrypoint", words(&image.config.entrypoint)),
+        ("command", words(&image.config.cmd)),
+        ("user", image.config.user.clone()),
+        ("workdir", image.config.workdir.clone()),
+        ("ports", words(&image.config.exposed_ports)),
+        ("managed", (!image.managed).then(|| "no".to_owned())),
         ("created", Some(age(&image.created_at, now))),
         ("vms", vms),
         ("rootfs path", Some(image.rootfs_path.clone())),
@@ -197,6 +318,7 @@ fn details(image: &Image, now: SystemTime) -> String {
 mod tests {
     use std::time::UNIX_EPOCH;
 
+    use banger_api::image::{ImageConfig, PullSummary};
     use insta::assert_snapshot;
 
     use super::*;
@@ -215,6 +337,11 @@ mod tests {
             has_shell: true,
             created_at: "1970-01-01T00:00:00Z".into(),
             vms: vec!["a".into(), "b".into()],
+            managed: true,
+            reference: None,
+            platform: None,
+            kernel: None,
+            config: ImageConfig::default(),
         }
     }
 
@@ -238,6 +365,42 @@ mod tests {
         vms          a b
         rootfs path  /s/rootfs.ext4
         ");
+    }
+
+    #[test]
+    fn a_pull_says_what_it_was() {
+        let check = |pull: PullSummary, expected: &str| {
+            let pulled = PulledImage {
+                image: image(),
+                pull,
+            };
+            assert_eq!(outcome(&pulled, Duration::from_millis(1240)), expected);
+        };
+        let layers = PullSummary {
+            layers: 3,
+            reused_layers: 2,
+            layer_bytes: 90 << 20,
+            fetched_bytes: 30 << 20,
+            was_here: false,
+        };
+        check(
+            layers,
+            "debian-bookworm: 300 MiB of files in 1.2 s (3 layers, 2 of them reused, 30 MiB fetched)",
+        );
+        let local = PullSummary {
+            layers: 1,
+            ..PullSummary::default()
+        };
+        check(
+            local,
+            "debian-bookworm: 300 MiB of files in 1.2 s (1 layer, nothing fetched)",
+        );
+        check(PullSummary::default(), "debian-bookworm: 300 MiB of files in 1.2 s");
+        let here = PullSummary {
+            was_here: true,
+            ..PullSummary::default()
+        };
+        check(here, "debian-bookworm was here already");
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod daemon;
 mod doctor;
 mod image;
 mod kernel;
+mod registry;
 mod run;
 mod show;
 mod vm;
@@ -31,6 +32,7 @@ pub(crate) fn dispatch(command: Command) -> Result<u8, Failure> {
         | Command::Vm(_)
         | Command::Image(_)
         | Command::Kernel(_)
+        | Command::Registry(_)
         | Command::Daemon(_)
         | Command::Doctor(_) => {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -58,6 +60,7 @@ pub(crate) fn role(command: &Command) -> Role {
         | Command::Vm(_)
         | Command::Image(_)
         | Command::Kernel(_)
+        | Command::Registry(_)
         | Command::Daemon(_)
         | Command::Doctor(_)
         | Command::Version(_)
@@ -80,6 +83,7 @@ async fn talk(command: Command) -> Result<u8, Failure> {
         Command::Rm(args) => vm::delete(&client(&places).await?, args).await,
         Command::Vm(command) => vm_command(&client(&places).await?, command).await,
         Command::Image(command) => image::run(&client(&places).await?, command).await,
+        Command::Registry(command) => registry::run(&client(&places).await?, command).await,
         Command::Kernel(command) => kernel::run(&client(&places).await?, command).await,
         Command::Version(_) | Command::Completion(_) => Ok(SUCCESS),
     }

@@ -10,7 +10,7 @@ use std::{
 use banger_api::{
     client::{Client, ClientError},
     error::ErrorCode,
-    exec::ExecStart,
+    exec::{ExecStart, ImageUse},
     vm::{CreateVm, DeleteVm, Vm, VmState},
 };
 use tokio::time::timeout;
@@ -32,7 +32,7 @@ pub(super) async fn run(client: &Client, args: RunArgs) -> Result<u8, Failure> {
     let request = CreateVm {
         start: true,
         auto_remove: args.rm,
-        ..request(args.spec)
+        ..request(args.spec)?
     };
     let quiet = args.quiet.quiet || args.json;
     let display = Display::new(quiet);
@@ -46,6 +46,9 @@ pub(super) async fn run(client: &Client, args: RunArgs) -> Result<u8, Failure> {
         return Ok(SUCCESS);
     }
     let mut start = start(args.process, args.command);
+    start.image = ImageUse::Command {
+        entrypoint: args.entrypoint,
+    };
     start.owner = args.rm;
     let boot = OnceCell::new();
     let ended = exec::run(client, &vm.id, &start, &mut signals, &boot).await;
@@ -100,6 +103,7 @@ fn start(process: ProcessArgs, argv: Vec<String>) -> ExecStart {
         user: process.user,
         tty,
         stdin: true,
+        image: ImageUse::Surroundings,
         owner: false,
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use banger_api::exec::Window;
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
 /// What commands assume where nothing else is known.
 const FALLBACK: Window = Window { cols: 80, rows: 24 };
@@ -89,6 +89,32 @@ fn restore() {
     if let Some(mode) = saved().take() {
         // A terminal that has gone needs no mode.
         let _ = tcsetattr(io::stdin(), OptionalActions::Drain, &mode);
+    }
+}
+
+/// What is typed is not shown, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Unseen(());
+
+impl Unseen {
+    /// Where standard input is a terminal; elsewhere nothing is shown anyway.
+    pub(crate) fn enter() -> io::Result<Option<Self>> {
+        if !io::stdin().is_terminal() {
+            return Ok(None);
+        }
+        restore_on_panic();
+        let mut mode = tcgetattr(io::stdin())?;
+        *saved() = Some(mode.clone());
+        let unseen = Self(());
+        mode.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(io::stdin(), OptionalActions::Drain, &mode)?;
+        Ok(Some(unseen))
+    }
+}
+
+impl Drop for Unseen {
+    fn drop(&mut self) {
+        restore();
     }
 }
 

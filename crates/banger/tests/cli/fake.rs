@@ -367,6 +367,11 @@ async fn upload(
         has_shell: false,
         created_at: String::new(),
         vms: Vec::new(),
+        managed: true,
+        reference: None,
+        platform: None,
+        kernel: None,
+        config: banger_api::image::ImageConfig::default(),
     };
     lines(&[], &Line::Done(image))
 }

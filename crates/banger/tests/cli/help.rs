@@ -128,7 +128,7 @@ fn the_help_of_exec_names_every_flag() {
 #[test]
 fn every_command_has_an_example() {
     let commands = "run|exec|ps|rm|vm run|vm create|vm start|vm stop|vm delete|vm list|vm show|\
-        vm exec|vm logs|image list|image show|image delete|image import|image pull|kernel list|\
+        vm exec|vm logs|image list|image show|image delete|image import|image pull|image register|image promote|registry login|registry logout|kernel list|\
         kernel show|kernel rm|kernel import|kernel pull|daemon status|daemon stop|daemon start|\
         daemon openapi|doctor|version|completion";
     for command in commands.split('|') {
