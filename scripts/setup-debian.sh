@@ -28,10 +28,13 @@ readonly BUILD_PACKAGES=(
 )
 # What the tests call.
 readonly TEST_PACKAGES=(
-    busybox-static # a guest without a distribution
-    e2fsprogs      # checks the file systems that we write
-    python3-pip    # gets the Firecracker that is tested
-    xz-utils       # unpacks a kernel for it
+    busybox-static  # a guest without a distribution
+    docker-registry # a registry on the loopback
+    e2fsprogs       # checks the file systems that we write
+    python3-pip     # gets the Firecracker that is tested
+    skopeo          # pushes images
+    umoci           # makes images
+    xz-utils        # unpacks a kernel for it
 )
 # What building a kernel calls.
 readonly KERNEL_PACKAGES=(
@@ -47,7 +50,7 @@ readonly KERNEL_PACKAGES=(
 )
 readonly RUN_COMMANDS=(mmdebstrap qemu-system-x86_64 newuidmap slirp4netns)
 readonly BUILD_COMMANDS=(gcc git musl-gcc)
-readonly TEST_COMMANDS=(busybox e2fsck python3 xz)
+readonly TEST_COMMANDS=(busybox docker-registry e2fsck python3 skopeo umoci xz)
 readonly KERNEL_COMMANDS=(ar bc bison flex make patch xz zstd)
 
 say() {

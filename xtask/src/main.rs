@@ -42,6 +42,22 @@ enum Bench {
     Boot(BenchBoot),
     /// Firecracker under banger beside Firecracker started by hand; fetches it where it is missing.
     Vmm(BenchVmm),
+    /// Pulls of images, beside igzip, skopeo, umoci and mke2fs; needs `make build` and Debian's
+    /// docker-registry, isal, skopeo and umoci.
+    Image(BenchImage),
+}
+
+#[derive(Debug, Args)]
+struct BenchImage {
+    /// Repetitions of each side of a comparison.
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    rounds: usize,
+    /// A tar of a Debian root file system; one is made when absent.
+    #[arg(long, value_name = "TAR")]
+    root: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -90,6 +106,7 @@ fn main() -> ExitCode {
         Task::Bench(Bench::Boot(args)) => boot_bench(&args),
         Task::Notices => run_notices(),
         Task::Bench(Bench::Vmm(args)) => bench_vmm(args.pairs),
+        Task::Bench(Bench::Image(args)) => run_bench_image(args),
     };
     outcome.unwrap_or_else(|error| {
         print_chain(error.as_ref());
@@ -131,6 +148,15 @@ fn boot_bench(args: &BenchBoot) -> Result<ExitCode, Box<dyn Error>> {
 
 fn say(step: &str) {
     eprintln!("bench: {step}");
+}
+
+fn run_bench_image(args: BenchImage) -> Result<ExitCode, Box<dyn Error>> {
+    let plan = bench::ImagePlan {
+        rounds: args.rounds.max(1),
+        root: args.root,
+    };
+    let report = bench::run_image(&release_programs(), &plan, &mut say)?;
+    print_figures(&report, args.json)
 }
 
 fn print_figures(report: &bench::Report, json: bool) -> Result<ExitCode, Box<dyn Error>> {

@@ -3,14 +3,16 @@
 use crate::{host::DebianRoot, name::ImageName};
 use banger_image::debian::ArchiveConfig;
 
-/// How an image of the catalog comes to be.
+/// Where an image of the catalog may come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recipe {
+pub enum Source {
     /// mmdebstrap, with these packages beside the essential ones.
     Debian {
         suite: &'static str,
         packages: &'static [&'static str],
     },
+    /// An image of a registry.
+    Registry { reference: &'static str },
 }
 
 /// One image of the catalog.
@@ -18,32 +20,39 @@ pub enum Recipe {
 pub struct CatalogImage {
     pub name: &'static str,
     pub description: &'static str,
-    pub recipe: Recipe,
+    /// In the order in which they are asked; one that this host cannot use is passed over.
+    pub sources: &'static [Source],
 }
 
 /// The whole catalog.
 pub const CATALOG: &[CatalogImage] = &[CatalogImage {
     name: "debian-bookworm",
     description: "Debian 12 with systemd and a developer's everyday tools",
-    recipe: Recipe::Debian {
-        suite: "bookworm",
-        packages: &[
-            "systemd-sysv",
-            "dbus",
-            "iproute2",
-            "iputils-ping",
-            "procps",
-            "ca-certificates",
-            "curl",
-            "git",
-            "less",
-            "openssh-client",
-            "sudo",
-            "tmux",
-            "vim-tiny",
-            "xz-utils",
-        ],
-    },
+    sources: &[
+        Source::Debian {
+            suite: "bookworm",
+            packages: &[
+                "systemd-sysv",
+                "dbus",
+                "iproute2",
+                "iputils-ping",
+                "procps",
+                "ca-certificates",
+                "curl",
+                "git",
+                "less",
+                "openssh-client",
+                "sudo",
+                "tmux",
+                "vim-tiny",
+                "xz-utils",
+            ],
+        },
+        // Smaller and without systemd, but it needs nothing of the host.
+        Source::Registry {
+            reference: "docker.io/library/debian:bookworm",
+        },
+    ],
 }];
 
 /// The catalog's entry of a name.
@@ -77,11 +86,21 @@ pub fn debian_root(packages: &[&str], archive: &ArchiveConfig) -> DebianRoot {
 
 #[cfg(test)]
 mod tests {
+    use banger_image::{debian::Suite, reference::ImageRef};
+
     use super::*;
 
     #[test]
-    fn catalog_names_are_image_names() {
+    fn catalog_names_and_references_can_be_read() {
         for image in CATALOG {
+            for source in image.sources {
+                match source {
+                    Source::Debian { suite, .. } => drop(suite.parse::<Suite>().unwrap()),
+                    Source::Registry { reference } => {
+                        drop(reference.parse::<ImageRef>().unwrap());
+                    }
+                }
+            }
             let name: ImageName = image.name.parse().unwrap();
             assert_eq!(find(&name), Some(image));
         }

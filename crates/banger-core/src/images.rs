@@ -174,9 +174,7 @@ impl Images {
     ) -> Result<ImageName, Error> {
         let lock = self.lock(name, &progress).await;
         let row = match self.get(name) {
-            Err(Error::NotFound { .. }) => {
-                self.make_of_catalog(name, name, lock, progress).await?
-            }
+            Err(Error::NotFound { .. }) => self.make_of_catalog(name, name, lock, progress).await?,
             // Somebody else made it while this waited.
             found => found?,
         };
@@ -283,7 +281,10 @@ impl Images {
         platform: &Platform,
     ) -> Result<Option<ImageRow>, Error> {
         let (reference, platform) = (reference.to_string(), platform.to_string());
-        Ok(self.work.store().image_by_reference(&reference, &platform)?)
+        Ok(self
+            .work
+            .store()
+            .image_by_reference(&reference, &platform)?)
     }
 
     async fn lock(&self, name: &ImageName, progress: &SharedProgress) -> OwnedMutexGuard<()> {
@@ -300,5 +301,7 @@ impl Images {
     }
 }
 
+#[cfg(test)]
+mod source_tests;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,12 @@
 //! Shows the steps of long work on standard error: live on a terminal, plain lines elsewhere.
 //! Knows steps as they come; nothing of what they are for.
 
-use std::{collections::BTreeMap, io, io::IsTerminal, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    io,
+    io::IsTerminal,
+    time::Duration,
+};
 
 use banger_api::progress::Step;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -44,7 +49,7 @@ impl Display {
     fn labelled(&self, label: String) -> Progress {
         let show = match self {
             Self::Quiet => Show::Nothing,
-            Self::Plain => Show::Lines,
+            Self::Plain => Show::Lines(HashSet::new()),
             // The bar draws nothing before the first step.
             Self::Live(group) => Show::Bar {
                 bar: group.add(ProgressBar::no_length()),
@@ -71,7 +76,8 @@ pub(crate) struct Progress {
 #[derive(Debug)]
 enum Show {
     Nothing,
-    Lines,
+    /// What was told already.
+    Lines(HashSet<String>),
     Bar {
         bar: ProgressBar,
         shape: Option<&'static str>,
@@ -131,8 +137,12 @@ impl Progress {
         let changed = line != self.last;
         match &mut self.show {
             Show::Nothing => {}
-            Show::Lines if changed => output::remark(&line),
-            Show::Lines => {}
+            // Stages that go on at the same time take turns: each is told once.
+            Show::Lines(told) => {
+                if told.insert(line.clone()) {
+                    output::remark(&line);
+                }
+            }
             Show::Bar { bar, shape, .. } => {
                 let wanted = shape_of(step);
                 if *shape != Some(wanted) {
@@ -155,8 +165,8 @@ impl Progress {
     fn part(&mut self, line: &str, step: &Step) {
         match &mut self.show {
             Show::Nothing => {}
-            Show::Lines if is_complete(step) => output::remark(line),
-            Show::Lines => {}
+            Show::Lines(_) if is_complete(step) => output::remark(line),
+            Show::Lines(_) => {}
             Show::Bar { parts, .. } => parts.step(line, step),
         }
     }
@@ -165,7 +175,7 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         match &self.show {
-            Show::Nothing | Show::Lines => {}
+            Show::Nothing | Show::Lines(_) => {}
             Show::Bar { bar, .. } => bar.finish_and_clear(),
         }
     }

@@ -37,7 +37,8 @@ pub(super) struct Home {
 }
 
 impl Home {
-    pub(super) fn make(programs: &Path, say: &mut dyn FnMut(&str)) -> Result<Self, BenchError> {
+    /// Without a kernel and without images.
+    pub(super) fn bare(programs: &Path) -> Result<Self, BenchError> {
         // Unix sockets have room for short paths only.
         let directory = tempfile::Builder::new()
             .prefix("bgb-")
@@ -52,6 +53,11 @@ impl Home {
         fs::create_dir_all(&config)
             .and_then(|()| fs::write(config.join("config.toml"), CONFIG))
             .map_err(BenchError::file("write", config))?;
+        Ok(home)
+    }
+
+    pub(super) fn make(programs: &Path, say: &mut dyn FnMut(&str)) -> Result<Self, BenchError> {
+        let home = Self::bare(programs)?;
         say("kernel");
         home.banger(&["kernel", "pull", KERNEL])?;
         say("image");

@@ -10,6 +10,7 @@ mod error;
 mod execs;
 mod figures;
 mod home;
+mod image;
 mod qemu;
 mod sizes;
 mod stats;
@@ -20,6 +21,7 @@ use std::path::Path;
 
 pub use error::BenchError;
 pub use figures::Report;
+pub use image::{ImagePlan, run as run_image};
 pub use timeline::boot;
 pub use vmm::vmm;
 

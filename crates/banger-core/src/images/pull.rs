@@ -142,9 +142,8 @@ impl Images {
                 self.get(name).ok().filter(same)
             }
         };
-        let unchanged = |row: &ImageRow| {
-            found.is_none_or(|found| found.digest.to_string() == row.digest)
-        };
+        let unchanged =
+            |row: &ImageRow| found.is_none_or(|found| found.digest.to_string() == row.digest);
         Ok(row.filter(unchanged).map(|row| Pulled {
             row,
             summary: PullSummary::nothing(),
@@ -263,11 +262,10 @@ impl Images {
             let attempt = self.attempt(job.clone(), &resolved, lock.clone(), progress.clone());
             let failed = match fetch.watched(attempt).await {
                 Ok((row, reused)) => {
+                    // Once it is closed, nothing is known of what was fetched.
+                    let summary = summary(&resolved, reused);
                     drop(closing);
-                    return Ok(Pulled {
-                        row,
-                        summary: summary(&resolved, reused),
-                    });
+                    return Ok(Pulled { row, summary });
                 }
                 Err(failed) => failed,
             };
@@ -350,7 +348,10 @@ fn report_resolving(reference: &ImageRef, progress: &SharedProgress) {
 fn summary(resolved: &Resolved, reused: u64) -> PullSummary {
     let blobs = &resolved.blobs;
     let fetched = blobs.iter().filter(|blob| blob.was_fetched());
-    let sizes = resolved.layers.iter().filter_map(|layer| layer.descriptor().size);
+    let sizes = resolved
+        .layers
+        .iter()
+        .filter_map(|layer| layer.descriptor().size);
     PullSummary {
         was_here: false,
         layers: resolved.layers.len() as u64,

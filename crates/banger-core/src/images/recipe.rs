@@ -3,18 +3,21 @@
 use std::io;
 
 use banger_image::{
+    debian::SourcesError,
     progress::{SharedProgress, Step},
     rootfs::{Scrub, Source},
 };
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
-use super::{Images, workshop::Job};
+use super::{Images, PullRequest, workshop::Job};
 use crate::{
     debian_settings::DebianSettings,
     error::Error,
     host::RootTar,
-    image_catalog::{self, CATALOG, Recipe},
+    host_error::HostError,
+    image_catalog::{self, CATALOG, CatalogImage, Source as CatalogSource},
     name::ImageName,
     store::ImageRow,
 };
@@ -34,7 +37,53 @@ impl Images {
                 available,
             });
         };
-        let Recipe::Debian { suite, packages } = entry.recipe;
+        let mut lock = Some(lock);
+        let mut refused = None;
+        for source in entry.sources {
+            let lock = match lock.take() {
+                Some(lock) => lock,
+                None => self.lock(name, &progress).await,
+            };
+            let made = match source {
+                CatalogSource::Debian { suite, packages } => {
+                    self.build_debian(entry, name, (suite, packages), lock, progress.clone())
+                        .await
+                }
+                CatalogSource::Registry { reference } => {
+                    drop(lock);
+                    let reference = reference.parse().expect("a test reads the catalog");
+                    let request = PullRequest {
+                        name: Some(name.clone()),
+                        ..PullRequest::of(reference)
+                    };
+                    let pulled = self.pull_reference(request, progress.clone()).await;
+                    pulled.map(|pulled| pulled.row)
+                }
+            };
+            match made {
+                // What this host lacks, another source does without.
+                Err(
+                    error @ (Error::Host(HostError::ProgramMissing { .. })
+                    | Error::Sources(SourcesError::NoMirror { .. })),
+                ) => {
+                    info!(image = %name, error = error.chain(), "asking the next source");
+                    refused = Some(error);
+                }
+                Err(error) => return Err(refused.unwrap_or(error)),
+                Ok(row) => return Ok(row),
+            }
+        }
+        Err(refused.expect("every image of the catalog has a source"))
+    }
+
+    async fn build_debian(
+        &self,
+        entry: &CatalogImage,
+        name: &ImageName,
+        (suite, packages): (&str, &[&str]),
+        lock: OwnedMutexGuard<()>,
+        progress: SharedProgress,
+    ) -> Result<ImageRow, Error> {
         let suite = suite.parse().expect("the catalog's suites are suite names");
         let archive = DebianSettings {
             suite,

@@ -130,10 +130,10 @@ impl Keychain {
             let Some(file) = AuthFile::read(path)? else {
                 continue;
             };
-            if let Some(helper) = file.helper(host) {
-                if let Some(found) = self.ask(helper, host).await? {
-                    return Ok(found);
-                }
+            if let Some(helper) = file.helper(host)
+                && let Some(found) = self.ask(helper, host).await?
+            {
+                return Ok(found);
             }
             if let Some(found) = file.find(host, repository, path)? {
                 return Ok(found);

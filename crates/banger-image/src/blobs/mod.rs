@@ -91,6 +91,7 @@ impl BlobStore {
 
     /// Removes a blob; whoever reads it goes on. Removing what is not there is no error.
     pub fn remove(&self, digest: Sha256) -> io::Result<()> {
+        self.running().remove(&digest);
         match fs::remove_file(self.path(digest)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             Ok(()) | Err(_) => Ok(()),

@@ -2,13 +2,8 @@
 
 use banger_api::error::ErrorCode;
 use banger_core::{
-    auth::AuthError,
-    error::RegisterError,
-    layers::LayersError,
-    layout::LayoutError,
-    manifest::ManifestError,
-    pull::PullError,
-    registry::RegistryError,
+    auth::AuthError, error::RegisterError, layers::LayersError, layout::LayoutError,
+    manifest::ManifestError, pull::PullError, registry::RegistryError,
 };
 
 use super::{Judged, import, io, judged, plain};
@@ -139,6 +134,8 @@ pub(super) fn layers(error: &LayersError) -> Judged {
             "the image contradicts itself: whoever made it has to make it again",
         ),
         LayersError::Open { .. } => judged(ErrorCode::SourceFailed, TRY_AGAIN),
+        LayersError::Image(source) => import(source),
+        LayersError::Keep { source, .. } => io(source),
         _ => plain(ErrorCode::HostFailed),
     }
 }
