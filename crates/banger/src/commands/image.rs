@@ -179,6 +179,7 @@ async fn register(client: &Client, args: ImageRegisterArgs) -> Result<u8, Failur
             let request = ImportKernel {
                 name: name.clone(),
                 directory: text_of(kernel)?,
+                cmdline: String::new(),
                 force: false,
             };
             let work = client.import_kernel(&request, |step| progress.step(&step));
