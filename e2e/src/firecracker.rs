@@ -47,7 +47,7 @@ fn make(kernel: &Path) -> World {
          vmm = \"firecracker\"\n\
          default_kernel = \"{EMULATION_PROOF}\"\n\
          firecracker_bin = \"{}\"\n",
-        program().display()
+        firecracker_program().display()
     ));
     let directory = world.home().join("kernel");
     fs::create_dir(&directory).expect("the home is writable");
@@ -79,7 +79,8 @@ fn unpack(packed: &Path, to: &Path) {
 }
 
 /// Where `scripts/fetch-firecracker.sh` puts it.
-fn program() -> PathBuf {
+#[must_use]
+pub fn firecracker_program() -> PathBuf {
     let named = env::var_os("BANGER_TEST_FIRECRACKER_DIR").map(PathBuf::from);
     let directory = named.unwrap_or_else(|| {
         let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);

@@ -22,7 +22,7 @@ mod workbench;
 mod world;
 
 pub use command::Call;
-pub use firecracker::{EMULATION_PROOF, firecracker_world};
+pub use firecracker::{EMULATION_PROOF, firecracker_program, firecracker_world};
 pub use images::{busybox_tar, one_binary_tar};
 pub use outcome::Outcome;
 pub use registry::Registry;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use banger_api::vm::{Vm, VmState};
-use e2e::{World, eventually, firecracker_world, wait_for_end};
+use e2e::{World, eventually, firecracker_program, firecracker_world, wait_for_end};
 use sha2::{Digest, Sha256};
 
 const MIB: usize = 1 << 20;
@@ -112,6 +112,19 @@ fn own_address() -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
+/// Tells everyone who connects where they are.
+fn serve_words(address: IpAddr) -> u16 {
+    let listener = TcpListener::bind((address, 0)).expect("our own address can be bound");
+    let port = listener.local_addr().expect("it is bound").port();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            // Whoever hangs up first misses the words.
+            let _ = stream.write_all(b"the outside\n");
+        }
+    });
+    port
+}
+
 #[test]
 fn a_guest_reaches_the_outside_and_not_the_hosts_loopback() {
     let Some(address) = own_address() else {
@@ -121,14 +134,7 @@ fn a_guest_reaches_the_outside_and_not_the_hosts_loopback() {
     let Some(world) = firecracker_world() else {
         return;
     };
-    let listener = TcpListener::bind((address, 0)).expect("our own address can be bound");
-    let port = listener.local_addr().expect("it is bound").port();
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let mut stream = stream;
-            let _ = stream.write_all(b"the outside\n");
-        }
-    });
+    let port = serve_words(address);
     world.start("web");
     let line = format!("nc -w 20 {address} {port} </dev/null");
     assert_eq!(world.guest("web", &line), "the outside");
@@ -136,6 +142,59 @@ fn a_guest_reaches_the_outside_and_not_the_hosts_loopback() {
     let port = inner.local_addr().expect("it is bound").port();
     let line = format!("nc -w 5 10.0.2.2 {port} </dev/null && echo reached || echo fenced");
     assert_eq!(world.guest("web", &line), "fenced");
+}
+
+/// Makes a home for nobody, in which they may open the two devices, and lives a VM's life there.
+const LIFE_OF_NOBODY: &str = r#"
+set -eu
+user=$BANGER_HOME/u
+mkdir "$user" "$user/bin" "$user/dev"
+chmod 711 "$BANGER_HOME"
+cp -a --sparse=always "$BANGER_HOME/config" "$BANGER_HOME/state" "$user"
+rm -f "$user"/state/bangerd.log
+cp "$(command -v banger)" "$(command -v bangerd)" "$FIRECRACKER" "$user/bin"
+sed -i "s|^firecracker_bin = .*|firecracker_bin = \"$user/bin/firecracker\"|" "$user/config/config.toml"
+mknod "$user/dev/kvm" c 10 232
+mknod "$user/dev/tun" c 10 200
+chown -R 65534:65534 "$user"
+export BANGER_HOME=$user HOME=$user PATH=$user/bin:$PATH
+exec unshare --mount sh -euc '
+    mount --bind "$HOME/dev/kvm" /dev/kvm
+    mount --bind "$HOME/dev/tun" /dev/net/tun
+    exec setpriv --reuid 65534 --regid 65534 --clear-groups sh -euc "
+        banger vm create --quiet --name web
+        banger vm show web
+        banger exec web -- nc -w 20 $ADDRESS $PORT </dev/null
+        banger vm stop web
+        banger rm web
+        banger daemon stop
+    "
+'
+"#;
+
+#[test]
+fn an_ordinary_user_needs_no_more_than_the_devices() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can let another user open the devices");
+        return;
+    }
+    let Some(address) = own_address() else {
+        eprintln!("SKIPPED: this host has no network");
+        return;
+    };
+    let Some(world) = firecracker_world() else {
+        return;
+    };
+    world.banger(["daemon", "stop"]).ok();
+    let port = serve_words(address);
+    let life = world
+        .shell(LIFE_OF_NOBODY)
+        .env("FIRECRACKER", firecracker_program())
+        .env("ADDRESS", address.to_string())
+        .env("PORT", port.to_string())
+        .limit(LONG)
+        .run();
+    life.ok().stdout_has(["namespaces", "the outside"]);
 }
 
 #[test]
