@@ -165,14 +165,18 @@ async fn two_that_need_one_image_make_it_once() {
     let image = name("debian-bookworm");
     let ensure = || {
         let (images, image) = (bench.images.clone(), image.clone());
-        tokio::spawn(async move { images.ensure(&image, silent()).await })
+        tokio::spawn(async move { images.ensure(&image.clone().into(), silent()).await })
     };
     let (first, second) = (ensure(), ensure());
     bench.world.host.asked(Act::DebianRoot, 1).await;
     go.send(()).unwrap();
     soon("the first has it", first).await.unwrap().unwrap();
     soon("the second has it", second).await.unwrap().unwrap();
-    bench.images.ensure(&image, silent()).await.unwrap();
+    bench
+        .images
+        .ensure(&image.clone().into(), silent())
+        .await
+        .unwrap();
     assert_eq!(bench.world.host.count(Act::DebianRoot), 1);
     bench.left(1);
 }
@@ -183,7 +187,7 @@ async fn an_image_of_a_program_that_failed_is_not_kept() {
     bench.world.host.next_root(FakeTar::flowing().discontent());
     let failed = bench
         .images
-        .ensure(&name("debian-bookworm"), silent())
+        .ensure(&name("debian-bookworm").into(), silent())
         .await
         .unwrap_err();
     assert!(

@@ -32,6 +32,7 @@ fn the_help_of_the_whole_is_one_screen() {
       rm          Delete VMs
       vm          Virtual machines
       image       Images: the root file systems that VMs are made from
+      registry    Registries that images come from
       kernel      Kernels that VMs boot
       daemon      The daemon that keeps the VMs
       doctor      Check whether this host can run VMs

@@ -32,7 +32,10 @@ fn a_created_and_started_vm_runs_and_takes_commands() {
     world.life(async |engine| {
         let vm = create(&engine, "a", true, false).await;
         assert_eq!(world.rows()[0].state, VmState::Running);
-        let mut stream = engine.exec(&vm, Default::default()).await.unwrap();
+        let mut stream = engine
+            .exec(&vm, Default::default(), Default::default())
+            .await
+            .unwrap();
         assert!(stream.output.recv().await.unwrap().is_ok());
     });
 }
