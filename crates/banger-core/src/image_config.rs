@@ -59,22 +59,27 @@ mod tests {
 
     #[test]
     fn commands_follow_dockers_rules() {
-        let check = |entrypoint: &str, cmd: &str, over: Option<&str>, given: &str, expected: &str| {
-            let config = ImageConfig {
-                entrypoint: words(entrypoint),
-                cmd: words(cmd),
-                ..ImageConfig::default()
+        let check =
+            |entrypoint: &str, cmd: &str, over: Option<&str>, given: &str, expected: &str| {
+                let config = ImageConfig {
+                    entrypoint: words(entrypoint),
+                    cmd: words(cmd),
+                    ..ImageConfig::default()
+                };
+                let request = ExecRequest {
+                    argv: words(given),
+                    ..ExecRequest::default()
+                };
+                let usage = ImageUse::Command {
+                    entrypoint: over.map(str::to_owned),
+                };
+                let applied = apply(request, usage, &config);
+                assert_eq!(
+                    applied.argv,
+                    words(expected),
+                    "{entrypoint} {cmd} {over:?} {given}"
+                );
             };
-            let request = ExecRequest {
-                argv: words(given),
-                ..ExecRequest::default()
-            };
-            let usage = ImageUse::Command {
-                entrypoint: over.map(str::to_owned),
-            };
-            let applied = apply(request, usage, &config);
-            assert_eq!(applied.argv, words(expected), "{entrypoint} {cmd} {over:?} {given}");
-        };
         check("", "", None, "", "");
         check("", "sh", None, "", "sh");
         check("", "sh", None, "ls /", "ls /");
@@ -101,8 +106,15 @@ mod tests {
             ..ExecRequest::default()
         };
         let applied = apply(silent, ImageUse::Surroundings, &config);
-        assert_eq!(applied.argv, words("ls"), "the entrypoint is for runs alone");
-        assert_eq!((applied.user.as_deref(), applied.cwd.as_deref()), (Some("web"), Some("/srv")));
+        assert_eq!(
+            applied.argv,
+            words("ls"),
+            "the entrypoint is for runs alone"
+        );
+        assert_eq!(
+            (applied.user.as_deref(), applied.cwd.as_deref()),
+            (Some("web"), Some("/srv"))
+        );
         let loud = ExecRequest {
             env: vec![pair("A", "given")],
             user: Some("root".into()),
@@ -110,7 +122,10 @@ mod tests {
             ..ExecRequest::default()
         };
         let applied = apply(loud, ImageUse::Surroundings, &config);
-        assert_eq!((applied.user.as_deref(), applied.cwd.as_deref()), (Some("root"), Some("/")));
+        assert_eq!(
+            (applied.user.as_deref(), applied.cwd.as_deref()),
+            (Some("root"), Some("/"))
+        );
         assert_eq!(applied.env.last(), Some(&pair("A", "given")));
     }
 }

@@ -11,9 +11,7 @@ use super::{
 use crate::{
     daemon::DaemonStatus,
     doctor::Check,
-    image::{
-        Image, ImportImage, Login, LoginState, Logout, PullImage, PulledImage, RegisterImage,
-    },
+    image::{Image, ImportImage, Login, LoginState, Logout, PullImage, PulledImage, RegisterImage},
     kernel::{AvailableKernel, ImportKernel, Kernel, PullKernel},
     progress::Step,
     vm::{CreateVm, DeleteVm, LogKind, LogQuery, StopVm, Vm},

@@ -199,7 +199,11 @@ fn image_row(row: &Row<'_>) -> Result<ImageRow, StoreError> {
         created_at: unsigned(row, "created_at")?,
         reference: column(row, "reference")?,
         platform: column(row, "platform")?,
-        config: parse("image configuration", &column::<String>(row, "config")?, ImageConfig::from_json)?,
+        config: parse(
+            "image configuration",
+            &column::<String>(row, "config")?,
+            ImageConfig::from_json,
+        )?,
         rootfs: column::<Option<String>>(row, "rootfs")?.map(PathBuf::from),
         kernel: match column::<Option<String>>(row, "kernel")? {
             None => None,

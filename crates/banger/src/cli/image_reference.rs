@@ -68,7 +68,11 @@ mod tests {
         };
         check("oci:", "oci:dir", "oci:/here/dir");
         check("oci:", "oci:dir:v1", "oci:/here/dir:v1");
-        check("docker-archive:", "docker-archive:/x:a/b:1", "docker-archive:/x:a/b:1");
+        check(
+            "docker-archive:",
+            "docker-archive:/x:a/b:1",
+            "docker-archive:/x:a/b:1",
+        );
         check("tar:", "tar:a:b", "tar:/here/a:b");
         let named: ImageReference = "docker.io/library/alpine".parse().unwrap();
         assert_eq!(named.resolve().unwrap(), "docker.io/library/alpine");

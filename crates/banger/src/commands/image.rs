@@ -300,7 +300,10 @@ fn details(image: &Image, now: SystemTime) -> String {
         ("systemd", yes(image.has_systemd)),
         ("shell", yes(image.has_shell)),
         ("source", Some(image.source.clone())),
-        ("digest", Some(image.digest.clone()).filter(|digest| !digest.is_empty())),
+        (
+            "digest",
+            Some(image.digest.clone()).filter(|digest| !digest.is_empty()),
+        ),
         ("platform", image.platform.clone()),
         ("kernel", image.kernel.clone()),
         ("entrypoint", words(&image.config.entrypoint)),
@@ -396,7 +399,10 @@ mod tests {
             local,
             "debian-bookworm: 300 MiB of files in 1.2 s (1 layer, nothing fetched)",
         );
-        check(PullSummary::default(), "debian-bookworm: 300 MiB of files in 1.2 s");
+        check(
+            PullSummary::default(),
+            "debian-bookworm: 300 MiB of files in 1.2 s",
+        );
         let here = PullSummary {
             was_here: true,
             ..PullSummary::default()
