@@ -34,15 +34,22 @@ pub enum KernelUnderTest {
 }
 
 impl KernelUnderTest {
+    /// The one that this run of the tests is about.
+    #[must_use]
+    pub fn of_this_run() -> Self {
+        match env::var_os(VARIABLE) {
+            Some(_) => Self::Generic,
+            None => Self::Debian,
+        }
+    }
+
     /// Brings the kernel that was given into a world, where one was.
-    pub(crate) fn bring(world: &World) -> Self {
-        let Some(directory) = env::var_os(VARIABLE) else {
-            return Self::Debian;
-        };
-        let directory = directory.to_str().expect("a path in UTF-8");
-        let import = ["kernel", "import", GENERIC, "--from", directory];
-        world.call(import).limit(IMPORTING).run().ok();
-        Self::Generic
+    pub(crate) fn bring(world: &World) {
+        if let Some(directory) = env::var_os(VARIABLE) {
+            let directory = directory.to_str().expect("a path in UTF-8");
+            let import = ["kernel", "import", GENERIC, "--from", directory];
+            world.call(import).limit(IMPORTING).run().ok();
+        }
     }
 
     /// What its machines call it.

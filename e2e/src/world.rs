@@ -59,10 +59,10 @@ impl World {
 
     /// A world that has the image with tools in it, and the kernel that is to be tried.
     #[must_use]
-    pub fn with_workbench() -> (Self, KernelUnderTest) {
+    pub fn with_workbench() -> Self {
         let world = Self::stocked(Stock::Workbench);
-        let kernel = KernelUnderTest::bring(&world);
-        (world, kernel)
+        KernelUnderTest::bring(&world);
+        world
     }
 
     /// A world in which nothing is there.

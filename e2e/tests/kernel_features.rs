@@ -10,21 +10,21 @@ use e2e::{KernelUnderTest, WORKBENCH, World, eventually};
 /// Under emulation a daemon of daemons takes its time.
 const PATIENCE: Duration = Duration::from_secs(200);
 
-/// A machine of the image that has the tools, and the kernel that it runs.
+/// A machine of the image that has the tools.
 struct Machine {
     world: World,
-    kernel: KernelUnderTest,
 }
 
 impl Machine {
     fn start<const N: usize>(options: [&str; N]) -> Self {
-        let (world, kernel) = World::with_workbench();
+        let world = World::with_workbench();
         let fixed = ["vm", "create", "--name", "bench", "--image", WORKBENCH];
         let words: Vec<&str> = fixed.into_iter().chain(options).collect();
         world.call_with(&words).limit(PATIENCE).run().ok();
         let vm = world.vm("bench");
-        assert_eq!(vm.kernel, kernel.name(), "{}", vm.kernel_reason);
-        Self { world, kernel }
+        let wanted = KernelUnderTest::of_this_run().name();
+        assert_eq!(vm.kernel, wanted, "{}", vm.kernel_reason);
+        Self { world }
     }
 
     /// A line of the guest's shell that must succeed.
@@ -56,25 +56,25 @@ impl Machine {
     fn says(&self, line: &str, wanted: &str) {
         assert_eq!(self.does(line), wanted, "{line}");
     }
+}
 
-    /// Whether to go on with what Debian's kernel has in modules only.
-    fn has_built_in(&self, what: &str) -> bool {
-        match self.kernel {
-            KernelUnderTest::Generic => true,
-            KernelUnderTest::Debian => {
-                eprintln!("SKIPPED: {what}: Debian's kernel has it in modules, which guests lack");
-                false
-            }
+/// Whether the kernel has what Debian's keeps in modules.
+fn has_built_in(what: &str) -> bool {
+    match KernelUnderTest::of_this_run() {
+        KernelUnderTest::Generic => true,
+        KernelUnderTest::Debian => {
+            eprintln!("SKIPPED: {what}: Debian's kernel has it in modules, which guests lack");
+            false
         }
     }
 }
 
 #[test]
 fn docker_builds_an_image_from_scratch_and_runs_it() {
-    let machine = Machine::start(["--memory", "1G", "--disk-size", "2G"]);
-    if !machine.has_built_in("docker's networks") {
+    if !has_built_in("docker's networks") {
         return;
     }
+    let machine = Machine::start(["--memory", "1G", "--disk-size", "2G"]);
     machine.settles();
     machine.does("systemctl start docker");
     machine.says("docker info --format '{{.Driver}}'", "overlay2");
@@ -105,10 +105,10 @@ fn docker_builds_an_image_from_scratch_and_runs_it() {
 
 #[test]
 fn packets_are_filtered_translated_and_tunnelled() {
-    let machine = Machine::start(["--init", "agent"]);
-    if !machine.has_built_in("nftables, bridges and tunnels") {
+    if !has_built_in("nftables, bridges and tunnels") {
         return;
     }
+    let machine = Machine::start(["--init", "agent"]);
     machine.does(
         "nft add table inet t && nft add chain inet t c '{ type filter hook input priority 0; }' && \
          nft add rule inet t c ct state established counter accept && \
@@ -167,7 +167,7 @@ fn file_systems_are_mounted_in_the_guest() {
          echo high >merged/file",
     );
     machine.says("cat lower/file upper/u/file", "low\nhigh");
-    if !machine.has_built_in("FUSE, loop devices and squashfs") {
+    if !has_built_in("FUSE, loop devices and squashfs") {
         return;
     }
     machine.does("test -c /dev/fuse");

