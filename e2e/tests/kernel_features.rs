@@ -2,6 +2,7 @@
 //! With `BANGER_TEST_GENERIC_KERNEL=DIR` the kernel in DIR tells these stories, as `generic-6.12`;
 //! otherwise Debian's does, without what it keeps in modules that no guest has.
 #![forbid(unsafe_code)]
+#![allow(clippy::print_stderr, reason = "a story that is left out says so")]
 
 use std::time::Duration;
 

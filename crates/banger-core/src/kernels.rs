@@ -81,9 +81,9 @@ impl Kernels {
         let shelves = self.sources.release.iter().chain(&self.sources.catalogs);
         for shelf in shelves {
             let catalog = shelf.catalog().map_err(KernelError::from)?;
-            add(&mut offers, catalog, Some(shelf));
+            add(&mut offers, catalog.as_ref(), Some(shelf));
         }
-        add(&mut offers, Some(Catalog::embedded()), None);
+        add(&mut offers, Some(&Catalog::embedded()), None);
         Ok(offers)
     }
 
@@ -271,8 +271,8 @@ fn preferred() -> KernelName {
 }
 
 /// Adds what is not offered under its name yet.
-fn add(offers: &mut Vec<Offer>, catalog: Option<Catalog>, shelf: Option<&Shelf>) {
-    for entry in catalog.iter().flat_map(Catalog::entries) {
+fn add(offers: &mut Vec<Offer>, catalog: Option<&Catalog>, shelf: Option<&Shelf>) {
+    for entry in catalog.into_iter().flat_map(Catalog::entries) {
         let entry = entry.clone();
         if !offers.iter().any(|offer| offer.entry.name == entry.name) {
             let shelf = shelf.cloned();

@@ -61,7 +61,7 @@ fn bounded(word: &str) -> String {
 }
 
 /// A boot as clients see it.
-pub(crate) fn boot(timeline: Timeline) -> Boot {
+pub(crate) fn boot(timeline: &Timeline) -> Boot {
     let since_1970 = timeline
         .requested_at
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -136,7 +136,7 @@ pub(crate) fn vm(view: View) -> Vm {
         }),
         last_error: record.last_error,
         auto_remove: spec.auto_remove,
-        boot: timeline.map(boot),
+        boot: timeline.as_ref().map(boot),
         created_at: rfc3339(record.created_at),
         updated_at: rfc3339(record.updated_at),
     }

@@ -114,7 +114,7 @@ async fn forward_output(
         };
         let message = match next {
             Some(Ok(ExecOutput::Started { pid })) => {
-                let boot = vm.command_started().map(convert::boot);
+                let boot = vm.command_started().as_ref().map(convert::boot);
                 event(&ExecEvent::Started { pid, boot })
             }
             Some(Ok(ExecOutput::Stdout(bytes))) => channel(STDOUT, &bytes),

@@ -114,7 +114,7 @@ enum Command {
     },
     OwnerCame,
     OwnerWent,
-    CommandStarted(Instant),
+    FirstExec(Instant),
 }
 
 /// Speaks to the task of one VM.
@@ -195,7 +195,7 @@ impl VmHandle {
         }
         timeline.command_started(now);
         // A VM that has no time for this loses a figure.
-        let _ = self.commands.try_send(Command::CommandStarted(now));
+        let _ = self.commands.try_send(Command::FirstExec(now));
         Some(timeline)
     }
 

@@ -136,7 +136,7 @@ impl Task {
             Command::Resume { reply } => self.go_on(reply).await,
             Command::Delete { force, reply } => return self.delete(force, reply).await,
             Command::OwnerCame => self.owner_deadline = None,
-            Command::CommandStarted(now) => self.mark(|timeline| timeline.command_started(now)),
+            Command::FirstExec(now) => self.mark(|timeline| timeline.command_started(now)),
             Command::OwnerWent => {
                 if self.record().spec.auto_remove {
                     return self.delete_quietly().await;

@@ -97,7 +97,10 @@ mod tests {
     #[test]
     fn a_helper_is_told_the_server_and_answers() {
         let answer = ask("read server; echo \"$1 $server\"");
-        assert_eq!((answer.success, &answer.said[..]), (true, &b"get quay.io\n"[..]));
+        assert_eq!(
+            (answer.success, &answer.said[..]),
+            (true, &b"get quay.io\n"[..])
+        );
         let refused = ask("echo 'credentials not found in native keychain'; exit 1");
         assert!(!refused.success && refused.said.starts_with(NOTHING.as_bytes()));
     }
@@ -105,6 +108,9 @@ mod tests {
     #[test]
     fn a_helper_that_is_not_there_is_named() {
         let error = credential("no-such-helper-anywhere", "quay.io").unwrap_err();
-        assert!(matches!(error, HostError::ProgramMissing { .. }), "{error:?}");
+        assert!(
+            matches!(error, HostError::ProgramMissing { .. }),
+            "{error:?}"
+        );
     }
 }

@@ -135,7 +135,7 @@ pub(super) fn layers(error: &LayersError) -> Judged {
         ),
         LayersError::Open { .. } => judged(ErrorCode::SourceFailed, TRY_AGAIN),
         LayersError::Image(source) => import(source),
-        LayersError::Keep { source, .. } => io(source),
+        LayersError::Keep(source) => io(source),
         _ => plain(ErrorCode::HostFailed),
     }
 }

@@ -146,7 +146,7 @@ impl Task {
                 | Command::Delete { .. }
                 | Command::OwnerCame
                 | Command::OwnerWent
-                | Command::CommandStarted(_) => self.postponed.push_back(command),
+                | Command::FirstExec(_) => self.postponed.push_back(command),
             }
         }
     }
@@ -172,7 +172,7 @@ impl Task {
                 Command::Pause { .. } => Some(Verb::Pause),
                 Command::Resume { .. } => Some(Verb::Resume),
                 Command::Delete { force, .. } => Some(Verb::Delete { force: *force }),
-                Command::OwnerCame | Command::OwnerWent | Command::CommandStarted(_) => None,
+                Command::OwnerCame | Command::OwnerWent | Command::FirstExec(_) => None,
             };
             let state = self.views.borrow().record.state;
             match verb.map(|verb| admit(state, verb)) {
@@ -192,7 +192,7 @@ impl Task {
             Command::Pause { reply } => answer(reply, Err(self.refusal("be paused"))),
             Command::Resume { reply } => answer(reply, Err(self.refusal("be resumed"))),
             Command::Delete { reply, .. } => answer(reply, Err(self.refusal("be deleted"))),
-            Command::OwnerCame | Command::OwnerWent | Command::CommandStarted(_) => {}
+            Command::OwnerCame | Command::OwnerWent | Command::FirstExec(_) => {}
         }
     }
 }
