@@ -26,8 +26,12 @@ fn shared_dependencies(manifest: &Table) -> Option<&Table> {
     manifest.get("workspace")?.get("dependencies")?.as_table()
 }
 
-/// A version that a member names itself would escape the one place where reasons are given.
+/// A version that a member names itself would escape the one place where reasons are given. A
+/// package below our root that is a workspace of its own has nobody to inherit from.
 fn check_inheritance(file: &SourceFile, manifest: &Table) -> Vec<Finding> {
+    if manifest.contains_key("workspace") {
+        return Vec::new();
+    }
     let own = own_dependencies(manifest);
     let foreign = own.filter(|(_, value)| value.get("workspace") != Some(&Value::Boolean(true)));
     foreign
@@ -162,6 +166,7 @@ mod tests {
             "[target.'cfg(unix)'.build-dependencies]\na = \"1\"\n",
             &[foreign],
         );
+        check_text("[workspace]\n[dependencies]\na = \"1\"\n", &[]);
     }
 
     #[test]

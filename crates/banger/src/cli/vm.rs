@@ -47,7 +47,7 @@ pub(crate) struct SpecArgs {
     /// Image to make it from: a name or a reference [default: debian-bookworm]
     #[arg(long, add = ArgValueCandidates::new(complete::images))]
     pub(crate) image: Option<ImageReference>,
-    /// Kernel to boot [default: debian-6.1]
+    /// Kernel to boot [default: generic-6.12 where it is, else debian-6.1]
     #[arg(long, add = ArgValueCandidates::new(complete::kernels))]
     pub(crate) kernel: Option<StoreName>,
     /// Virtual processors

@@ -81,7 +81,7 @@ fn what_is_asked_for_reaches_the_daemon() {
     assert_eq!(fake.asked(), "GET /v1/vms/web/exec");
     assert_eq!(
         fake.asked(),
-        r#"{"argv":["exit","0"],"env":[["A","1"],["GIVEN","2"]],"cwd":"/w","user":"u","tty":null,"stdin":true,"owner":false}"#
+        r#"{"argv":["exit","0"],"env":[["A","1"],["GIVEN","2"]],"cwd":"/w","user":"u","tty":null,"stdin":true,"image":"surroundings","owner":false}"#
     );
 }
 

@@ -61,28 +61,30 @@ fn the_help_of_run_names_every_flag() {
     Usage: banger run [OPTIONS] [-- <COMMAND>...]
 
     Arguments:
-      [COMMAND]...  Command to run [default: the login shell]
+      [COMMAND]...  Command to run [default: the image's own, else the login shell]
 
     Options:
-          --rm                 Delete the VM when the command or shell has ended
-      -d, --detach             Start the VM, print its name and leave it running
-          --name <NAME>        The VM's name: 1 to 63 of a-z, 0-9 and - [default: one is made up]
-          --image <IMAGE>      Image to make it from [default: debian-bookworm]
-          --kernel <KERNEL>    Kernel to boot [default: debian-6.1]
-          --vcpu <N>           Virtual processors
-          --memory <SIZE>      Memory, as in 512M or 2G
-          --disk-size <SIZE>   Size of the VM's own disk; it costs only what is written
-          --init <INIT>        First process: auto, agent, systemd or an absolute path
-          --network <NETWORK>  Network: user (outbound) or none
-          --vmm <VMM>          VMM to use: qemu or firecracker [default: what this host can run]
-      -e, --env <KEY[=VALUE]>  Set a variable, or pass on this environment's value
-      -w, --workdir <DIR>      Directory to run it in
-      -u, --user <USER>        User to run it as: NAME, UID, NAME:GROUP or UID:GID [default: root]
-      -t, --tty                Give it a terminal even if standard input or output is none
-      -T, --no-tty             Give it no terminal
-      -q, --quiet              Report no progress
-          --json               In the end, print VM, boot and exit code as JSON, on standard error
-      -h, --help               Print help
+          --rm                    Delete the VM when the command or shell has ended
+      -d, --detach                Start the VM, print its name and leave it running
+          --name <NAME>           The VM's name: 1 to 63 of a-z, 0-9 and - [default: one is made up]
+          --image <IMAGE>         Image to make it from: a name or a reference [default:
+                                  debian-bookworm]
+          --kernel <KERNEL>       Kernel to boot [default: generic-6.12 where it is, else debian-6.1]
+          --vcpu <N>              Virtual processors
+          --memory <SIZE>         Memory, as in 512M or 2G
+          --disk-size <SIZE>      Size of the VM's own disk; it costs only what is written
+          --init <INIT>           First process: auto, agent, systemd or an absolute path
+          --network <NETWORK>     Network: user (outbound) or none
+          --vmm <VMM>             VMM to use: qemu or firecracker [default: what this host can run]
+      -e, --env <KEY[=VALUE]>     Set a variable, or pass on this environment's value
+      -w, --workdir <DIR>         Directory to run it in
+      -u, --user <USER>           User to run it as: NAME, UID, NAME:GROUP or UID:GID [default: root]
+      -t, --tty                   Give it a terminal even if standard input or output is none
+      -T, --no-tty                Give it no terminal
+          --entrypoint <PROGRAM>  Program to run instead of the image's own entrypoint and command
+      -q, --quiet                 Report no progress
+          --json                  In the end, print VM, boot and exit code as JSON, on standard error
+      -h, --help                  Print help
 
     Examples:
       banger run                               a shell in a fresh machine, which stays
