@@ -180,6 +180,21 @@ pub(crate) fn trim_heap() {
     };
 }
 
+/// Makes the C library return large and trailing free blocks at once. Unless it is told, it raises
+/// both limits (`mallopt`(3)) to the size of whatever large block was freed last.
+pub(crate) fn fix_heap_limits() {
+    // SAFETY: `mallopt` sets a number under the allocator's own lock.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, HEAP_LIMIT);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, HEAP_LIMIT);
+    }
+}
+
+/// Bytes: the C library's first choice for both.
+#[cfg(target_env = "gnu")]
+const HEAP_LIMIT: i32 = 128 << 10;
+
 /// The processor's time stamp counter.
 pub(crate) fn time_stamp_counter() -> u64 {
     // SAFETY: the instruction exists on every x86-64 processor and touches no memory.

@@ -29,6 +29,7 @@ fn version() -> String {
 }
 
 fn main() -> ExitCode {
+    banger_host::memory::set_up();
     let Arguments {} = Arguments::parse();
     match Places::from_env()
         .map_err(Into::into)
