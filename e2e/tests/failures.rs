@@ -217,12 +217,23 @@ fn an_unknown_name_of_the_catalog_is_answered_with_those_it_has() {
         .code(1)
         .stdout("")
         .stderr_has(["linux-7", "banger kernel list --available"]);
-    let failed = world.banger(["image", "pull", "plan9"]);
-    failed.code(1).stdout("").stderr_has(["plan9", e2e::DEBIAN]);
     world
         .banger(["kernel", "list", "--available"])
         .ok()
         .stdout_has([KERNEL]);
+}
+
+#[test]
+fn a_registry_that_is_down_is_named() {
+    let world = World::empty();
+    // Nobody listens on the discard port of this host.
+    let failed = world.banger(["image", "pull", "127.0.0.1:9/plan9"]);
+    let words = ["cannot pull", "127.0.0.1:9/plan9", "hint:"];
+    failed.code(1).stdout("").stderr_has(words);
+    world
+        .banger(["image", "list", "--json"])
+        .ok()
+        .stdout("[]\n");
 }
 
 #[test]
