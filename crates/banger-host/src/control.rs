@@ -1,11 +1,7 @@
 //! Where the backends meet: what a running machine asks of its VMM, whichever that is. How a
 //! VMM is started is each backend's own business.
 
-use std::{
-    fmt::Debug,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fmt::Debug, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use banger_core::{host::VmmExit, host_error::HostError};
@@ -31,6 +27,11 @@ pub(crate) trait Control: Debug + Send + Sync {
         ended.into()
     }
 
+    /// Why it would not make its machine, where its end and the end of its log say so.
+    fn refusal(&self, _ended: Ended, _log: &[String]) -> Option<String> {
+        None
+    }
+
     /// What it writes beside its log and its guest's console.
     fn logs(&self) -> Vec<PathBuf> {
         Vec::new()
@@ -40,30 +41,11 @@ pub(crate) trait Control: Debug + Send + Sync {
     async fn drained(&self) {}
 }
 
-/// Connects to a socket that its server is about to make. The wait between attempts is a
-/// fraction of what the server's start takes.
-pub(crate) async fn connect_when_there(socket: &Path) -> UnixStream {
-    let mut pace = Pace::default();
-    loop {
-        match UnixStream::connect(socket).await {
-            Ok(stream) => return stream,
-            Err(error) => tracing::trace!(%error, "a socket is not there yet"),
-        }
-        pace.wait().await;
-    }
-}
-
 /// Waits that begin short and become longer.
 #[derive(Debug)]
 pub(crate) struct Pace {
     next: Duration,
     longest: Duration,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self::up_to(Duration::from_millis(4))
-    }
 }
 
 impl Pace {

@@ -18,12 +18,15 @@ use banger_core::{
 
 use crate::{
     admission,
+    cgroups::{Groups, Limits},
     choice::{self, Observations},
+    command_line::{Measured, command_line},
     control::Control,
     doctor,
     firecracker::{
         FirecrackerSettings,
-        launch::{self, KnownPrograms, Programs, Start},
+        launch::{self, Start},
+        programs::{KnownPrograms, Programs},
     },
     lock::Note,
     log_keeper::LogKeeper,
@@ -33,12 +36,9 @@ use crate::{
     places,
     probe::KvmVerdict,
     process::{self, Detached, Log, Process},
-    qemu::{
-        self, args,
-        command_line::{Measured, command_line},
-        control::QemuControl,
-    },
+    qemu::{self, args, control::QemuControl},
     sys::Surroundings,
+    task::blocking,
     tsc::TscRate,
 };
 
@@ -140,7 +140,10 @@ impl LinuxHost {
         };
         places::prepare(&plan.places)?;
         logs::start_console(&plan.places.console())?;
+        let groups = Groups::make(&plan.places, Limits::of(plan))?;
         let process = Process::start(detached)?;
+        let pid = process.pid();
+        blocking(move || groups.take_in(&[pid])).await;
         Ok((process, note, Box::new(QemuControl::new(&plan.places))))
     }
 
@@ -227,7 +230,7 @@ impl Host for LinuxHost {
 
     async fn sweep(&self, places: &VmPlaces) -> Result<(), HostError> {
         process::refuse_running(&places::vmm_lock(places))?;
-        launch::sweep(places)?;
+        launch::sweep(places).await?;
         places::sweep(places)
     }
 
@@ -248,13 +251,5 @@ impl Host for LinuxHost {
     async fn checks(&self, state: &Path) -> Vec<Check> {
         let (config, state) = (self.config.clone(), state.to_owned());
         blocking(move || doctor::checks(&config, &state)).await
-    }
-}
-
-/// Runs what blocks for some milliseconds beside the runtime's own threads.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(value) => value,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

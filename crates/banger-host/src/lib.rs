@@ -5,8 +5,11 @@
 compile_error!("banger-host acts on Linux on x86-64 only");
 
 mod admission;
+mod arrivals;
 mod boot_failure;
+mod cgroups;
 mod choice;
+mod command_line;
 mod control;
 mod doctor;
 mod firecracker;

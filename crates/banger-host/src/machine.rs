@@ -76,13 +76,19 @@ impl VmmMachine {
     /// A connection that breaks is often the first sign of a VMM's end, which says more.
     async fn explain(&self, error: GuestError) -> GuestError {
         match timeout(AFTERMATH, self.exited()).await {
-            Ok(exit) => self.end_error(exit),
+            Ok(exit) => self.end_error(exit).await,
             Err(_) => error,
         }
     }
 
-    fn end_error(&self, exit: VmmExit) -> GuestError {
+    /// What a VMM's end means for whoever waits for its guest.
+    async fn end_error(&self, exit: VmmExit) -> GuestError {
         let tail = logs::tails(&self.places);
+        let ended = self.process.ended().await;
+        if let Some(message) = self.control.refusal(ended, &tail.vmm) {
+            let command = "the machine".into();
+            return GuestError::Host(HostError::VmmRefused { command, message });
+        }
         let cause = boot_failure::classify(&tail.console);
         GuestError::Host(HostError::VmmExited {
             status: exit.status,
@@ -130,7 +136,7 @@ impl Machine for VmmMachine {
         }
         let dialled = tokio::select! {
             biased;
-            exit = self.exited() => return Err(self.end_error(exit)),
+            exit = self.exited() => return Err(self.end_error(exit).await),
             dialled = timeout_at(deadline, self.dial()) => dialled,
         };
         let (client, hello, connection) = match dialled {

@@ -1,4 +1,4 @@
-//! Tasks whose life is bound to a value's.
+//! Tasks whose life is bound to a value's, and work that may wait.
 
 use tokio::task::JoinHandle;
 
@@ -17,5 +17,13 @@ impl Leashed {
 impl Drop for Leashed {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+/// Runs what blocks for some milliseconds beside the runtime's own threads.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

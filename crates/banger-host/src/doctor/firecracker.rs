@@ -9,7 +9,8 @@ use super::{advised, row};
 use crate::firecracker::{
     FirecrackerSettings,
     jail::Walls,
-    launch::{Programs, can_make_taps},
+    launch::can_make_taps,
+    programs::Programs,
     version::{NEWEST, OLDEST, Version},
 };
 

@@ -13,6 +13,7 @@ use banger_core::{
 
 use crate::{
     admission::{self, LEAST_SPACE},
+    cgroups,
     host::HostConfig,
     mmdebstrap::{self, Mode},
     probe::KvmVerdict,
@@ -46,6 +47,7 @@ pub(crate) fn checks(config: &HostConfig, state: &Path) -> Vec<Check> {
             mmdebstrap_program(config),
             mmdebstrap_user(),
             memory(),
+            limits(&cgroups::names()),
             space(state),
         ];
         checks.extend(accelerated.join().unwrap_or_default());
@@ -71,6 +73,15 @@ fn advised(name: &'static str, verdict: Verdict, detail: String, hint: &str) -> 
         detail,
         hint: Some(hint.to_owned()),
     }
+}
+
+/// A second wall around machines, which many users have to do without.
+fn limits(names: &[&str]) -> Check {
+    let detail = match names {
+        [] => "none: this user may make no control groups, so machines share this user's".into(),
+        names => format!("control groups limit each machine's {}", names.join(", ")),
+    };
+    row("limits", Verdict::Pass, detail)
 }
 
 fn architecture() -> Check {

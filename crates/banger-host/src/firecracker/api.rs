@@ -1,108 +1,26 @@
-//! Firecracker's API of version 1.12, as far as we use it: one value per call. Types and paths
-//! only; knows no socket.
+//! Firecracker's configuration and its API of version 1.12, as far as we use them. Types only;
+//! knows no file and no socket.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// One call that changes something.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Call {
-    Logger(Logger),
-    Metrics(Metrics),
-    Machine(MachineConfiguration),
-    BootSource(BootSource),
-    Drive(Drive),
-    Network(NetworkInterface),
-    Vsock(Vsock),
-    Entropy(Entropy),
-    Balloon(Balloon),
-    MmdsConfig(MmdsConfig),
-    Mmds(serde_json::Value),
-    Action(Action),
-    State(State),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Method {
-    Put,
-    Patch,
-}
-
-impl Method {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Put => "PUT",
-            Self::Patch => "PATCH",
-        }
-    }
-}
-
-impl Call {
-    pub(crate) fn method(&self) -> Method {
-        match self {
-            Self::State(_) => Method::Patch,
-            Self::Logger(_)
-            | Self::Metrics(_)
-            | Self::Machine(_)
-            | Self::BootSource(_)
-            | Self::Drive(_)
-            | Self::Network(_)
-            | Self::Vsock(_)
-            | Self::Entropy(_)
-            | Self::Balloon(_)
-            | Self::MmdsConfig(_)
-            | Self::Mmds(_)
-            | Self::Action(_) => Method::Put,
-        }
-    }
-
-    pub(crate) fn path(&self) -> String {
-        match self {
-            Self::Logger(_) => "/logger".into(),
-            Self::Metrics(_) => "/metrics".into(),
-            Self::Machine(_) => "/machine-config".into(),
-            Self::BootSource(_) => "/boot-source".into(),
-            Self::Drive(drive) => format!("/drives/{}", drive.drive_id),
-            Self::Network(interface) => format!("/network-interfaces/{}", interface.iface_id),
-            Self::Vsock(_) => "/vsock".into(),
-            Self::Entropy(_) => "/entropy".into(),
-            Self::Balloon(_) => "/balloon".into(),
-            Self::MmdsConfig(_) => "/mmds/config".into(),
-            Self::Mmds(_) => "/mmds".into(),
-            Self::Action(_) => "/actions".into(),
-            Self::State(_) => "/vm".into(),
-        }
-    }
-
-    pub(crate) fn body(&self) -> serde_json::Result<Vec<u8>> {
-        match self {
-            Self::Logger(body) => serde_json::to_vec(body),
-            Self::Metrics(body) => serde_json::to_vec(body),
-            Self::Machine(body) => serde_json::to_vec(body),
-            Self::BootSource(body) => serde_json::to_vec(body),
-            Self::Drive(body) => serde_json::to_vec(body),
-            Self::Network(body) => serde_json::to_vec(body),
-            Self::Vsock(body) => serde_json::to_vec(body),
-            Self::Entropy(body) => serde_json::to_vec(body),
-            Self::Balloon(body) => serde_json::to_vec(body),
-            Self::MmdsConfig(body) => serde_json::to_vec(body),
-            Self::Mmds(body) => serde_json::to_vec(body),
-            Self::Action(body) => serde_json::to_vec(body),
-            Self::State(body) => serde_json::to_vec(body),
-        }
-    }
-}
-
+/// A whole machine: what `--config-file` reads. A release ignores what it does not know, so
+/// nothing newer than the oldest release belongs in here without a question for the version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Logger {
-    pub(crate) log_path: PathBuf,
-    pub(crate) level: LogLevel,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub(crate) enum LogLevel {
-    Warning,
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Configuration {
+    pub(crate) machine_config: MachineConfiguration,
+    pub(crate) boot_source: BootSource,
+    pub(crate) drives: [Drive; 2],
+    pub(crate) network_interfaces: Vec<NetworkInterface>,
+    pub(crate) vsock: Vsock,
+    pub(crate) entropy: Entropy,
+    pub(crate) balloon: Balloon,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) metrics: Option<Metrics>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mmds_config: Option<MmdsConfig>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -207,12 +125,7 @@ pub(crate) enum MmdsVersion {
     V2,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(tag = "action_type")]
-pub(crate) enum Action {
-    InstanceStart,
-}
-
+/// Body of `PATCH /vm`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "state")]
 pub(crate) enum State {
@@ -240,48 +153,4 @@ pub(crate) enum InstanceState {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Fault {
     pub(crate) fault_message: String,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn calls_have_the_words_of_the_specification() {
-        let check = |call: &Call, method: &str, path: &str, body: &str| {
-            assert_eq!(
-                (call.method().as_str(), call.path().as_str()),
-                (method, path)
-            );
-            assert_eq!(String::from_utf8(call.body().unwrap()).unwrap(), body);
-        };
-        check(
-            &Call::Action(Action::InstanceStart),
-            "PUT",
-            "/actions",
-            r#"{"action_type":"InstanceStart"}"#,
-        );
-        check(
-            &Call::State(State::Paused),
-            "PATCH",
-            "/vm",
-            r#"{"state":"Paused"}"#,
-        );
-        check(&Call::Entropy(Entropy {}), "PUT", "/entropy", "{}");
-        let drive = Drive {
-            drive_id: "base",
-            path_on_host: "/base".into(),
-            is_root_device: false,
-            is_read_only: true,
-            cache_type: CacheType::Unsafe,
-            io_engine: Engine::Sync,
-            rate_limiter: None,
-        };
-        check(
-            &Call::Drive(drive),
-            "PUT",
-            "/drives/base",
-            r#"{"drive_id":"base","path_on_host":"/base","is_root_device":false,"is_read_only":true,"cache_type":"Unsafe","io_engine":"Sync"}"#,
-        );
-    }
 }

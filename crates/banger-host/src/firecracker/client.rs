@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::{net::UnixStream, time::timeout};
 
-use super::api::{Call, Fault};
+use super::api::{Fault, State};
 use crate::{logs::printable, task::Leashed};
 
 /// No answer of the API is longer, its whole configuration included.
@@ -50,14 +50,12 @@ impl Client {
         })
     }
 
-    /// Makes a call; a refusal is told with Firecracker's own reason.
-    pub(crate) async fn call(&mut self, call: &Call) -> Result<(), HostError> {
-        let name = format!("{} {}", call.method().as_str(), call.path());
-        let body = call.body().expect("calls are plain data with string keys");
-        let request = Request::builder()
-            .method(call.method().as_str())
-            .uri(call.path());
-        self.ask(&name, request, body).await.map(drop)
+    /// Changes the machine's state; a refusal is told with Firecracker's own reason.
+    pub(crate) async fn change(&mut self, state: State) -> Result<(), HostError> {
+        const PATH: &str = "/vm";
+        let body = serde_json::to_vec(&state).expect("a state is plain data");
+        let request = Request::builder().method("PATCH").uri(PATH);
+        self.ask("PATCH /vm", request, body).await.map(drop)
     }
 
     /// Reads what the API tells at `path`.

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    api::{Call, InstanceInfo, InstanceState, State},
+    api::{InstanceInfo, InstanceState, State},
     client::Client,
     exit,
     jail::{Item, outside},
@@ -22,9 +22,9 @@ use super::{
     version::{Feature, Version},
 };
 use crate::{
+    command_line::AGENT_VSOCK_PORT,
     control::{Control, Pace},
     process::{Ended, Process},
-    qemu::command_line::AGENT_VSOCK_PORT,
 };
 
 /// How long a guest may take to accept or refuse a connection. One that is lost in a restore
@@ -47,22 +47,11 @@ pub(crate) struct FirecrackerControl {
 }
 
 impl FirecrackerControl {
-    /// Of a VMM whose pipes are open.
-    pub(crate) fn new(places: &VmPlaces, uplink: Option<Process>) -> Self {
-        let files = [
-            (Item::Log, places.vmm_log()),
-            (Item::Metrics, metrics_file(places)),
-        ];
-        let pumps = files.into_iter().filter_map(|(item, file)| {
-            let pipe = outside(places, item);
-            let pump = pipe.exists().then(|| Pump::start(&pipe, &file))?;
-            pump.inspect_err(|error| tracing::warn!(%error, "cannot read what a VMM says"))
-                .ok()
-        });
+    pub(crate) fn new(places: &VmPlaces, pumps: Vec<Pump>, uplink: Option<Process>) -> Self {
         Self {
             agent: outside(places, Item::AgentSocket),
             api: outside(places, Item::ApiSocket),
-            pumps: pumps.collect(),
+            pumps,
             metrics: metrics_file(places),
             _uplink: uplink,
         }
@@ -74,7 +63,7 @@ impl FirecrackerControl {
         if let Ok(version) = info.vmm_version.parse::<Version>() {
             version.require(Feature::Pause)?;
         }
-        api.call(&Call::State(state)).await
+        api.change(state).await
     }
 
     /// One attempt to reach the agent.
@@ -95,9 +84,23 @@ pub(crate) fn metrics_file(places: &VmPlaces) -> PathBuf {
     places.state.join("metrics.json")
 }
 
-/// Whether a guest was ever started in the VMM that serves this API.
-pub(super) async fn has_started(places: &VmPlaces) -> Result<bool, HostError> {
-    let mut api = Client::connect(&outside(places, Item::ApiSocket)).await?;
+/// Carries what the VMM of these places says into its logs.
+pub(super) fn pump(places: &VmPlaces) -> Vec<Pump> {
+    let files = [
+        (Item::Log, places.vmm_log()),
+        (Item::Metrics, metrics_file(places)),
+    ];
+    let pumps = files.into_iter().filter_map(|(item, file)| {
+        let pipe = outside(places, item);
+        let pump = pipe.exists().then(|| Pump::start(&pipe, &file))?;
+        pump.inspect_err(|error| tracing::warn!(%error, "cannot read what a VMM says"))
+            .ok()
+    });
+    pumps.collect()
+}
+
+/// Whether a guest was ever started in the VMM behind this connection.
+pub(super) async fn has_begun(api: &mut Client) -> Result<bool, HostError> {
     let info: InstanceInfo = api.get("/").await?;
     Ok(match info.state {
         InstanceState::NotStarted => false,
@@ -151,6 +154,10 @@ impl Control for FirecrackerControl {
         exit::exit(ended)
     }
 
+    fn refusal(&self, ended: Ended, log: &[String]) -> Option<String> {
+        exit::refusal(ended, log)
+    }
+
     fn logs(&self) -> Vec<PathBuf> {
         let metrics = self.metrics.exists().then(|| self.metrics.clone());
         metrics.into_iter().collect()
@@ -158,8 +165,7 @@ impl Control for FirecrackerControl {
 
     async fn drained(&self) {
         for pump in &self.pumps {
-            // A pipe ends with its last writer, which is gone already.
-            let _ = timeout(HANDSHAKE, pump.finished()).await;
+            pump.finish().await;
         }
     }
 }

@@ -20,6 +20,26 @@ pub(super) fn exit(ended: Ended) -> VmmExit {
     }
 }
 
+/// Why Firecracker would not make its machine, from its own log.
+pub(super) fn refusal(ended: Ended, log: &[String]) -> Option<String> {
+    const REFUSED: Ended = Ended::Code(1);
+    const MARK: &str = "Error error: ";
+    /// What it puts before the reason, which says no more than that there is one.
+    const WRAPPINGS: [&str; 3] = [
+        "Failed to build MicroVM from Json: ",
+        "Configuration for VMM from one single json failed: ",
+        "Could not Start MicroVM from one single json: ",
+    ];
+    if ended != REFUSED {
+        return None;
+    }
+    let mut reason = log.iter().rev().find_map(|line| line.split_once(MARK))?.1;
+    for wrapping in WRAPPINGS {
+        reason = reason.strip_prefix(wrapping).unwrap_or(reason);
+    }
+    Some(reason.to_owned())
+}
+
 fn meaning(code: i32) -> Option<&'static str> {
     match code {
         148 => Some("it made a system call that its filter forbids"),
@@ -54,5 +74,24 @@ mod tests {
         );
         check(Ended::Code(1), "exit code 1", false);
         check(Ended::Signal(9), "signal 9", false);
+    }
+
+    #[test]
+    fn a_refusal_is_told_without_its_wrappings() {
+        let check = |line: &str, wanted: Option<&str>| {
+            let log = [line.to_owned(), "exiting with error. exit_code=1".into()];
+            assert_eq!(refusal(Ended::Code(1), &log).as_deref(), wanted);
+            assert_eq!(refusal(Ended::Code(0), &log), None);
+        };
+        check(
+            "2026 [x:main] RunWithApiError error: Failed to build MicroVM from Json: \
+             Configuration for VMM from one single json failed: Boot source error: none",
+            Some("Boot source error: none"),
+        );
+        check(
+            "RunWithApiError error: in other words",
+            Some("in other words"),
+        );
+        check("a thread panicked", None);
     }
 }

@@ -3,11 +3,11 @@
 
 use std::{
     ffi::CString,
-    fs::{self, DirBuilder, File, Permissions},
-    io,
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    io::{self, Write},
     os::unix::{
         ffi::OsStrExt,
-        fs::{DirBuilderExt, PermissionsExt, chown, symlink},
+        fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown, symlink},
     },
     path::{Path, PathBuf},
 };
@@ -33,6 +33,8 @@ pub(crate) enum Item {
     Initramfs,
     Base,
     Disk,
+    Configuration,
+    Metadata,
     Log,
     Metrics,
     ApiSocket,
@@ -83,14 +85,9 @@ impl Jail {
         }
     }
 
-    /// The name by which jailer, groups and Firecracker itself know the VM.
+    /// The name by which jailer and Firecracker itself know the VM.
     pub(crate) fn id(&self) -> String {
         self.places.id.short()
-    }
-
-    /// The control group above the VM's own. Nobody else's, so that it can be removed.
-    pub(crate) fn parent_group(&self) -> String {
-        format!("banger-{}", self.id())
     }
 
     /// The user that the VMM runs as, when it is not ours: one for each VM, of a range that
@@ -127,10 +124,28 @@ impl Jail {
             Item::Initramfs => plan.initramfs.clone(),
             Item::Base => plan.base.clone(),
             Item::Disk => self.places.disk(),
-            Item::Log | Item::Metrics | Item::ApiSocket | Item::AgentSocket => {
-                outside(&self.places, item)
-            }
+            Item::Configuration
+            | Item::Metadata
+            | Item::Log
+            | Item::Metrics
+            | Item::ApiSocket
+            | Item::AgentSocket => outside(&self.places, item),
         }
+    }
+
+    /// Writes a file that the VMM reads as it begins.
+    pub(crate) fn leave(&self, item: Item, bytes: &[u8]) -> Result<(), HostError> {
+        let path = outside(&self.places, item);
+        let mut options = OpenOptions::new();
+        let opened = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o400)
+            .open(&path);
+        let written = opened.and_then(|mut file| file.write_all(bytes));
+        written.map_err(|source| file_error("write", &path, source))?;
+        self.hand_over(&path)
     }
 
     /// Makes the place anew.
@@ -344,6 +359,16 @@ impl Jail {
     }
 }
 
+/// What lies in the directory of its own.
+const OWN: [Item; 6] = [
+    Item::Configuration,
+    Item::Metadata,
+    Item::Log,
+    Item::Metrics,
+    Item::ApiSocket,
+    Item::AgentSocket,
+];
+
 /// What is mounted into the root.
 const FILES: [Item; 4] = [Item::Kernel, Item::Initramfs, Item::Base, Item::Disk];
 
@@ -353,6 +378,8 @@ fn inside(item: Item) -> &'static str {
         Item::Initramfs => "/initramfs",
         Item::Base => "/base.ext4",
         Item::Disk => "/disk.ext4",
+        Item::Configuration => "/run/machine.json",
+        Item::Metadata => "/run/metadata.json",
         Item::Log => "/run/log",
         Item::Metrics => "/run/metrics",
         Item::ApiSocket => "/run/api.sock",
@@ -386,7 +413,7 @@ fn root(places: &VmPlaces) -> PathBuf {
 
 /// Removes the place of a VMM that is gone.
 pub(crate) fn sweep(places: &VmPlaces) -> Result<(), HostError> {
-    for item in [Item::Log, Item::Metrics, Item::ApiSocket, Item::AgentSocket] {
+    for item in OWN {
         remove(&outside(places, item))?;
     }
     remove(&link(places))?;

@@ -1,151 +1,33 @@
-//! The order of a start under Firecracker: the place, the process, the calls, the uplink, the
-//! guest. Each step is another module's; what a failed start leaves is undone here.
+//! The order of a start under Firecracker: the place, the process, what stands beside it. The
+//! machine's configuration lies ready when the process begins, so the guest's start waits for
+//! nobody; what a failed start leaves is undone here.
 
-use std::{
-    ffi::OsString,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{ffi::OsString, path::PathBuf};
 
 use banger_core::{
     host::{LaunchPlan, VmPlaces},
-    host_error::{BootFailure, HostError},
+    host_error::HostError,
     spec::Network,
 };
 
-use tokio::time::timeout;
-
 use super::{
-    JAILER, PACKAGE, PROGRAM,
-    api::{Action, Call},
-    cgroups::{Hierarchy, Limits},
     client::Client,
     control::{self, FirecrackerControl},
     jail::{self, Item, Jail, Walls, outside},
+    programs::Programs,
     settings::FirecrackerSettings,
     setup,
     uplink::{self, Uplink},
-    version::Version,
 };
 use crate::{
     admission,
-    control::{Control, connect_when_there},
+    cgroups::{self, Groups, Limits},
+    control::Control,
     lock::Note,
     logs, places,
-    process::{self, Detached, Log, Process},
-    userns,
+    process::{Detached, Log, Process},
+    task::blocking,
 };
-
-/// The programs that were found last. Asking them for their versions takes longer than all of a
-/// start's calls, so they are asked again only when a file has changed.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct KnownPrograms(Arc<Mutex<Option<(Stamp, Programs)>>>);
-
-/// What tells one file from another, for each program.
-type Stamp = Vec<(PathBuf, u64, i64, i64)>;
-
-impl KnownPrograms {
-    /// Finds the programs, or remembers them.
-    pub(crate) fn find(&self, settings: &FirecrackerSettings) -> Result<Programs, HostError> {
-        let (firecracker, jailer) = locate(settings)?;
-        let stamp = [Some(&firecracker), jailer.as_ref()];
-        let stamp: Stamp = stamp
-            .into_iter()
-            .flatten()
-            .filter_map(|path| stamp_of(path))
-            .collect();
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*known {
-            Some((of, programs)) if *of == stamp => Ok(programs.clone()),
-            Some(_) | None => {
-                let programs = Programs::ask(firecracker, jailer)?;
-                *known = Some((stamp, programs.clone()));
-                Ok(programs)
-            }
-        }
-    }
-}
-
-fn stamp_of(path: &Path) -> Option<(PathBuf, u64, i64, i64)> {
-    let meta = std::fs::metadata(path).ok()?;
-    Some((path.to_owned(), meta.ino(), meta.mtime(), meta.mtime_nsec()))
-}
-
-fn locate(settings: &FirecrackerSettings) -> Result<(PathBuf, Option<PathBuf>), HostError> {
-    let configured = settings.program.as_deref();
-    let firecracker = process::locate(configured, PROGRAM)
-        .ok_or_else(|| process::missing(configured, PROGRAM, PACKAGE))?;
-    let beside = firecracker.with_file_name(JAILER);
-    let jailer = match settings.jailer.as_deref() {
-        Some(path) => process::locate(Some(path), JAILER),
-        None => process::locate(Some(&beside), JAILER).or_else(|| process::find(JAILER)),
-    };
-    Ok((firecracker, jailer))
-}
-
-/// The programs of one release, and what they can do here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Programs {
-    pub(crate) firecracker: PathBuf,
-    pub(crate) version: Version,
-    /// Absent where it is of no use: not there, or of another release.
-    pub(crate) jailer: Option<PathBuf>,
-    /// The best confinement that this user can have with them.
-    pub(crate) walls: Walls,
-}
-
-impl Programs {
-    /// Finds them and asks them for their versions, which takes some milliseconds.
-    pub(crate) fn find(settings: &FirecrackerSettings) -> Result<Self, HostError> {
-        let (firecracker, jailer) = locate(settings)?;
-        Self::ask(firecracker, jailer)
-    }
-
-    fn ask(firecracker: PathBuf, jailer: Option<PathBuf>) -> Result<Self, HostError> {
-        let version = version_of(&firecracker)?;
-        version.admit()?;
-        let jailer = jailer.filter(|jailer| match version_of(jailer) {
-            Ok(own) if own == version => true,
-            Ok(own) => {
-                tracing::warn!(%own, %version, "the jailer is of another release: not used");
-                false
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the jailer does not tell its version: not used");
-                false
-            }
-        });
-        let as_root = rustix::process::geteuid().is_root();
-        let walls = match &jailer {
-            Some(_) if as_root => Walls::Jailer,
-            Some(_) | None if as_root || userns::may_be_made() => Walls::Namespaces,
-            Some(_) | None => Walls::Landlock,
-        };
-        Ok(Self {
-            firecracker,
-            version,
-            jailer,
-            walls,
-        })
-    }
-}
-
-fn version_of(program: &Path) -> Result<Version, HostError> {
-    let spawn_error = |source| HostError::Spawn {
-        program: program.display().to_string(),
-        source,
-    };
-    let text = process::ask(program, &["--version"]).map_err(spawn_error)?;
-    Version::of_output(&text).ok_or_else(|| HostError::Unsupported {
-        feature: format!("the program {}", program.display()),
-        reason: "it does not tell a version of Firecracker".into(),
-    })
-}
-
-/// How long after a failed call the VMM's end may follow and explain it.
-const AFTERMATH: Duration = Duration::from_millis(100);
 
 /// Everything that a start needs to know.
 #[derive(Debug)]
@@ -156,7 +38,7 @@ pub(crate) struct Start<'a> {
     pub(crate) programs: &'a Programs,
 }
 
-/// A VMM in which the guest has begun.
+/// A VMM in which the guest is about to begin.
 pub(crate) type Started = (Process, Note, Box<dyn Control>);
 
 impl Start<'_> {
@@ -177,45 +59,65 @@ impl Start<'_> {
     /// Starts the VMM and the guest in it; leaves nothing where that fails.
     pub(crate) async fn run(self) -> Result<Started, HostError> {
         let places = &self.plan.places;
-        let jail = Jail::new(places, self.programs.walls);
-        places::prepare(places)?;
-        logs::start_console(&places.console())?;
-        let started = match jail.prepare(self.plan, self.settings.metrics) {
-            Ok(()) => self.run_in(&jail).await,
+        let started = match self.prepare() {
+            Ok(jail) => self.run_in(&jail).await,
             Err(error) => Err(error),
         };
         if started.is_err()
-            && let Err(error) = sweep(places)
+            && let Err(error) = sweep(places).await
         {
             tracing::warn!(%error, "cannot undo a start");
         }
         started
     }
 
-    async fn run_in(&self, jail: &Jail) -> Result<Started, HostError> {
+    /// Makes the place, with all in it that the VMM will ask for.
+    pub(super) fn prepare(&self) -> Result<Jail, HostError> {
+        let places = &self.plan.places;
+        let jail = Jail::new(places, self.programs.walls);
+        places::prepare(places)?;
+        logs::start_console(&places.console())?;
+        jail.prepare(self.plan, self.settings.metrics)?;
+        let machine = setup::configuration(self.plan, &self.command_line, self.settings, &jail);
+        let machine = serde_json::to_vec(&machine).expect("a configuration is plain data");
+        jail.leave(Item::Configuration, &machine)?;
+        if let Some(metadata) = setup::metadata(self.plan, self.settings) {
+            jail.leave(Item::Metadata, metadata.to_string().as_bytes())?;
+        }
+        Ok(jail)
+    }
+
+    /// Returns once the VMM is on its way: its first question to us is its agent's answer. To
+    /// ask its API earlier could hide why it ends, for it gives up in the middle of an answer.
+    pub(super) async fn run_in(&self, jail: &Jail) -> Result<Started, HostError> {
+        let places = &self.plan.places;
         let note = self.note();
+        let groups = Groups::make(places, Limits::of(self.plan))?;
+        let pumps = control::pump(places);
         let process = Process::start(self.detached(jail, note.clone())?)?;
-        let made = tokio::select! {
-            biased;
-            made = self.make_machine(jail, &process) => made,
-            ended = process.ended() => Err(self.ended_early(ended)),
-        };
-        match made {
-            Ok(control) => Ok((process, note, control)),
-            Err(error) => Err(self.explain(error, &process).await),
+        match self.stand_by(&process, groups).await {
+            Ok(uplink) => {
+                let control = FirecrackerControl::new(places, pumps, uplink);
+                Ok((process, note, Box::new(control)))
+            }
+            Err(error) => Err(give_up(error, &process).await),
         }
     }
 
-    /// A call that fails because the VMM ends says less than its end. Nothing of the VMM is left.
-    async fn explain(&self, error: HostError, process: &Process) -> HostError {
-        if let Ok(ended) = timeout(AFTERMATH, process.ended()).await {
-            return self.ended_early(ended);
-        }
-        if let Err(error) = process.kill() {
-            tracing::warn!(%error, "cannot end a VMM that does not start");
-        }
-        process.ended().await;
-        error
+    /// While the VMM makes its machine: its network and its limits.
+    async fn stand_by(
+        &self,
+        process: &Process,
+        groups: Groups,
+    ) -> Result<Option<Process>, HostError> {
+        let uplink = start_uplink(self.plan.network, &self.plan.places, process)?;
+        let members: Vec<_> = [Some(process), uplink.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(Process::pid)
+            .collect();
+        blocking(move || groups.take_in(&members)).await;
+        Ok(uplink)
     }
 
     pub(super) fn note(&self) -> Note {
@@ -227,31 +129,13 @@ impl Start<'_> {
         }
     }
 
-    fn ended_early(&self, ended: process::Ended) -> HostError {
-        HostError::VmmExited {
-            status: super::exit::exit(ended).status,
-            cause: BootFailure::Unknown,
-            tail: logs::tails(&self.plan.places),
-        }
-    }
-
     pub(super) fn detached(&self, jail: &Jail, note: Note) -> Result<Detached, HostError> {
         let places = &self.plan.places;
         let firecracker = &self.programs.firecracker;
-        let api = jail.inside(Item::ApiSocket, self.plan);
-        let own_words = [
-            "--api-sock".into(),
-            api.into(),
-            "--id".into(),
-            jail.id().into(),
-            // Until it has a log of its own, it speaks on the guest's console.
-            "--level".into(),
-            "Warning".into(),
-        ];
         let (program, args) = match (self.programs.walls, &self.programs.jailer) {
             (Walls::Jailer, Some(jailer)) => (jailer.clone(), self.jailer_words(jail)),
-            (Walls::Namespaces, _) => ("/firecracker".into(), own_words.into()),
-            (Walls::Jailer | Walls::Landlock, _) => (firecracker.clone(), own_words.into()),
+            (Walls::Namespaces, _) => ("/firecracker".into(), self.words_with_id(jail)),
+            (Walls::Jailer | Walls::Landlock, _) => (firecracker.clone(), self.words_with_id(jail)),
         };
         Ok(Detached {
             program,
@@ -266,10 +150,29 @@ impl Start<'_> {
         })
     }
 
-    /// The jailer gives Firecracker the id by itself.
+    /// What Firecracker is told, but its id, which the jailer gives it by itself.
+    fn words(&self, jail: &Jail) -> Vec<OsString> {
+        let inside = |item| jail.inside(item, self.plan);
+        let mut words: Vec<OsString> = Vec::new();
+        let mut option = |name: &str, value: PathBuf| words.extend([name.into(), value.into()]);
+        option("--config-file", inside(Item::Configuration));
+        option("--api-sock", inside(Item::ApiSocket));
+        option("--log-path", inside(Item::Log));
+        if setup::metadata(self.plan, self.settings).is_some() {
+            option("--metadata", inside(Item::Metadata));
+        }
+        words.extend(["--level", "Warning"].map(Into::into));
+        words
+    }
+
+    fn words_with_id(&self, jail: &Jail) -> Vec<OsString> {
+        let mut words = vec!["--id".into(), jail.id().into()];
+        words.extend(self.words(jail));
+        words
+    }
+
     fn jailer_words(&self, jail: &Jail) -> Vec<OsString> {
         let user = jail.user().unwrap_or_default().to_string();
-        let limits = Limits::of(self.plan.vcpus, self.plan.memory);
         let mut words: Vec<OsString> = vec![
             "--id".into(),
             jail.id().into(),
@@ -283,32 +186,20 @@ impl Start<'_> {
             jail.base().into(),
             "--resource-limit".into(),
             "no-file=256".into(),
+            "--".into(),
         ];
-        let groups = Hierarchy::of_this_host().jailer_words(&jail.parent_group(), limits);
-        words.extend(groups.into_iter().map(OsString::from));
-        let api = jail.inside(Item::ApiSocket, self.plan);
-        words.extend(["--", "--level", "Warning", "--api-sock"].map(OsString::from));
-        words.push(api.into());
+        words.extend(self.words(jail));
         words
     }
+}
 
-    /// Configures the VMM and starts the guest.
-    async fn make_machine(
-        &self,
-        jail: &Jail,
-        process: &Process,
-    ) -> Result<Box<dyn Control>, HostError> {
-        let places = &self.plan.places;
-        let stream = connect_when_there(&outside(places, Item::ApiSocket)).await;
-        let mut api = Client::over(stream).await?;
-        for call in setup::calls(self.plan, &self.command_line, self.settings, jail) {
-            api.call(&call).await?;
-        }
-        let uplink = start_uplink(self.plan.network, places, process)?;
-        let control = FirecrackerControl::new(places, uplink);
-        api.call(&Call::Action(Action::InstanceStart)).await?;
-        Ok(Box::new(control))
+/// Nothing of a VMM stays that misses something.
+async fn give_up(error: HostError, process: &Process) -> HostError {
+    if let Err(error) = process.kill() {
+        tracing::warn!(%error, "cannot end a VMM that does not start");
     }
+    process.ended().await;
+    error
 }
 
 fn start_uplink(
@@ -348,11 +239,15 @@ pub(crate) async fn adopt(
     places: &VmPlaces,
     process: Process,
 ) -> Result<Option<(Process, Box<dyn Control>)>, HostError> {
-    let started = tokio::select! {
-        started = control::has_started(places) => started,
+    let begun = async {
+        let mut api = Client::connect(&outside(places, Item::ApiSocket)).await?;
+        control::has_begun(&mut api).await
+    };
+    let begun = tokio::select! {
+        begun = begun => begun,
         _ = process.ended() => return Ok(None),
     };
-    if !matches!(started, Ok(true)) {
+    if !matches!(begun, Ok(true)) {
         let end =
             |source| places::file_error("end the holder of", &places::vmm_lock(places), source);
         process.kill().map_err(end)?;
@@ -362,16 +257,13 @@ pub(crate) async fn adopt(
     let uplink = uplink::adopt(places, process.pid())
         .inspect_err(|error| tracing::warn!(%error, "an adopted VM has no network"))
         .unwrap_or_default();
-    let control = FirecrackerControl::new(places, uplink);
+    let control = FirecrackerControl::new(places, control::pump(places), uplink);
     Ok(Some((process, Box::new(control))))
 }
 
 /// Removes what a VMM that is gone has left.
-pub(crate) fn sweep(places: &VmPlaces) -> Result<(), HostError> {
+pub(crate) async fn sweep(places: &VmPlaces) -> Result<(), HostError> {
     jail::sweep(places)?;
     uplink::sweep(places)?;
-    let id = places.id.short();
-    Hierarchy::of_this_host()
-        .sweep(&format!("banger-{id}"), &id)
-        .map_err(|(path, source)| places::file_error("remove", &path, source))
+    cgroups::sweep(places).await
 }

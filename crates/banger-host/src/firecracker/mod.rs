@@ -4,21 +4,22 @@
 //! |---|---|
 //! | `version` | what a release can do |
 //! | `settings` | what a user may choose about it |
-//! | `api`, `client` | its API as types, and the way there |
-//! | `setup` | what a plan becomes: the calls, in order |
-//! | `jail`, `cgroups` | where it lives, and how much it may use |
+//! | `api`, `client` | its configuration and its API as types, and the way there |
+//! | `setup` | what a plan becomes: the machine's configuration |
+//! | `programs` | which Firecracker, which jailer, which confinement |
+//! | `jail` | where it lives, and what it sees |
 //! | `uplink` | the user-mode network behind its tap |
 //! | `launch` | the order of a start |
 //! | `control`, `exit`, `pipes` | a VMM that runs, ends, and what it says |
 
 pub(crate) mod api;
-mod cgroups;
 pub(crate) mod client;
 mod control;
 mod exit;
 pub(crate) mod jail;
 pub(crate) mod launch;
 mod pipes;
+pub(crate) mod programs;
 mod settings;
 mod setup;
 pub(crate) mod uplink;

@@ -22,53 +22,67 @@ pub(super) fn make(path: &Path) -> io::Result<()> {
     Ok(rustix::fs::mknodat(CWD, path, FileType::Fifo, mode, 0)?)
 }
 
-/// Carries what a pipe holds to the end of a file, for as long as somebody can write to it.
+/// Carries what a pipe holds to the end of a file. From its first moment on nothing is lost that
+/// a writer says, whether the writer has come yet, or has gone already.
 #[derive(Debug)]
 pub(super) struct Pump {
+    last: watch::Sender<bool>,
     done: watch::Receiver<bool>,
     _task: Leashed,
 }
 
 impl Pump {
-    /// To be called once the writer has opened its end: a pipe without writers has ended.
     pub(super) fn start(from: &Path, to: &Path) -> io::Result<Self> {
-        let pipe = pipe::OpenOptions::new().open_receiver(from)?;
-        let log = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(to)?;
+        // A pipe that can be written to does not end before its writer comes.
+        let pipe = pipe::OpenOptions::new()
+            .read_write(true)
+            .open_receiver(from)?;
+        let mut options = OpenOptions::new();
+        let log = options.append(true).create(true).mode(0o600).open(to)?;
+        let (last, is_last) = watch::channel(false);
         let (tell, done) = watch::channel(false);
         let task = tokio::spawn(async move {
-            if let Err(error) = carry(pipe, log).await {
+            if let Err(error) = carry(pipe, log, is_last).await {
                 tracing::warn!(%error, "cannot carry on with a VMM's log");
             }
             tell.send_replace(true);
         });
         Ok(Self {
+            last,
             done,
             _task: Leashed(task),
         })
     }
 
-    /// Waits until the last writer is gone and all is in the log.
-    pub(super) async fn finished(&self) {
+    /// Waits until all is in the log that a writer has said which is gone.
+    pub(super) async fn finish(&self) {
+        self.last.send_replace(true);
         let mut done = self.done.clone();
         // An error is the task's end, which is what is waited for.
         let _ = done.wait_for(|done| *done).await;
     }
 }
 
-async fn carry(mut pipe: pipe::Receiver, mut log: File) -> io::Result<()> {
+async fn carry(
+    mut pipe: pipe::Receiver,
+    mut log: File,
+    mut is_last: watch::Receiver<bool>,
+) -> io::Result<()> {
     let mut piece = vec![0; PIECE];
     loop {
-        let length = pipe.read(&mut piece).await?;
-        if length == 0 {
-            return Ok(());
-        }
+        let length = tokio::select! {
+            biased;
+            length = pipe.read(&mut piece) => length?,
+            _ = is_last.wait_for(|last| *last) => break,
+        };
         // Appending to a file of this host takes no longer than a thread's change would.
         log.write_all(&piece[..length])?;
     }
+    // The runtime may not have been told yet of what came last: the kernel is asked.
+    while let Ok(length @ 1..) = rustix::io::read(&pipe, &mut piece) {
+        log.write_all(&piece[..length])?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -87,10 +101,24 @@ mod tests {
         let pump = Pump::start(&pipe, &log).unwrap();
         writer.write_all(b"late\n").unwrap();
         drop(writer);
-        pump.finished().await;
+        for _ in 0..2 {
+            pump.finish().await;
+        }
         assert_eq!(
             std::fs::read_to_string(&log).unwrap(),
             "first\nearly\nlate\n"
         );
+    }
+
+    #[tokio::test]
+    async fn a_pump_waits_for_a_writer_that_comes_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let (pipe, log) = (dir.path().join("pipe"), dir.path().join("log"));
+        make(&pipe).unwrap();
+        let pump = Pump::start(&pipe, &log).unwrap();
+        tokio::task::yield_now().await;
+        std::fs::write(&pipe, "here\n").unwrap();
+        pump.finish().await;
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), "here\n");
     }
 }

@@ -1,13 +1,13 @@
-//! What a plan becomes under Firecracker: the calls that make the machine, in their order.
-//! Pure.
+//! What a plan becomes under Firecracker: the configuration of a whole machine, which it reads by
+//! itself as it begins. That spares the guest's start a conversation about every device. Pure.
 
 use banger_core::{host::LaunchPlan, spec::Network};
 use serde_json::json;
 
 use super::{
     api::{
-        Balloon, BootSource, CacheType, Call, Drive, Entropy, LogLevel, Logger,
-        MachineConfiguration, Metrics, MmdsConfig, MmdsVersion, NetworkInterface, Vsock,
+        Balloon, BootSource, CacheType, Configuration, Drive, Entropy, MachineConfiguration,
+        Metrics, MmdsConfig, MmdsVersion, NetworkInterface, Vsock,
     },
     jail::{Item, Jail},
     settings::{CpuTemplate, FirecrackerSettings},
@@ -20,21 +20,15 @@ const INTERFACE: &str = "net0";
 /// Any number above those that vsock keeps for itself: each VM has a vsock of its own.
 const GUEST_CID: u32 = 3;
 
-/// All calls but the one that starts the guest. The log comes first, so that it tells of the
-/// others; the disks come in the order in which the guest counts them.
-pub(super) fn calls(
+pub(super) fn configuration(
     plan: &LaunchPlan,
     command_line: &str,
     settings: &FirecrackerSettings,
     jail: &Jail,
-) -> Vec<Call> {
+) -> Configuration {
     let inside = |item| jail.inside(item, plan);
-    let mut calls = vec![
-        Call::Logger(Logger {
-            log_path: inside(Item::Log),
-            level: LogLevel::Warning,
-        }),
-        Call::Machine(MachineConfiguration {
+    Configuration {
+        machine_config: MachineConfiguration {
             vcpu_count: plan.vcpus.get(),
             mem_size_mib: plan.memory.mib(),
             smt: false,
@@ -42,38 +36,56 @@ pub(super) fn calls(
                 .cpu_template
                 .map(CpuTemplate::as_str)
                 .map(Into::into),
-        }),
-        Call::BootSource(BootSource {
+        },
+        boot_source: BootSource {
             kernel_image_path: inside(Item::Kernel),
             initrd_path: Some(inside(Item::Initramfs)),
             boot_args: command_line.to_owned(),
-        }),
-    ];
-    if settings.metrics {
-        let metrics_path = inside(Item::Metrics);
-        calls.push(Call::Metrics(Metrics { metrics_path }));
-    }
-    calls.extend(drives(plan, settings, jail));
-    calls.extend(network(plan, settings));
-    calls.extend([
-        Call::Vsock(Vsock {
+        },
+        drives: drives(plan, settings, jail),
+        network_interfaces: interface(plan, settings).into_iter().collect(),
+        vsock: Vsock {
             guest_cid: GUEST_CID,
             uds_path: inside(Item::AgentSocket),
-        }),
-        Call::Entropy(Entropy {}),
+        },
+        entropy: Entropy {},
         // Empty: it takes memory from the guest only when it is told to.
-        Call::Balloon(Balloon {
+        balloon: Balloon {
             amount_mib: 0,
             deflate_on_oom: true,
             stats_polling_interval_s: 0,
+        },
+        metrics: settings.metrics.then(|| Metrics {
+            metrics_path: inside(Item::Metrics),
         }),
-    ]);
-    calls
+        mmds_config: has_metadata(plan, settings).then(|| MmdsConfig {
+            version: MmdsVersion::V2,
+            network_interfaces: vec![INTERFACE],
+        }),
+    }
 }
 
-/// Neither is the root device in Firecracker's sense, which would put words of its own on the
-/// kernel's command line.
-fn drives(plan: &LaunchPlan, settings: &FirecrackerSettings, jail: &Jail) -> [Call; 2] {
+/// What the guest's metadata service tells, where it has one.
+pub(super) fn metadata(
+    plan: &LaunchPlan,
+    settings: &FirecrackerSettings,
+) -> Option<serde_json::Value> {
+    has_metadata(plan, settings).then(|| {
+        json!({
+            "instance-id": plan.places.id.to_string(),
+            "local-hostname": plan.name.as_str(),
+        })
+    })
+}
+
+/// The service is reached over the network only.
+fn has_metadata(plan: &LaunchPlan, settings: &FirecrackerSettings) -> bool {
+    settings.mmds && plan.network == Network::User
+}
+
+/// In the order in which the guest counts them. Neither is the root device in Firecracker's
+/// sense, which would put words of its own on the kernel's command line.
+fn drives(plan: &LaunchPlan, settings: &FirecrackerSettings, jail: &Jail) -> [Drive; 2] {
     let base = Drive {
         drive_id: BASE,
         path_on_host: jail.inside(Item::Base, plan),
@@ -93,64 +105,90 @@ fn drives(plan: &LaunchPlan, settings: &FirecrackerSettings, jail: &Jail) -> [Ca
         rate_limiter: settings.disk_limit.limiter(),
         ..base.clone()
     };
-    [Call::Drive(base), Call::Drive(disk)]
+    [base, disk]
 }
 
-fn network(plan: &LaunchPlan, settings: &FirecrackerSettings) -> Vec<Call> {
-    match plan.network {
-        Network::None => return Vec::new(),
-        Network::User => {}
-    }
+fn interface(plan: &LaunchPlan, settings: &FirecrackerSettings) -> Option<NetworkInterface> {
     let limiter = settings.network_limit.limiter();
-    let mut calls = vec![Call::Network(NetworkInterface {
-        iface_id: INTERFACE,
-        guest_mac: mac(plan.places.id),
-        host_dev_name: GUEST_TAP,
-        rx_rate_limiter: limiter,
-        tx_rate_limiter: limiter,
-    })];
-    if settings.mmds {
-        calls.extend([
-            Call::MmdsConfig(MmdsConfig {
-                version: MmdsVersion::V2,
-                network_interfaces: vec![INTERFACE],
-            }),
-            Call::Mmds(json!({
-                "instance-id": plan.places.id.to_string(),
-                "local-hostname": plan.name.as_str(),
-            })),
-        ]);
+    match plan.network {
+        Network::None => None,
+        Network::User => Some(NetworkInterface {
+            iface_id: INTERFACE,
+            guest_mac: mac(plan.places.id),
+            host_dev_name: GUEST_TAP,
+            rx_rate_limiter: limiter,
+            tx_rate_limiter: limiter,
+        }),
     }
-    calls
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{firecracker::jail::Walls, qemu::args::tests::plan};
+    use crate::{
+        firecracker::{RateLimit, jail::Walls},
+        qemu::args::tests::plan,
+    };
 
-    fn paths(plan: &LaunchPlan, settings: &FirecrackerSettings) -> Vec<String> {
+    fn made(plan: &LaunchPlan, settings: &FirecrackerSettings) -> serde_json::Value {
         let jail = Jail::new(&plan.places, Walls::Jailer);
-        let calls = calls(plan, "quiet", settings, &jail);
-        calls.iter().map(Call::path).collect()
+        serde_json::to_value(configuration(plan, "quiet", settings, &jail)).unwrap()
     }
 
     #[test]
-    fn a_plan_becomes_these_calls() {
-        assert_eq!(
-            paths(&plan(), &FirecrackerSettings::default()),
-            [
-                "/logger",
-                "/machine-config",
-                "/boot-source",
-                "/drives/base",
-                "/drives/disk",
-                "/network-interfaces/net0",
-                "/vsock",
-                "/entropy",
-                "/balloon"
-            ]
-        );
+    fn a_plan_becomes_this_machine() {
+        let wanted = json!({
+            "machine-config": {"vcpu_count": 2, "mem_size_mib": 512, "smt": false},
+            "boot-source": {
+                "kernel_image_path": "/vmlinux",
+                "initrd_path": "/initramfs",
+                "boot_args": "quiet",
+            },
+            "drives": [
+                {
+                    "drive_id": "base", "path_on_host": "/base.ext4", "is_root_device": false,
+                    "is_read_only": true, "cache_type": "Unsafe", "io_engine": "Sync",
+                },
+                {
+                    "drive_id": "disk", "path_on_host": "/disk.ext4", "is_root_device": false,
+                    "is_read_only": false, "cache_type": "Writeback", "io_engine": "Sync",
+                },
+            ],
+            "network-interfaces": [
+                {"iface_id": "net0", "guest_mac": "02:00:11:22:33:44", "host_dev_name": "guest"},
+            ],
+            "vsock": {"guest_cid": 3, "uds_path": "/run/agent.sock"},
+            "entropy": {},
+            "balloon": {"amount_mib": 0, "deflate_on_oom": true, "stats_polling_interval_s": 0},
+        });
+        assert_eq!(made(&plan(), &FirecrackerSettings::default()), wanted);
+    }
+
+    #[test]
+    fn what_is_asked_for_is_configured() {
+        let limit = RateLimit {
+            bytes: Some(1 << 20),
+            operations: Some(100),
+        };
+        let settings = FirecrackerSettings {
+            disk_limit: limit,
+            network_limit: limit,
+            cpu_template: Some(CpuTemplate::T2),
+            metrics: true,
+            ..FirecrackerSettings::default()
+        };
+        let machine = made(&plan(), &settings);
+        let wanted = json!({
+            "bandwidth": {"size": 1 << 20, "refill_time": 1000},
+            "ops": {"size": 100, "refill_time": 1000},
+        });
+        assert_eq!(machine["drives"][0].get("rate_limiter"), None);
+        assert_eq!(machine["drives"][1]["rate_limiter"], wanted);
+        for way in ["rx_rate_limiter", "tx_rate_limiter"] {
+            assert_eq!(machine["network-interfaces"][0][way], wanted);
+        }
+        assert_eq!(machine["machine-config"]["cpu_template"], "T2");
+        assert_eq!(machine["metrics"]["metrics_path"], "/run/metrics");
     }
 
     #[test]
@@ -159,27 +197,16 @@ mod tests {
             mmds: true,
             ..FirecrackerSettings::default()
         };
-        let silent = FirecrackerSettings::default();
-        let has = |plan: &LaunchPlan, settings| paths(plan, settings).contains(&"/mmds".to_owned());
-        assert!(has(&plan(), &asked));
-        assert!(!has(&plan(), &silent));
+        let check = |plan: &LaunchPlan, settings: &FirecrackerSettings, wanted: bool| {
+            assert_eq!(made(plan, settings).get("mmds-config").is_some(), wanted);
+            assert_eq!(metadata(plan, settings).is_some(), wanted);
+        };
+        check(&plan(), &asked, true);
+        check(&plan(), &FirecrackerSettings::default(), false);
         let alone = LaunchPlan {
             network: Network::None,
             ..plan()
         };
-        assert!(!has(&alone, &asked));
-    }
-
-    #[test]
-    fn only_the_vms_own_disk_is_written_to() {
-        let plan = plan();
-        let jail = Jail::new(&plan.places, Walls::Namespaces);
-        let [Call::Drive(base), Call::Drive(disk)] =
-            drives(&plan, &FirecrackerSettings::default(), &jail)
-        else {
-            panic!("both are drives");
-        };
-        assert!(base.is_read_only && !disk.is_read_only);
-        assert_eq!(disk.cache_type, CacheType::Writeback);
+        check(&alone, &asked, false);
     }
 }

@@ -13,8 +13,10 @@ use banger_core::{
     spec::Network,
 };
 
-use super::command_line::{AGENT_PORT, BASE_SERIAL, DISK_SERIAL};
-use crate::places;
+use crate::{
+    command_line::{AGENT_PORT, BASE_SERIAL, DISK_SERIAL},
+    places,
+};
 
 /// One option's value, in QEMU's `key=value,key=value` notation.
 struct Value(Vec<u8>);

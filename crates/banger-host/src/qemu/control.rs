@@ -5,10 +5,7 @@ use banger_core::{host::VmPlaces, host_error::HostError};
 use tokio::net::UnixStream;
 
 use super::qmp::Qmp;
-use crate::{
-    control::{Control, connect_when_there},
-    places,
-};
+use crate::{arrivals::connect_when_there, control::Control, places};
 
 #[derive(Debug)]
 pub(crate) struct QemuControl(VmPlaces);

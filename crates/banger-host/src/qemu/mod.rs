@@ -1,7 +1,6 @@
 //! QEMU as a VMM: its command line and its control socket. Starts nothing itself.
 
 pub(crate) mod args;
-pub(crate) mod command_line;
 pub(crate) mod control;
 pub(crate) mod qmp;
 

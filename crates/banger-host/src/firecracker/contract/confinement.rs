@@ -55,7 +55,7 @@ async fn every_confinement_takes_away_what_it_promises() {
         assert_eq!(user >= 0x6000_0000, other_user, "{walls:?} {user}");
         process.kill().unwrap();
         process.ended().await;
-        story.end();
+        story.end().await;
     }
 }
 
@@ -70,6 +70,7 @@ async fn a_root_of_its_own_holds_nothing_of_the_hosts() {
         }
         let story = Story::of(&guest::waiting(), walls);
         let (process, ..) = story.start().await.unwrap();
+        story.heard("up").await;
         let entries = fs::read_dir(format!("/proc/{}/root/", process.pid())).unwrap();
         let mut names: Vec<_> = entries
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -88,7 +89,7 @@ async fn a_root_of_its_own_holds_nothing_of_the_hosts() {
         assert_eq!(names, wanted, "{walls:?}");
         process.kill().unwrap();
         process.ended().await;
-        story.end();
+        story.end().await;
     }
 }
 
@@ -113,6 +114,6 @@ async fn a_network_is_the_vms_own_and_its_uplink_ends_with_it() {
         assert!(!ours.contains("cable:"), "{ours}");
         process.kill().unwrap();
         process.ended().await;
-        story.end();
+        story.end().await;
     }
 }

@@ -1,45 +1,83 @@
 //! A VMM that is killed at any stage, a daemon that forgets one, and what is found afterwards.
 
 use banger_core::spec::Network;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::{
     guest,
     story::{Story, all_walls, can_be_told},
 };
 use crate::{
-    control::connect_when_there,
+    arrivals::connect_when_there,
+    cgroups::{Groups, Limits},
     firecracker::{
-        api::{InstanceInfo, InstanceState},
+        api::{InstanceInfo, InstanceState, State},
         client::Client,
-        jail::{Item, Jail, Walls, outside},
-        launch::{self, Start},
-        setup,
+        jail::{Item, Walls, outside},
+        launch,
+        uplink::Uplink,
     },
     places,
     process::Process,
 };
 
+/// How far a start has come. Each stage has all that the ones before it made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// Its place is made, and no process.
+    Placed,
+    /// Its program has begun, or the jailer has.
+    Executed,
+    Limited,
+    /// The other end of its cable is served.
+    Linked,
+    /// Its API answers, and so its guest begins.
+    Answering,
+    Begun,
+    Paused,
+}
+
+const STAGES: [Stage; 7] = [
+    Stage::Placed,
+    Stage::Executed,
+    Stage::Limited,
+    Stage::Linked,
+    Stage::Answering,
+    Stage::Begun,
+    Stage::Paused,
+];
+
 impl Story {
-    /// Starts the VMM and makes the first `calls` calls; the guest never begins.
-    async fn half_start(&self, calls: usize) -> Process {
-        let start = Start {
-            plan: &self.plan,
-            command_line: "quiet".into(),
-            settings: &self.settings,
-            programs: &self.programs,
-        };
-        let jail = Jail::new(self.places(), self.programs.walls);
-        places::prepare(self.places()).unwrap();
-        crate::logs::start_console(&self.places().console()).unwrap();
-        jail.prepare(&self.plan, false).unwrap();
-        let process = Process::start(start.detached(&jail, start.note()).unwrap()).unwrap();
-        let stream = connect_when_there(&outside(self.places(), Item::ApiSocket)).await;
-        let mut api = Client::over(stream).await.unwrap();
-        let all = setup::calls(&self.plan, "quiet", &self.settings, &jail);
-        for call in all.iter().take(calls) {
-            api.call(call).await.unwrap();
+    /// Starts the VMM as far as `stage`, as [`launch`] does.
+    async fn start_until(&self, stage: Stage) -> Option<Process> {
+        let start = self.about_to_start();
+        let jail = start.prepare().unwrap();
+        let groups = Groups::make(self.places(), Limits::of(&self.plan)).unwrap();
+        if stage == Stage::Placed {
+            return None;
         }
-        process
+        let process = Process::start(start.detached(&jail, start.note()).unwrap()).unwrap();
+        if stage >= Stage::Limited {
+            groups.take_in(&[process.pid()]);
+        }
+        if stage >= Stage::Linked && self.plan.network == Network::User {
+            let uplink = Uplink::find().unwrap();
+            uplink.ensure(self.places(), process.pid()).unwrap();
+        }
+        if stage >= Stage::Answering {
+            let socket = outside(self.places(), Item::ApiSocket);
+            let mut api = Client::over(connect_when_there(&socket).await)
+                .await
+                .unwrap();
+            let _: InstanceInfo = api.get("/").await.unwrap();
+            if stage >= Stage::Begun {
+                self.heard("up").await;
+            }
+            if stage >= Stage::Paused {
+                api.change(State::Paused).await.unwrap();
+            }
+        }
+        Some(process)
     }
 }
 
@@ -49,14 +87,18 @@ async fn a_kill_at_any_stage_leaves_nothing_that_is_not_swept() {
         return;
     }
     for walls in all_walls() {
-        let story = Story::of(&guest::waiting(), walls);
-        let jail = Jail::new(story.places(), walls);
-        let stages = setup::calls(&story.plan, "quiet", &story.settings, &jail).len();
-        for stage in 0..=stages {
-            let process = story.half_start(stage).await;
-            process.kill().unwrap();
-            process.ended().await;
-            story.end();
+        let mut story = Story::of(&guest::waiting(), walls);
+        if walls != Walls::Landlock {
+            story.plan.network = Network::User;
+        }
+        for stage in STAGES {
+            let process = story.start_until(stage).await;
+            assert_ne!(story.left(), Vec::<String>::new(), "{walls:?} {stage:?}");
+            if let Some(process) = process {
+                process.kill().unwrap();
+                process.ended().await;
+            }
+            story.end().await;
         }
     }
 }
@@ -91,8 +133,16 @@ async fn a_forgotten_vmm_is_taken_over_with_its_guest() {
         assert_eq!(info.state, InstanceState::Paused);
         again.kill().unwrap();
         again.ended().await;
-        story.end();
+        story.end().await;
     }
+}
+
+/// A pipe in the place of its configuration holds a VMM up for as long as nobody writes to it.
+fn hold_up(story: &Story) {
+    let path = story.configuration();
+    std::fs::remove_file(&path).unwrap();
+    let mode = Mode::RUSR | Mode::WUSR | Mode::ROTH | Mode::WOTH;
+    mknodat(CWD, &path, FileType::Fifo, mode, 0).unwrap();
 }
 
 #[tokio::test]
@@ -102,7 +152,10 @@ async fn a_vmm_whose_guest_never_began_is_ended_by_the_next_daemon() {
     }
     for walls in all_walls() {
         let story = Story::of(&guest::waiting(), walls);
-        drop(story.half_start(3).await);
+        let start = story.about_to_start();
+        let jail = start.prepare().unwrap();
+        hold_up(&story);
+        drop(Process::start(start.detached(&jail, start.note()).unwrap()).unwrap());
         let lock = places::vmm_lock(story.places());
         let (again, _) = Process::adopt(&lock).unwrap().unwrap();
         assert!(
@@ -112,6 +165,6 @@ async fn a_vmm_whose_guest_never_began_is_ended_by_the_next_daemon() {
                 .is_none()
         );
         assert!(Process::adopt(&lock).unwrap().is_none(), "{walls:?}");
-        story.end();
+        story.end().await;
     }
 }

@@ -60,7 +60,7 @@ async fn two_hundred_starts_and_kills_leave_nothing() {
         control.drained().await;
         drop((process, control));
         // Looks for processes, mounts, groups, jails and sockets of this VM.
-        story.end();
+        story.end().await;
         // The runtime keeps what it has made for the first of them.
         if number == walls_count() {
             before = Some(Census::take());

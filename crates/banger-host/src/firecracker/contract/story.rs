@@ -3,13 +3,14 @@
 
 use std::{
     fs::{self, OpenOptions},
+    io::ErrorKind,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use banger_core::{
-    host::{Accelerator, LaunchPlan, VmPlaces, VmmKind},
-    host_error::HostError,
+    host::{Accelerator, LaunchPlan, Machine, VmPlaces, VmmKind},
+    host_error::{GuestError, HostError},
     name::VmId,
     spec::{Memory, Network},
 };
@@ -19,10 +20,13 @@ use tokio::time::{sleep, timeout};
 use crate::{
     firecracker::{
         FirecrackerSettings,
-        jail::Walls,
-        launch::{Programs, Start, Started, sweep},
+        jail::{Item, Walls, outside},
+        launch::{Start, Started, sweep},
+        programs::Programs,
     },
     lock::VmmLock,
+    log_keeper::LogKeeper,
+    machine::VmmMachine,
     places,
     qemu::args::tests::plan,
 };
@@ -101,15 +105,35 @@ impl Story {
         &self.plan.places
     }
 
-    pub(super) async fn start(&self) -> Result<Started, HostError> {
-        let start = Start {
+    /// A start that is about to be made.
+    pub(super) fn about_to_start(&self) -> Start<'_> {
+        Start {
             plan: &self.plan,
             command_line: "quiet".into(),
             settings: &self.settings,
             programs: &self.programs,
-        };
+        }
+    }
+
+    pub(super) async fn start(&self) -> Result<Started, HostError> {
+        let start = self.about_to_start();
         start.admit()?;
         start.run().await
+    }
+
+    /// Waits for the agent of a machine that was started, which these guests do not have.
+    pub(super) async fn wait_for_agent(&self, started: Started) -> GuestError {
+        let (process, note, control) = started;
+        let keeper = LogKeeper::default();
+        let machine = VmmMachine::new(self.places(), process, note, control, &keeper);
+        let error = machine.connect(PATIENCE).await.map(drop).unwrap_err();
+        machine.kill().await.unwrap();
+        error
+    }
+
+    /// The machine's configuration, where the VMM will look for it.
+    pub(super) fn configuration(&self) -> PathBuf {
+        outside(self.places(), Item::Configuration)
     }
 
     /// Waits until the guest has said `word` on its console.
@@ -126,13 +150,8 @@ impl Story {
     }
 
     /// Removes what is left of a VMM that is gone, and fails if it cannot be.
-    pub(super) fn end(&self) {
-        let deadline = std::time::Instant::now() + PATIENCE;
-        // A group stays for as long as the kernel takes to forget its last process.
-        while let Err(error) = sweep(self.places()) {
-            assert!(std::time::Instant::now() < deadline, "{error}");
-            std::thread::yield_now();
-        }
+    pub(super) async fn end(&self) {
+        sweep(self.places()).await.unwrap();
         places::sweep(self.places()).unwrap();
         assert_eq!(self.left(), Vec::<String>::new());
     }
@@ -161,6 +180,7 @@ impl Story {
         left.extend(groups(Path::new("/sys/fs/cgroup"), &id));
         for place in [
             self.places().state.join("jail"),
+            self.places().state.join("groups"),
             self.places().runtime.clone(),
         ] {
             if place.exists() {
@@ -171,14 +191,25 @@ impl Story {
     }
 }
 
-/// A story that fails leaves no VMM either.
+/// A story that fails leaves neither a VMM nor its groups.
 impl Drop for Story {
     fn drop(&mut self) {
+        let groups = self.places().state.join("groups");
+        let groups = fs::read_to_string(groups).unwrap_or_default();
         let lock = VmmLock::open(&places::vmm_lock(self.places()));
         if let Ok(Some(lock)) = lock
             && let Ok(Some(pid)) = lock.holder()
         {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        let deadline = Instant::now() + PATIENCE;
+        for group in groups.lines() {
+            while let Err(error) = fs::remove_dir(group)
+                && error.kind() == ErrorKind::ResourceBusy
+                && Instant::now() < deadline
+            {
+                std::thread::yield_now();
+            }
         }
     }
 }
