@@ -210,3 +210,58 @@ fn a_boot_tells_where_its_time_went() {
     let boot = world.vm("web").boot.expect("this daemon saw the boot");
     assert!(boot.command_started_ms > boot.connected_ms, "{boot:?}");
 }
+
+#[test]
+fn every_verb_takes_several_machines_or_all() {
+    let world = World::new();
+    world.start("a");
+    world.start("b");
+    let first = world.boot_id("a");
+    world.banger(["vm", "restart", "a"]).ok().stdout("a\n");
+    assert_ne!(world.boot_id("a"), first);
+
+    let waiting = world.call(["vm", "wait", "a", "b"]).spawn();
+    world.banger(["vm", "kill", "--all"]).ok().stdout("a\nb\n");
+    waiting.finish().ok().stdout("a\nb\n");
+    assert!(world.machines().is_empty());
+    let told = world.vm("a").last_error;
+    assert!(told.is_some_and(|why| why.contains("was killed")));
+    world.banger(["vm", "kill", "--all"]).ok().stdout("");
+
+    world.banger(["vm", "rename", "a", "c"]).ok().stdout("c\n");
+    world
+        .banger(["vm", "rename", "c", "b"])
+        .code(1)
+        .stderr_has(["a VM named b exists already"]);
+    world.banger(["vm", "set", "c", "--disk-size", "2G"]).ok();
+    world
+        .banger(["vm", "set", "c", "--disk-size", "1G"])
+        .code(2)
+        .stderr_has(["a VM's disk only grows", "2048 MiB"]);
+    world.banger(["vm", "start", "c"]).ok();
+    assert_eq!(world.guest("c", "hostname").trim(), "c");
+    let blocks = world.guest("c", "echo $(($(stat -f -c '%b * %S' /) >> 20))");
+    let mib: u64 = blocks.trim().parse().unwrap();
+    assert!((1800..2048).contains(&mib), "{mib}");
+    world
+        .banger(["vm", "set", "c", "--memory", "1G"])
+        .code(1)
+        .stderr_has(["is running, so it cannot be changed", "stop it first"]);
+
+    // What runs is none of `prune`'s business, and nobody is deleted unasked.
+    world.banger(["vm", "prune", "-n"]).ok().stdout("b\n");
+    world
+        .banger(["vm", "prune"])
+        .code(2)
+        .stderr_has(["cannot ask", "--force"]);
+    world.banger(["vm", "prune", "--force"]).ok().stdout("b\n");
+    world
+        .banger(["vm", "wait", "--timeout", "0", "c"])
+        .code(1)
+        .stderr_has(["waited 0 s"]);
+    world
+        .banger(["vm", "delete", "-f", "--all"])
+        .ok()
+        .stdout("c\n");
+    assert!(world.vms().is_empty());
+}

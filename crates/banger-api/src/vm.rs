@@ -186,6 +186,57 @@ pub struct StopVm {
     pub timeout_seconds: Option<u64>,
 }
 
+/// Body of `POST /v1/vms/{vm}/rename`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RenameVm {
+    pub name: String,
+}
+
+/// Body of `PATCH /v1/vms/{vm}`. What is absent stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeVm {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vcpus: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// At least what the disk has now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
+    /// `user` or `none`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+}
+
+/// What a client waits for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitFor {
+    /// It does not run any more, whatever ended it.
+    #[default]
+    Stopped,
+    /// Its agent has answered.
+    Running,
+    /// It is no more.
+    Deleted,
+}
+
+/// Query of `GET /v1/vms/{vm}/wait`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WaitVm {
+    #[serde(default, rename = "for")]
+    pub wanted: WaitFor,
+}
+
+/// Answer of `GET /v1/vms/{vm}/wait`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Waited {
+    /// The VM as it is now; absent when it is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vm: Option<Vm>,
+}
+
 /// Which log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

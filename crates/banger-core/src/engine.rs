@@ -135,6 +135,15 @@ impl Engine {
         Ok(engine)
     }
 
+    /// Waits until every VM was held against the host, so that nothing that an earlier daemon wrote
+    /// is shown as the truth. A host that does not answer holds this up.
+    pub async fn looked_for(&self) {
+        let handles: Vec<VmHandle> = self.vms().values().cloned().collect();
+        for handle in handles {
+            handle.looked_for().await;
+        }
+    }
+
     #[must_use]
     pub fn images(&self) -> &Arc<Images> {
         &self.images

@@ -7,10 +7,16 @@ use crate::record::VmState;
 pub enum Verb {
     Start,
     Stop,
+    Kill,
     Pause,
     Resume,
+    Rename,
+    /// Of what the VM is made of.
+    Change,
     Exec,
-    Delete { force: bool },
+    Delete {
+        force: bool,
+    },
 }
 
 /// What follows from asking.
@@ -49,6 +55,22 @@ pub fn admit(state: VmState, verb: Verb) -> Admission {
         (Verb::Stop, VmState::Created | VmState::Stopped | VmState::Error) => Done,
         (Verb::Stop, VmState::Starting) => Interrupt,
         (Verb::Stop, VmState::Stopping) => Wait,
+        (Verb::Kill, VmState::Running | VmState::Paused) => Proceed,
+        (Verb::Kill, VmState::Starting | VmState::Stopping) => Interrupt,
+        (Verb::Kill, VmState::Created | VmState::Stopped | VmState::Error) => Done,
+        (Verb::Rename, VmState::Deleting) => Refuse,
+        (Verb::Rename, VmState::Starting | VmState::Stopping) => Wait,
+        (
+            Verb::Rename,
+            VmState::Created
+            | VmState::Stopped
+            | VmState::Error
+            | VmState::Running
+            | VmState::Paused,
+        ) => Proceed,
+        (Verb::Change, VmState::Created | VmState::Stopped | VmState::Error) => Proceed,
+        (Verb::Change, VmState::Starting | VmState::Stopping) => Wait,
+        (Verb::Change, VmState::Running | VmState::Paused | VmState::Deleting) => Refuse,
         (Verb::Exec, VmState::Running) => Proceed,
         (Verb::Exec, VmState::Starting) => Wait,
         (
@@ -67,7 +89,7 @@ pub fn admit(state: VmState, verb: Verb) -> Admission {
             VmState::Running | VmState::Paused | VmState::Starting | VmState::Stopping,
         ) => Refuse,
         (Verb::Delete { .. }, VmState::Deleting) => Wait,
-        (Verb::Start | Verb::Stop | Verb::Exec, VmState::Deleting) => Refuse,
+        (Verb::Start | Verb::Stop | Verb::Kill | Verb::Exec, VmState::Deleting) => Refuse,
     }
 }
 
@@ -128,6 +150,21 @@ mod tests {
         );
         check(Verb::Start, &[(VmState::Paused, Admission::Refuse)]);
         check(Verb::Stop, &[(VmState::Paused, Admission::Proceed)]);
+    }
+
+    #[test]
+    fn a_kill_ends_whatever_is_in_progress() {
+        check(
+            Verb::Kill,
+            &[
+                (VmState::Running, Admission::Proceed),
+                (VmState::Paused, Admission::Proceed),
+                (VmState::Starting, Admission::Interrupt),
+                (VmState::Stopping, Admission::Interrupt),
+                (VmState::Stopped, Admission::Done),
+                (VmState::Deleting, Admission::Refuse),
+            ],
+        );
     }
 
     #[test]

@@ -37,6 +37,21 @@ impl VmState {
         }
     }
 
+    /// Whether a VM with such a row may have a VMM that an earlier daemon left: an error may be
+    /// that it could not be ended.
+    #[must_use]
+    pub fn may_have_a_vmm(self) -> bool {
+        match self {
+            Self::Starting
+            | Self::Running
+            | Self::Paused
+            | Self::Stopping
+            | Self::Deleting
+            | Self::Error => true,
+            Self::Created | Self::Stopped => false,
+        }
+    }
+
     /// The state of a word.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

@@ -13,6 +13,8 @@ pub enum SpecError {
     Memory(u64),
     #[error("a VM's disk has {min} MiB to {max} TiB, not {mib} MiB", min = DiskSize::MIN / MIB, max = DiskSize::MAX >> 40, mib = .0 / MIB)]
     Disk(u64),
+    #[error("a VM's disk only grows: it has {has} MiB, so it cannot have {wanted} MiB", has = .has / MIB, wanted = .wanted / MIB)]
+    Shrinks { has: u64, wanted: u64 },
     #[error("an init is auto, agent, systemd or an absolute path, not \"{0}\"")]
     Init(String),
     #[error("a network is user or none, not \"{0}\"")]
@@ -204,6 +206,35 @@ pub struct VmSpec {
     pub vmm: Option<VmmKind>,
     /// The VM goes away with the session that it was made for.
     pub auto_remove: bool,
+}
+
+/// What is to be different of a VM from its next start on; what is absent stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SpecChange {
+    pub vcpus: Option<Vcpus>,
+    pub memory: Option<Memory>,
+    pub disk: Option<DiskSize>,
+    pub network: Option<Network>,
+}
+
+impl SpecChange {
+    /// The changed specification. A disk that is full of a guest's files does not shrink.
+    pub fn apply(&self, spec: &VmSpec) -> Result<VmSpec, SpecError> {
+        let disk = self.disk.unwrap_or(spec.disk);
+        if disk.bytes() < spec.disk.bytes() {
+            return Err(SpecError::Shrinks {
+                has: spec.disk.bytes(),
+                wanted: disk.bytes(),
+            });
+        }
+        Ok(VmSpec {
+            vcpus: self.vcpus.unwrap_or(spec.vcpus),
+            memory: self.memory.unwrap_or(spec.memory),
+            disk,
+            network: self.network.unwrap_or(spec.network),
+            ..spec.clone()
+        })
+    }
 }
 
 #[cfg(test)]

@@ -41,9 +41,13 @@ impl Display {
         self.labelled(String::new())
     }
 
-    /// For one of several pieces of work.
-    pub(crate) fn named(&self, name: &str) -> Progress {
-        self.labelled(format!("{}: ", escape(name)))
+    /// For a piece of work, named where there are several.
+    pub(crate) fn of(&self, name: &str, several: bool) -> Progress {
+        if several {
+            self.labelled(format!("{}: ", escape(name)))
+        } else {
+            self.single()
+        }
     }
 
     fn labelled(&self, label: String) -> Progress {

@@ -39,6 +39,14 @@ pub(crate) enum Failure {
     NoEnding,
     #[error("interrupted: {outcome}")]
     Interrupted { signal: u8, outcome: String },
+    /// Nobody is there to be asked.
+    #[error("cannot ask whether to {what}: standard input is no terminal")]
+    Unasked {
+        what: &'static str,
+        flag: &'static str,
+    },
+    #[error("VM {vm} is not what was waited for: {why}")]
+    NotReached { vm: String, why: String },
     #[error("cannot write to standard output")]
     Output { source: io::Error },
     /// Who read our output has gone: nothing to say, and nobody to say it to.
@@ -102,6 +110,7 @@ impl Failure {
             Self::NotStarted { reason, .. } => reason.exit_code(),
             Self::Interrupted { signal, .. } => signal_code(*signal),
             Self::PipeClosed => signal_code(SIGPIPE),
+            Self::Unasked { .. } => USAGE,
             Self::Client(ClientError::Api(error)) => api_code(error.code, role),
             Self::Client(
                 ClientError::Unreachable { .. }
@@ -113,6 +122,7 @@ impl Failure {
             | Self::File { .. }
             | Self::Host { .. }
             | Self::NoEnding
+            | Self::NotReached { .. }
             | Self::Output { .. }
             | Self::Told => plain_code(role),
         }
@@ -131,6 +141,8 @@ impl Failure {
             | Self::NotStarted { .. }
             | Self::NoEnding
             | Self::Interrupted { .. }
+            | Self::Unasked { .. }
+            | Self::NotReached { .. }
             | Self::Output { .. } => self.render_chain(),
         }
     }
@@ -162,6 +174,8 @@ impl Failure {
                 reason: NotStarted::NoShell,
                 ..
             } => Some("the image has no shell: name a program behind --"),
+            Self::Unasked { flag, .. } => return Some(format!("{flag} goes ahead without asking")),
+            Self::NotReached { .. } => Some("see `banger vm show` and `banger vm logs`"),
             Self::Client(ClientError::Api(_))
             | Self::Places(_)
             | Self::File { .. }

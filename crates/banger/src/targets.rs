@@ -3,11 +3,14 @@
 
 use std::collections::HashSet;
 
-use banger_api::client::{Client, ClientError};
+use banger_api::{
+    client::{Client, ClientError},
+    vm::VmState,
+};
 use futures_util::{StreamExt, future::join_all, stream::FuturesOrdered};
 
 use crate::{
-    cli::values::Target,
+    cli::{values::Target, vm::TargetsArgs},
     output,
     report::{Failure, SUCCESS},
 };
@@ -21,8 +24,26 @@ pub(crate) struct Picked {
     pub(crate) resolved: Result<String, ClientError>,
 }
 
-/// Asks the daemon whom the targets mean, and drops those that mean the same.
-pub(crate) async fn pick(client: &Client, targets: &[Target]) -> Vec<Picked> {
+/// Asks the daemon whom the targets mean, and drops those that mean the same. Without targets all
+/// VMs in a state that the command is `for_all` of.
+pub(crate) async fn pick(
+    client: &Client,
+    TargetsArgs { targets, all }: &TargetsArgs,
+    for_all: impl Fn(VmState) -> bool,
+) -> Result<Vec<Picked>, Failure> {
+    if !all {
+        return Ok(named(client, targets).await);
+    }
+    let vms = client.vms().await?.into_iter();
+    let meant = vms.filter(|vm| for_all(vm.state));
+    let picked = meant.map(|vm| Picked {
+        asked: vm.name,
+        resolved: Ok(vm.id),
+    });
+    Ok(picked.collect())
+}
+
+async fn named(client: &Client, targets: &[Target]) -> Vec<Picked> {
     let asked = distinct(targets.iter().map(Target::as_str));
     // The command itself resolves a single one.
     if let [only] = asked.as_slice() {

@@ -79,6 +79,7 @@ fn judge(error: &Error) -> Judged {
             match *verb {
                 "run a command" => "start it with `banger vm start`",
                 "start" if *state == VmState::Paused => "let it go on with `banger vm resume`",
+                "be changed" => "stop it first: a change holds from the next start on",
                 "be deleted" => "stop it first, or delete it with --force",
                 _ => "see its state with `banger vm show`",
             },

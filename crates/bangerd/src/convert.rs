@@ -9,7 +9,7 @@ use banger_api::{
     },
     kernel::{AvailableKernel, Kernel as WireKernel, KernelSource as WireSource},
     progress::rfc3339,
-    vm::{Agent, Boot, CreateVm, Vm, VmState as WireState},
+    vm::{Agent, Boot, ChangeVm, CreateVm, Vm, VmState as WireState, WaitFor},
 };
 use banger_core::{
     engine::CreateRequest,
@@ -22,7 +22,7 @@ use banger_core::{
     kernels::Offer,
     manifest::ImageConfig,
     record::VmState,
-    spec::{Init, Network, SpecError},
+    spec::{Init, Network, SpecChange, SpecError},
     store::ImageRow,
     vm::{Timeline, View},
 };
@@ -41,6 +41,16 @@ pub(crate) fn create_request(request: CreateVm) -> Result<CreateRequest, Error> 
         vmm: request.vmm.map(|word| vmm_kind(&word)).transpose()?,
         start: request.start,
         auto_remove: request.auto_remove,
+    })
+}
+
+/// Parses a change of a VM, as [`create_request`] does.
+pub(crate) fn spec_change(request: ChangeVm) -> Result<SpecChange, Error> {
+    Ok(SpecChange {
+        vcpus: request.vcpus.map(TryInto::try_into).transpose()?,
+        memory: request.memory_bytes.map(TryInto::try_into).transpose()?,
+        disk: request.disk_bytes.map(TryInto::try_into).transpose()?,
+        network: request.network.map(|word| network(&word)).transpose()?,
     })
 }
 
@@ -91,6 +101,7 @@ pub(crate) fn vm(view: View) -> Vm {
         guest: _,
         agent,
         timeline,
+        looked_for: _,
     } = view;
     let spec = record.spec;
     let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
@@ -152,6 +163,17 @@ fn state(state: VmState) -> WireState {
         VmState::Deleting => WireState::Deleting,
         VmState::Stopped => WireState::Stopped,
         VmState::Error => WireState::Error,
+    }
+}
+
+/// The states that end a client's waiting: the one that it wants, and those from which it would not
+/// come by itself.
+pub(crate) fn wanted(wanted: WaitFor) -> impl Fn(VmState) -> bool {
+    move |state| match state {
+        VmState::Created | VmState::Stopped => wanted == WaitFor::Stopped,
+        VmState::Running => wanted == WaitFor::Running,
+        VmState::Error => wanted != WaitFor::Deleted,
+        VmState::Starting | VmState::Paused | VmState::Stopping | VmState::Deleting => false,
     }
 }
 

@@ -11,11 +11,14 @@ use std::{
 
 use banger_api::places::Places;
 use rustix::fs::{FlockOperation, Mode, flock};
-use tokio::{net::UnixListener, signal::unix::SignalKind};
+use tokio::{net::UnixListener, signal::unix::SignalKind, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{config::Config, server, wiring};
+
+/// How long the first requests wait until all VMs are held against the host.
+const LOOKING: Duration = Duration::from_secs(3);
 
 /// What ends `main`.
 pub(crate) type Fatal = Box<dyn std::error::Error + Send + Sync>;
@@ -84,6 +87,10 @@ async fn serve(places: &Places, config: &Config) -> Result<(), Fatal> {
         .map_err(file("protect", &socket))?;
     let ending = CancellationToken::new();
     let app = Arc::new(wiring::app(places, config, ending.clone())?);
+    // Requests wait in the socket meanwhile; a VM whose host hangs does not hold up the others.
+    if timeout(LOOKING, app.engine.looked_for()).await.is_err() {
+        warn!("some VMs are not yet held against the host");
+    }
     detach(&places.log())?;
     info!(pid = std::process::id(), socket = %socket.display(), "serving");
     tokio::spawn(end_on_signals(ending.clone())?);

@@ -14,7 +14,7 @@ use crate::{
     image::{Image, ImportImage, Login, LoginState, Logout, PullImage, PulledImage, RegisterImage},
     kernel::{AvailableKernel, ImportKernel, Kernel, PullKernel},
     progress::Step,
-    vm::{CreateVm, DeleteVm, LogKind, LogQuery, StopVm, Vm},
+    vm::{ChangeVm, CreateVm, DeleteVm, LogKind, LogQuery, RenameVm, StopVm, Vm, WaitFor, Waited},
 };
 
 impl Client {
@@ -80,6 +80,51 @@ impl Client {
             Payload::json(request),
         )
         .await
+    }
+
+    /// Stops a VM and starts it again. The stop is carried through also when this future is
+    /// dropped.
+    pub async fn restart_vm(
+        &self,
+        target: &str,
+        request: &StopVm,
+        on_step: impl FnMut(Step),
+    ) -> Result<Vm, ClientError> {
+        let path = vm_path(target, "/restart");
+        self.follow(Method::POST, &path, Payload::json(request), on_step)
+            .await
+    }
+
+    /// Ends a VM at once.
+    pub async fn kill_vm(&self, target: &str) -> Result<Vm, ClientError> {
+        self.document(Method::POST, &vm_path(target, "/kill"), Payload::Empty)
+            .await
+    }
+
+    /// Gives a VM another name.
+    pub async fn rename_vm(&self, target: &str, request: &RenameVm) -> Result<Vm, ClientError> {
+        let path = vm_path(target, "/rename");
+        self.document(Method::POST, &path, Payload::json(request))
+            .await
+    }
+
+    /// Makes a VM of something else from its next start on.
+    pub async fn change_vm(&self, target: &str, request: &ChangeVm) -> Result<Vm, ClientError> {
+        let path = vm_path(target, "");
+        self.document(Method::PATCH, &path, Payload::json(request))
+            .await
+    }
+
+    /// Waits for a VM, however long that takes; nothing if it is deleted.
+    pub async fn wait_vm(&self, target: &str, wanted: WaitFor) -> Result<Option<Vm>, ClientError> {
+        let wanted = match wanted {
+            WaitFor::Stopped => "stopped",
+            WaitFor::Running => "running",
+            WaitFor::Deleted => "deleted",
+        };
+        let path = vm_path(target, &format!("/wait?for={wanted}"));
+        let waited: Waited = self.document(Method::GET, &path, Payload::Empty).await?;
+        Ok(waited.vm)
     }
 
     /// Makes a VM stand still.

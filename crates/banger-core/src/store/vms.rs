@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, Row, ffi, named_params};
 use super::{Store, StoreError, breaches, query};
 use crate::{
     host::{Accelerator, VmmChoice, VmmKind},
-    name::VmId,
+    name::{VmId, VmName},
     record::{Seconds, VmRecord, VmState},
     spec::{Init, Network, VmSpec},
 };
@@ -91,6 +91,46 @@ impl Store {
                 ),
             )
             .map_err(query("record a VM's start"))?;
+        if changed == 1 {
+            Ok(())
+        } else {
+            Err(StoreError::NoVm(id))
+        }
+    }
+
+    /// Gives a VM another name; one that is taken is refused by the same statement.
+    pub fn rename_vm(&self, id: VmId, name: &VmName) -> Result<(), StoreError> {
+        let renamed = self.lock().execute(
+            "UPDATE vms SET name = ?2 WHERE id = ?1",
+            (id.to_string(), name.as_str()),
+        );
+        match renamed {
+            Ok(0) => Err(StoreError::NoVm(id)),
+            Ok(_) => Ok(()),
+            Err(error) if breaches(&error, ffi::SQLITE_CONSTRAINT_UNIQUE) => {
+                Err(StoreError::VmTaken(name.clone()))
+            }
+            Err(error) => Err(query("rename a VM")(error)),
+        }
+    }
+
+    /// Records what a VM is made of from its next start on.
+    pub fn set_vm_spec(&self, id: VmId, spec: &VmSpec, now: Seconds) -> Result<(), StoreError> {
+        let changed = self
+            .lock()
+            .execute(
+                "UPDATE vms SET vcpus = :vcpus, memory = :memory, disk = :disk, network = :network,
+                        updated_at = :now WHERE id = :id",
+                named_params! {
+                    ":id": id.to_string(),
+                    ":vcpus": spec.vcpus.get(),
+                    ":memory": signed(spec.memory.bytes()),
+                    ":disk": signed(spec.disk.bytes()),
+                    ":network": spec.network.as_str(),
+                    ":now": signed(now),
+                },
+            )
+            .map_err(query("record what a VM is made of"))?;
         if changed == 1 {
             Ok(())
         } else {

@@ -3,7 +3,7 @@
 
 use banger_image::progress::{SharedProgress, Step};
 
-use super::Surroundings;
+use super::{Surroundings, disks};
 use crate::{
     error::Error,
     host::{LaunchPlan, VmmChoice},
@@ -19,9 +19,12 @@ pub(super) async fn prepare(
     let choice = host.choose_vmm(vm.spec.vmm).await?;
     let plan = {
         let (assembly, vm, choice) = (assembly.clone(), vm.clone(), choice.clone());
-        tokio::task::spawn_blocking(move || assembly.plan(&vm, &choice))
-            .await
-            .map_err(|_| Error::Ending)??
+        tokio::task::spawn_blocking(move || {
+            disks::grow(&assembly.places(&vm), vm.spec.disk)?;
+            assembly.plan(&vm, &choice)
+        })
+        .await
+        .map_err(|_| Error::Ending)??
     };
     host.admit(&plan).await?;
     Ok((plan, choice))

@@ -23,6 +23,25 @@ pub(crate) fn make_disk(places: &VmPlaces, size: DiskSize) -> Result<(), Error> 
     })
 }
 
+/// Brings the disk to the size that its row says: the guest grows the file system into it.
+pub(super) fn grow(places: &VmPlaces, size: DiskSize) -> Result<(), Error> {
+    let path = places.disk();
+    let failed = |operation| {
+        let path = path.clone();
+        move |source| Error::File {
+            operation,
+            path,
+            source,
+        }
+    };
+    let disk = fs::OpenOptions::new().write(true).open(&path);
+    let disk = disk.map_err(failed("open"))?;
+    if disk.metadata().map_err(failed("read"))?.len() < size.bytes() {
+        disk.set_len(size.bytes()).map_err(failed("grow"))?;
+    }
+    Ok(())
+}
+
 /// Removes everything of a VM. What is gone already is no error.
 pub(super) fn remove(places: &VmPlaces) -> Result<(), Error> {
     for directory in [&places.runtime, &places.state] {

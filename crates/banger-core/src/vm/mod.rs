@@ -24,6 +24,7 @@ use crate::{
     name::VmName,
     policy::{Admission, Verb, admit},
     record::{VmRecord, VmState},
+    spec::SpecChange,
     store::Store,
 };
 
@@ -73,6 +74,9 @@ impl std::fmt::Debug for Surroundings {
 #[derive(Clone)]
 pub struct View {
     pub record: VmRecord,
+    /// Whether the record was held against the host since this daemon began; what an earlier
+    /// one wrote may be long past.
+    pub looked_for: bool,
     pub places: VmPlaces,
     pub process: Option<VmmProcess>,
     /// The live connection to the agent, where there is one.
@@ -100,6 +104,17 @@ enum Command {
     },
     Stop {
         patience: Option<Duration>,
+        reply: Reply<View>,
+    },
+    Kill {
+        reply: Reply<View>,
+    },
+    Rename {
+        name: VmName,
+        reply: Reply<View>,
+    },
+    Change {
+        change: SpecChange,
         reply: Reply<View>,
     },
     Pause {
@@ -135,6 +150,13 @@ impl VmHandle {
         self.view.borrow().clone()
     }
 
+    /// Waits until the record says what is, not what an earlier daemon wrote.
+    pub async fn looked_for(&self) {
+        let mut views = self.view.clone();
+        // A task that ended has nothing more to find.
+        let _ = views.wait_for(|view| view.looked_for).await;
+    }
+
     /// Starts the VM and waits until its agent answers. Dropping the future ends the start.
     pub async fn start(&self, progress: SharedProgress) -> Result<View, Error> {
         self.ask(|reply| Command::Start { progress, reply }).await
@@ -143,6 +165,39 @@ impl VmHandle {
     /// Stops the VM. Once accepted it is carried through, whoever goes away.
     pub async fn stop(&self, patience: Option<Duration>) -> Result<View, Error> {
         self.ask(|reply| Command::Stop { patience, reply }).await
+    }
+
+    /// Ends the VM at once. What the guest has not written to its disk is lost.
+    pub async fn kill(&self) -> Result<View, Error> {
+        self.ask(|reply| Command::Kill { reply }).await
+    }
+
+    /// Stops the VM and starts it again. The stop is carried through whoever goes away, the start
+    /// is not.
+    pub async fn restart(
+        &self,
+        patience: Option<Duration>,
+        progress: SharedProgress,
+    ) -> Result<View, Error> {
+        self.stop(patience).await?;
+        self.start(progress).await
+    }
+
+    /// Gives the VM another name. A guest that runs has it from its next start.
+    pub async fn rename(&self, name: VmName) -> Result<View, Error> {
+        self.ask(|reply| Command::Rename { name, reply }).await
+    }
+
+    /// Makes the VM of something else from its next start on.
+    pub async fn change(&self, change: SpecChange) -> Result<View, Error> {
+        self.ask(|reply| Command::Change { change, reply }).await
+    }
+
+    /// Waits until the VM is in one of these states; nothing if it is deleted before.
+    pub async fn reaches(&self, wanted: impl Fn(VmState) -> bool) -> Option<View> {
+        let mut views = self.view.clone();
+        let reached = views.wait_for(|view| view.looked_for && wanted(view.record.state));
+        reached.await.ok().map(|view| view.clone())
     }
 
     /// Makes the VM stand still.

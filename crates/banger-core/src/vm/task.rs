@@ -1,8 +1,9 @@
 //! The task that owns a VM: takes commands in order, watches the VMM and the connection to
 //! the guest, and writes every change down before it is shown.
 //!
-//! The acts themselves are in `start`, `end`, `pause` and `unasked`.
+//! The acts themselves are in `start`, `end`, `pause`, `change` and `unasked`.
 
+mod change;
 mod end;
 mod pause;
 mod start;
@@ -40,6 +41,7 @@ pub(crate) fn spawn(
     let (commands, queue) = mpsc::channel(QUEUE);
     let places = surroundings.assembly.places(&record);
     let first = View {
+        looked_for: !record.state.may_have_a_vmm(),
         record,
         places,
         process: None,
@@ -54,6 +56,7 @@ pub(crate) fn spawn(
         queue,
         postponed: VecDeque::new(),
         machine: None,
+        unsure: false,
         connecting: None,
         owner_deadline: None,
         on_deleted: Some(Box::new(on_deleted)),
@@ -69,6 +72,8 @@ struct Task {
     /// Commands that came while a longer act could not serve them.
     postponed: VecDeque<Command>,
     machine: Option<Arc<dyn Machine>>,
+    /// The host could not say whether a VMM of an earlier daemon still runs.
+    unsure: bool,
     connecting: Option<Connecting>,
     /// When an auto-removed VM without an owner goes away.
     owner_deadline: Option<Instant>,
@@ -132,6 +137,9 @@ impl Task {
         match command {
             Command::Start { progress, reply } => self.start(&progress, reply).await,
             Command::Stop { patience, reply } => self.stop(patience, reply).await,
+            Command::Kill { reply } => self.kill(reply).await,
+            Command::Rename { name, reply } => self.rename(name, reply),
+            Command::Change { change, reply } => self.change(&change, reply),
             Command::Pause { reply } => self.pause(reply).await,
             Command::Resume { reply } => self.go_on(reply).await,
             Command::Delete { force, reply } => return self.delete(force, reply).await,

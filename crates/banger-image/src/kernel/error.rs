@@ -129,6 +129,10 @@ impl KernelError {
             Self::Manifest { .. } | Self::ManifestFormat { .. } | Self::Damaged { .. } => {
                 Some("pull or import the kernel again with --force")
             }
+            Self::Extract { .. } | Self::NotBootable { .. } => Some(
+                "give a vmlinux (ELF) or a bzImage of an x86-64 kernel that was built with \
+                 CONFIG_PVH",
+            ),
             Self::Modules { source, .. } => source.hint(),
             Self::Bundle(error) => error.hint(),
             Self::NotOffered { .. } => Some(
@@ -137,8 +141,6 @@ impl KernelError {
                  kernel_catalogs in the configuration",
             ),
             Self::Unpack { .. }
-            | Self::Extract { .. }
-            | Self::NotBootable { .. }
             | Self::TooLarge { .. }
             | Self::Io { .. }
             | Self::GivenUp { .. } => None,

@@ -20,6 +20,10 @@ pub(crate) enum VmCommand {
     Start(StartArgs),
     /// Stop VMs gracefully
     Stop(StopArgs),
+    /// Stop VMs and start them again
+    Restart(RestartArgs),
+    /// End VMs at once
+    Kill(KillArgs),
     /// Make VMs stand still; their memory stays
     Pause(PauseArgs),
     /// Let paused VMs go on
@@ -27,6 +31,14 @@ pub(crate) enum VmCommand {
     /// Delete VMs and their disks
     #[command(visible_alias = "rm")]
     Delete(DeleteArgs),
+    /// Delete all VMs that do not run
+    Prune(PruneArgs),
+    /// Give a VM another name
+    Rename(RenameArgs),
+    /// Change processors, memory, disk or network of a stopped VM
+    Set(SetArgs),
+    /// Wait until VMs have stopped, run or are gone
+    Wait(WaitArgs),
     /// List VMs
     #[command(visible_alias = "ls")]
     List(ListArgs),
@@ -178,8 +190,12 @@ pub(crate) struct CreateArgs {
 #[derive(Debug, Args)]
 pub(crate) struct TargetsArgs {
     /// Name, id or unique prefix
-    #[arg(required = true, value_name = "VM", add = ArgValueCandidates::new(complete::vms))]
+    #[arg(required_unless_present = "all", value_name = "VM",
+        add = ArgValueCandidates::new(complete::vms))]
     pub(crate) targets: Vec<Target>,
+    /// All VMs that this makes sense for
+    #[arg(short, long, conflicts_with = "targets")]
+    pub(crate) all: bool,
 }
 
 #[derive(Debug, Args)]
@@ -199,6 +215,7 @@ pub(crate) struct StartArgs {
 Examples:
   banger vm stop web
   banger vm stop --timeout 5 web db
+  banger vm stop --all
 
 A stop that has begun is carried through, also when this command is interrupted.")]
 pub(crate) struct StopArgs {
@@ -207,6 +224,132 @@ pub(crate) struct StopArgs {
     /// How long the guest's services get to end
     #[arg(long, value_name = "SECONDS")]
     pub(crate) timeout: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  banger vm restart web
+  banger vm restart --timeout 5 --all
+
+The stop is carried through, also when this command is interrupted; the start ends with it.")]
+pub(crate) struct RestartArgs {
+    #[command(flatten)]
+    pub(crate) vms: TargetsArgs,
+    /// How long the guest's services get to end
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<u64>,
+    #[command(flatten)]
+    pub(crate) quiet: QuietArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  banger vm kill web
+  banger vm kill --all
+
+As if the power failed: what the guest has not written to its disk is lost.")]
+pub(crate) struct KillArgs {
+    #[command(flatten)]
+    pub(crate) vms: TargetsArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  banger vm prune --dry-run        what would go
+  banger vm prune --force          do not ask
+
+VMs that run, start or are paused stay.")]
+pub(crate) struct PruneArgs {
+    /// Only say what would be deleted
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  banger vm rename calm-otter web
+
+A guest that runs sees its new name after its next start.")]
+pub(crate) struct RenameArgs {
+    /// Name, id or unique prefix
+    #[arg(value_name = "VM", add = ArgValueCandidates::new(complete::vms))]
+    pub(crate) target: Target,
+    /// The new name: 1 to 63 of a-z, 0-9 and -
+    #[arg(value_name = "NAME")]
+    pub(crate) name: VmName,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  banger vm set web --memory 4G --vcpu 2
+  banger vm set web --disk-size 20G
+  banger vm set web --network none
+
+Holds from the VM's next start on. A disk only grows, and its file system with it.")]
+pub(crate) struct SetArgs {
+    /// Name, id or unique prefix
+    #[arg(value_name = "VM", add = ArgValueCandidates::new(complete::vms))]
+    pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) change: ChangeArgs,
+}
+
+/// What is to be different; one of them at least.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub(crate) struct ChangeArgs {
+    /// Virtual processors
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) vcpu: Option<u32>,
+    /// Memory, as in 512M or 2G
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<Size>,
+    /// Size of the VM's own disk, as large as it is at least
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) disk_size: Option<Size>,
+    /// Network: user (outbound) or none
+    #[arg(long, value_enum, hide_possible_values = true)]
+    pub(crate) network: Option<Network>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  banger vm wait job && banger vm logs job
+  banger vm wait --for running web
+  banger vm wait --for deleted --timeout 60 web
+
+Exits with 1 if a VM comes to another end than what is waited for, or when the time is over.")]
+pub(crate) struct WaitArgs {
+    #[command(flatten)]
+    pub(crate) vms: TargetsArgs,
+    /// What to wait for: stopped, running or deleted
+    #[arg(
+        long = "for",
+        value_enum,
+        value_name = "STATE",
+        default_value = "stopped",
+        hide_possible_values = true
+    )]
+    pub(crate) wanted: Awaited,
+    /// How long to wait at most
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Awaited {
+    Stopped,
+    Running,
+    Deleted,
 }
 
 #[derive(Debug, Args)]

@@ -5,10 +5,12 @@ mod daemon;
 mod doctor;
 mod image;
 mod kernel;
+mod prune;
 mod registry;
 mod run;
 mod show;
 mod vm;
+mod wait;
 
 use banger_api::{build::BuildInfo, client::Client, places::Places};
 
@@ -95,6 +97,12 @@ async fn vm_command(client: &Client, command: VmCommand) -> Result<u8, Failure> 
         VmCommand::Create(args) => create::run(client, args).await,
         VmCommand::Start(args) => vm::start(client, args).await,
         VmCommand::Stop(args) => vm::stop(client, args).await,
+        VmCommand::Restart(args) => vm::restart(client, args).await,
+        VmCommand::Kill(args) => vm::kill(client, args).await,
+        VmCommand::Prune(args) => prune::run(client, &args).await,
+        VmCommand::Rename(args) => vm::rename(client, args).await,
+        VmCommand::Set(args) => vm::set(client, args).await,
+        VmCommand::Wait(args) => wait::run(client, args).await,
         VmCommand::Pause(args) => vm::pause(client, args).await,
         VmCommand::Resume(args) => vm::resume(client, args).await,
         VmCommand::Delete(args) => vm::delete(client, args).await,

@@ -41,7 +41,7 @@ pub(super) async fn show(client: &Client, args: &ShowArgs) -> Result<u8, Failure
 }
 
 /// Whether `ps` shows it.
-fn is_up(state: VmState) -> bool {
+pub(super) fn is_up(state: VmState) -> bool {
     match state {
         VmState::Starting
         | VmState::Running

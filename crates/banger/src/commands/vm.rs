@@ -1,15 +1,20 @@
-//! `vm start`, `stop`, `pause`, `resume`, `delete` and `logs`.
+//! `vm start`, `stop`, `restart`, `kill`, `pause`, `resume`, `delete`, `rename`,
+//! `set` and `logs`.
 
 use std::io::{self, IsTerminal};
 
 use banger_api::{
     client::{BodyStream, Client},
-    vm::{DeleteVm, LogKind, LogQuery, StopVm},
+    vm::{ChangeVm, DeleteVm, LogKind, LogQuery, RenameVm, StopVm, VmState},
 };
 use futures_util::StreamExt;
 
+use super::show::is_up;
 use crate::{
-    cli::vm::{DeleteArgs, LogsArgs, PauseArgs, ResumeArgs, StartArgs, StopArgs},
+    cli::vm::{
+        DeleteArgs, KillArgs, LogsArgs, Network, PauseArgs, RenameArgs, RestartArgs, ResumeArgs,
+        SetArgs, StartArgs, StopArgs,
+    },
     console::Readable,
     exec::signals::Signals,
     output,
@@ -21,14 +26,10 @@ use crate::{
 pub(super) async fn start(client: &Client, args: StartArgs) -> Result<u8, Failure> {
     let mut signals = Signals::listen()?;
     let display = Display::new(args.quiet.quiet);
-    let picked = pick(client, &args.vms.targets).await;
+    let picked = pick(client, &args.vms, |state| !is_up(state)).await?;
     let several = picked.len() > 1;
     let work = picked.into_iter().map(async |Picked { asked, resolved }| {
-        let mut progress = if several {
-            display.named(&asked)
-        } else {
-            display.single()
-        };
+        let mut progress = display.of(&asked, several);
         client
             .start_vm(&resolved?, |step| progress.step(&step))
             .await?;
@@ -44,7 +45,7 @@ pub(super) async fn stop(client: &Client, args: StopArgs) -> Result<u8, Failure>
     let request = StopVm {
         timeout_seconds: args.timeout,
     };
-    let picked = pick(client, &args.vms.targets).await;
+    let picked = pick(client, &args.vms, is_up).await?;
     let work = picked.into_iter().map(async |Picked { asked, resolved }| {
         client.stop_vm(&resolved?, &request).await?;
         Ok(asked)
@@ -54,9 +55,63 @@ pub(super) async fn stop(client: &Client, args: StopArgs) -> Result<u8, Failure>
         .await
 }
 
+pub(super) async fn restart(client: &Client, args: RestartArgs) -> Result<u8, Failure> {
+    let mut signals = Signals::listen()?;
+    let display = Display::new(args.quiet.quiet);
+    let request = StopVm {
+        timeout_seconds: args.timeout,
+    };
+    let picked = pick(client, &args.vms, is_up).await?;
+    let several = picked.len() > 1;
+    let work = picked.into_iter().map(async |Picked { asked, resolved }| {
+        let mut progress = display.of(&asked, several);
+        client
+            .restart_vm(&resolved?, &request, |step| progress.step(&step))
+            .await?;
+        Ok(asked)
+    });
+    signals
+        .interrupt(each(work), "a stop that has begun is carried through")
+        .await
+}
+
+pub(super) async fn kill(client: &Client, args: KillArgs) -> Result<u8, Failure> {
+    let mut signals = Signals::listen()?;
+    let picked = pick(client, &args.vms, is_up).await?;
+    let work = picked.into_iter().map(async |Picked { asked, resolved }| {
+        client.kill_vm(&resolved?).await?;
+        Ok(asked)
+    });
+    signals
+        .interrupt(each(work), "the daemon goes on killing")
+        .await
+}
+
+pub(super) async fn rename(client: &Client, args: RenameArgs) -> Result<u8, Failure> {
+    let request = RenameVm {
+        name: args.name.into(),
+    };
+    let vm = client.rename_vm(args.target.as_str(), &request).await?;
+    output::print(&format!("{}\n", vm.name))?;
+    Ok(SUCCESS)
+}
+
+pub(super) async fn set(client: &Client, args: SetArgs) -> Result<u8, Failure> {
+    let change = args.change;
+    let request = ChangeVm {
+        vcpus: change.vcpu,
+        memory_bytes: change.memory.map(|size| size.0),
+        disk_bytes: change.disk_size.map(|size| size.0),
+        network: change.network.map(Network::as_str).map(str::to_owned),
+    };
+    let vm = client.change_vm(args.target.as_str(), &request).await?;
+    output::print(&format!("{}\n", vm.name))?;
+    Ok(SUCCESS)
+}
+
 pub(super) async fn pause(client: &Client, args: PauseArgs) -> Result<u8, Failure> {
     let mut signals = Signals::listen()?;
-    let picked = pick(client, &args.vms.targets).await;
+    let picked = pick(client, &args.vms, |state| state == VmState::Running).await?;
     let work = picked.into_iter().map(async |Picked { asked, resolved }| {
         client.pause_vm(&resolved?).await?;
         Ok(asked)
@@ -68,7 +123,7 @@ pub(super) async fn pause(client: &Client, args: PauseArgs) -> Result<u8, Failur
 
 pub(super) async fn resume(client: &Client, args: ResumeArgs) -> Result<u8, Failure> {
     let mut signals = Signals::listen()?;
-    let picked = pick(client, &args.vms.targets).await;
+    let picked = pick(client, &args.vms, |state| state == VmState::Paused).await?;
     let work = picked.into_iter().map(async |Picked { asked, resolved }| {
         client.resume_vm(&resolved?).await?;
         Ok(asked)
@@ -81,7 +136,7 @@ pub(super) async fn resume(client: &Client, args: ResumeArgs) -> Result<u8, Fail
 pub(super) async fn delete(client: &Client, args: DeleteArgs) -> Result<u8, Failure> {
     let mut signals = Signals::listen()?;
     let query = DeleteVm { force: args.force };
-    let picked = pick(client, &args.vms.targets).await;
+    let picked = pick(client, &args.vms, |state| args.force || !is_up(state)).await?;
     let work = picked.into_iter().map(async |Picked { asked, resolved }| {
         client.delete_vm(&resolved?, query).await?;
         Ok(asked)

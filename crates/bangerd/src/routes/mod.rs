@@ -57,9 +57,13 @@ fn open_api_router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(daemon::shutdown))
         .routes(routes!(daemon::doctor))
         .routes(routes!(vms::list, vms::create))
-        .routes(routes!(vms::show, vms::delete))
+        .routes(routes!(vms::show, vms::change, vms::delete))
         .routes(routes!(vms::start))
         .routes(routes!(vms::stop))
+        .routes(routes!(vms::restart))
+        .routes(routes!(vms::kill))
+        .routes(routes!(vms::rename))
+        .routes(routes!(vms::wait))
         .routes(routes!(vms::pause))
         .routes(routes!(vms::resume))
         .routes(routes!(vms::logs))
@@ -138,6 +142,7 @@ mod tests {
                 ("GET", item.get.is_some()),
                 ("POST", item.post.is_some()),
                 ("PUT", item.put.is_some()),
+                ("PATCH", item.patch.is_some()),
                 ("DELETE", item.delete.is_some()),
             ];
             let present = methods.iter().filter(|(_, present)| *present);
@@ -166,13 +171,18 @@ mod tests {
             "GET /v1/vms",
             "POST /v1/vms",
             "GET /v1/vms/{vm}",
+            "PATCH /v1/vms/{vm}",
             "DELETE /v1/vms/{vm}",
             "GET /v1/vms/{vm}/exec",
+            "POST /v1/vms/{vm}/kill",
             "GET /v1/vms/{vm}/logs",
             "POST /v1/vms/{vm}/pause",
+            "POST /v1/vms/{vm}/rename",
+            "POST /v1/vms/{vm}/restart",
             "POST /v1/vms/{vm}/resume",
             "POST /v1/vms/{vm}/start",
             "POST /v1/vms/{vm}/stop",
+            "GET /v1/vms/{vm}/wait",
         ];
         assert_eq!(routes, expected);
     }

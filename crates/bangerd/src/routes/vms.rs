@@ -12,8 +12,12 @@ use banger_api::{
     error::ApiError,
     exec::MAX_MESSAGE,
     progress::Line,
-    vm::{CreateVm, DeleteVm, LogKind, LogQuery, StopVm, Vm},
+    vm::{
+        ChangeVm, CreateVm, DeleteVm, LogKind, LogQuery, RenameVm, StopVm, Vm, WaitFor, WaitVm,
+        Waited,
+    },
 };
+use banger_core::error::Error;
 
 use super::{Body, Failure};
 use crate::{convert, exec_stream, follow, long_answer::long_answer, wiring::App};
@@ -85,10 +89,84 @@ pub(crate) async fn stop(
     Body(request): Body<StopVm>,
 ) -> Result<Json<Vm>, Failure> {
     let vm = app.engine.find(&target)?;
-    let patience = request
-        .timeout_seconds
-        .map(|seconds| Duration::from_secs(seconds.min(3600)));
-    Ok(Json(convert::vm(vm.stop(patience).await?)))
+    Ok(Json(convert::vm(vm.stop(patience(request)).await?)))
+}
+
+fn patience(request: StopVm) -> Option<Duration> {
+    let seconds = request.timeout_seconds?;
+    Some(Duration::from_secs(seconds.min(3600)))
+}
+
+/// Stops a VM and starts it again. The stop is carried through; going away ends the start.
+#[utoipa::path(post, path = "/v1/vms/{vm}/restart", params(("vm" = String, Path)),
+    request_body = StopVm,
+    responses((status = 200, body = Line<Vm>, content_type = "application/x-ndjson"),
+              (status = "4XX", body = ApiError)))]
+pub(crate) async fn restart(
+    State(app): State<Arc<App>>,
+    Path(target): Path<String>,
+    Body(request): Body<StopVm>,
+) -> Result<Response, Failure> {
+    let vm = app.engine.find(&target)?;
+    Ok(long_answer(move |progress| async move {
+        vm.restart(patience(request), progress)
+            .await
+            .map(convert::vm)
+    }))
+}
+
+/// Ends a VM at once; what its guest has not written is lost.
+#[utoipa::path(post, path = "/v1/vms/{vm}/kill", params(("vm" = String, Path)),
+    responses((status = 200, body = Vm), (status = "4XX", body = ApiError)))]
+pub(crate) async fn kill(
+    State(app): State<Arc<App>>,
+    Path(target): Path<String>,
+) -> Result<Json<Vm>, Failure> {
+    Ok(Json(convert::vm(app.engine.find(&target)?.kill().await?)))
+}
+
+/// Gives a VM another name. A guest that runs has it from its next start.
+#[utoipa::path(post, path = "/v1/vms/{vm}/rename", params(("vm" = String, Path)),
+    request_body = RenameVm,
+    responses((status = 200, body = Vm), (status = "4XX", body = ApiError)))]
+pub(crate) async fn rename(
+    State(app): State<Arc<App>>,
+    Path(target): Path<String>,
+    Body(request): Body<RenameVm>,
+) -> Result<Json<Vm>, Failure> {
+    let name = request.name.parse().map_err(Error::from)?;
+    let vm = app.engine.find(&target)?;
+    Ok(Json(convert::vm(vm.rename(name).await?)))
+}
+
+/// Makes a VM that does not run of something else from its next start on.
+#[utoipa::path(patch, path = "/v1/vms/{vm}", params(("vm" = String, Path)),
+    request_body = ChangeVm,
+    responses((status = 200, body = Vm), (status = "4XX", body = ApiError)))]
+pub(crate) async fn change(
+    State(app): State<Arc<App>>,
+    Path(target): Path<String>,
+    Body(request): Body<ChangeVm>,
+) -> Result<Json<Vm>, Failure> {
+    let change = convert::spec_change(request)?;
+    let vm = app.engine.find(&target)?;
+    Ok(Json(convert::vm(vm.change(change).await?)))
+}
+
+/// Waits until a VM is what is asked for, or is no more.
+#[utoipa::path(get, path = "/v1/vms/{vm}/wait",
+    params(("vm" = String, Path), ("for" = Option<WaitFor>, Query)),
+    responses((status = 200, body = Waited), (status = "4XX", body = ApiError)))]
+pub(crate) async fn wait(
+    State(app): State<Arc<App>>,
+    Path(target): Path<String>,
+    Query(query): Query<WaitVm>,
+) -> Result<Json<Waited>, Failure> {
+    let vm = app.engine.find(&target)?;
+    let reached = vm.reaches(convert::wanted(query.wanted)).await;
+    Ok(Json(Waited {
+        vm: reached.map(convert::vm),
+    }))
 }
 
 /// Makes a VM stand still; its memory stays.

@@ -87,6 +87,33 @@ fn live_vms_are_adopted_and_dead_ones_are_told_of() {
 }
 
 #[test]
+fn what_an_earlier_daemon_wrote_is_not_shown_as_the_truth() {
+    let world = left_in(VmState::Running, false);
+    kill_vmm(&world);
+    world.life(async |engine| {
+        engine.looked_for().await;
+        assert_eq!(engine.views()[0].record.state, VmState::Stopped);
+    });
+}
+
+#[test]
+fn a_vm_that_could_not_be_looked_for_is_taken_up_by_the_next_start() {
+    let world = left_in(VmState::Running, false);
+    let launches = world.host.count(Act::Launch);
+    world.host.script(|script| script.adopt = Step::Fails);
+    world.life(async |engine| {
+        let vm = engine.find("a").unwrap();
+        engine.looked_for().await;
+        assert_eq!(vm.view().record.state, VmState::Error);
+        world.host.script(|script| script.adopt = Step::Works);
+        let started = vm.start(silent()).await.unwrap();
+        assert_eq!(started.record.state, VmState::Running);
+        soon("the agent answers", vm.guest()).await.unwrap();
+        assert_eq!(world.host.count(Act::Launch), launches);
+    });
+}
+
+#[test]
 fn a_deletion_that_was_cut_off_is_finished() {
     let check = |alive: bool| {
         let world = left_in(VmState::Deleting, false);

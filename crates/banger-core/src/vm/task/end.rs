@@ -16,6 +16,9 @@ use crate::{
 
 impl Task {
     pub(super) async fn stop(&mut self, patience: Option<Duration>, reply: Reply<View>) {
+        if let Err(error) = self.look_again().await {
+            return answer(reply, Err(error.into()));
+        }
         let result = match admit(self.record().state, Verb::Stop) {
             Admission::Done => Ok(self.view()),
             Admission::Refuse => Err(self.refusal("stop")),
@@ -25,6 +28,37 @@ impl Task {
             }
         };
         answer(reply, result);
+    }
+
+    pub(super) async fn kill(&mut self, reply: Reply<View>) {
+        if let Err(error) = self.look_again().await {
+            return answer(reply, Err(error.into()));
+        }
+        let result = match admit(self.record().state, Verb::Kill) {
+            Admission::Done => Ok(self.view()),
+            Admission::Refuse => Err(self.refusal("be killed")),
+            Admission::Proceed | Admission::Wait | Admission::Interrupt => {
+                self.kill_running().await.map(|()| self.view())
+            }
+        };
+        answer(reply, result);
+    }
+
+    async fn kill_running(&mut self) -> Result<(), Error> {
+        self.write_state(VmState::Stopping, None)?;
+        let lost = "it was killed; what the guest had not written to its disk is lost";
+        self.confirm_end(Some(lost.to_owned())).await
+    }
+
+    /// Ends the machine and says what became of the VM.
+    async fn confirm_end(&mut self, lost: Option<String>) -> Result<(), Error> {
+        match self.end_machine().await.map_err(Error::from) {
+            Ok(()) => self.confirm_state(VmState::Stopped, lost),
+            Err(error) => {
+                self.note_state(VmState::Error, Some(error.chain()));
+                Err(error)
+            }
+        }
     }
 
     pub(super) async fn stop_running(&mut self, patience: Duration) -> Result<(), Error> {
@@ -55,15 +89,9 @@ impl Task {
                  disk is lost: {}",
                 Error::from(error).chain()
             )),
-            None => Some("the stop was cut short by a deletion".to_owned()),
+            None => Some("the stop was cut short by a kill or a deletion".to_owned()),
         };
-        match self.end_machine().await.map_err(Error::from) {
-            Ok(()) => self.confirm_state(VmState::Stopped, lost),
-            Err(error) => {
-                self.note_state(VmState::Error, Some(error.chain()));
-                Err(error)
-            }
-        }
+        self.confirm_end(lost).await
     }
 
     pub(super) async fn delete(&mut self, force: bool, reply: Reply<()>) -> ControlFlow<()> {
@@ -123,6 +151,10 @@ impl Task {
     pub(super) async fn end_machine(&mut self) -> Result<(), HostError> {
         self.connecting = None;
         self.views.send_modify(|view| view.guest = None);
+        if self.unsure {
+            // What may still write to the VM's files is found first, or nothing is touched.
+            self.look_for_machine().await?;
+        }
         if let Some(machine) = &self.machine {
             machine.kill().await?;
         }

@@ -24,6 +24,9 @@ impl Task {
             // Whoever asked went away while this command waited.
             return;
         }
+        if let Err(error) = self.look_again().await {
+            return answer(reply, Err(start_error(&self.record(), error.into())));
+        }
         let record = self.record();
         match admit(record.state, Verb::Start) {
             Admission::Done => return answer(reply, Ok(self.view())),
@@ -115,7 +118,7 @@ impl Task {
         let by = match interruption {
             Interruption::Abandoned => "its client, which went away",
             Interruption::Command(command) => {
-                let by = "a stop or a deletion";
+                let by = "a stop, a kill or a deletion";
                 self.give_up_starts(vm, by);
                 self.postponed.push_front(command);
                 by
@@ -141,6 +144,9 @@ impl Task {
                     answer(reply, Err(start_error(vm, interrupted)));
                 }
                 Command::Stop { .. }
+                | Command::Kill { .. }
+                | Command::Rename { .. }
+                | Command::Change { .. }
                 | Command::Pause { .. }
                 | Command::Resume { .. }
                 | Command::Delete { .. }
@@ -169,6 +175,9 @@ impl Task {
             let verb = match &command {
                 Command::Start { .. } => Some(Verb::Start),
                 Command::Stop { .. } => Some(Verb::Stop),
+                Command::Kill { .. } => Some(Verb::Kill),
+                Command::Rename { .. } => Some(Verb::Rename),
+                Command::Change { .. } => Some(Verb::Change),
                 Command::Pause { .. } => Some(Verb::Pause),
                 Command::Resume { .. } => Some(Verb::Resume),
                 Command::Delete { force, .. } => Some(Verb::Delete { force: *force }),
@@ -189,6 +198,9 @@ impl Task {
         match command {
             Command::Start { reply, .. } => answer(reply, Err(self.refusal("start"))),
             Command::Stop { reply, .. } => answer(reply, Err(self.refusal("stop"))),
+            Command::Kill { reply } => answer(reply, Err(self.refusal("be killed"))),
+            Command::Rename { reply, .. } => answer(reply, Err(self.refusal("be renamed"))),
+            Command::Change { reply, .. } => answer(reply, Err(self.refusal("be changed"))),
             Command::Pause { reply } => answer(reply, Err(self.refusal("be paused"))),
             Command::Resume { reply } => answer(reply, Err(self.refusal("be resumed"))),
             Command::Delete { reply, .. } => answer(reply, Err(self.refusal("be deleted"))),

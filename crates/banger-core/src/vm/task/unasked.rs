@@ -21,30 +21,31 @@ impl Task {
     /// Takes up what an earlier daemon left: a live VMM, or an act in progress.
     pub(super) async fn adopt(&mut self) -> ControlFlow<()> {
         let record = self.record();
-        match record.state {
-            VmState::Created => return ControlFlow::Continue(()),
-            VmState::Stopped | VmState::Error => {
-                self.await_owner();
-                return ControlFlow::Continue(());
-            }
-            VmState::Starting
-            | VmState::Running
-            | VmState::Paused
-            | VmState::Stopping
-            | VmState::Deleting => {}
+        if record.state == VmState::Created {
+            return ControlFlow::Continue(());
+        }
+        if !record.state.may_have_a_vmm() {
+            self.await_owner();
+            return ControlFlow::Continue(());
         }
         if let Err(error) = self.look_for_machine().await {
             self.leave_alone(&record, error);
+            self.show_looked_for();
             return ControlFlow::Continue(());
         }
         match (record.state, self.machine.is_some()) {
-            (VmState::Deleting, _) => return self.delete_quietly().await,
+            (VmState::Deleting, _) => {
+                self.show_looked_for();
+                return self.delete_quietly().await;
+            }
             (VmState::Stopping, true) => {
+                self.show_looked_for();
                 let patience = self.surroundings.patience.stop;
                 if let Err(error) = self.stop_running(patience).await {
                     warn!(vm = %record.name, error = error.chain(), "cannot go on with a stop");
                 }
             }
+            (VmState::Error, false) => {}
             // It is reached when it goes on.
             (VmState::Paused, true) => self.note_state(VmState::Paused, None),
             (_, true) => self.resume(),
@@ -54,13 +55,17 @@ impl Task {
                 self.note_state(VmState::Stopped, Some(gone));
             }
         }
+        self.show_looked_for();
         self.await_owner();
         ControlFlow::Continue(())
     }
 
     pub(super) async fn look_for_machine(&mut self) -> Result<(), HostError> {
         let places = self.views.borrow().places.clone();
-        if let Some(machine) = self.surroundings.host.adopt(&places).await? {
+        self.unsure = true;
+        let found = self.surroundings.host.adopt(&places).await?;
+        self.unsure = false;
+        if let Some(machine) = found {
             let pid = machine.process().pid;
             info!(vm = %self.record().name, pid, "adopted a running VM");
             self.views
@@ -68,6 +73,21 @@ impl Task {
             self.machine = Some(machine);
         }
         Ok(())
+    }
+
+    /// Looks once more where the host could not say whether a VMM runs.
+    pub(super) async fn look_again(&mut self) -> Result<(), HostError> {
+        if self.unsure {
+            self.look_for_machine().await?;
+            if self.machine.is_some() {
+                self.resume();
+            }
+        }
+        Ok(())
+    }
+
+    fn show_looked_for(&self) {
+        self.views.send_modify(|view| view.looked_for = true);
     }
 
     /// Nobody knows whether the VMM runs, so nothing of it is touched.

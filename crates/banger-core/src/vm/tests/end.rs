@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     error::Error,
     record::VmState,
+    spec::{SpecChange, SpecError},
     testing::{
         Act, Connect, LONG, Shutdown, Step, VmWorld, is_over, reaches, silent, soon, time_passes,
     },
@@ -172,7 +173,7 @@ async fn a_forced_deletion_cuts_a_stop_short() {
     let stopped = stop.await.unwrap().unwrap();
     assert_eq!(
         stopped.record.last_error.unwrap(),
-        "the stop was cut short by a deletion"
+        "the stop was cut short by a kill or a deletion"
     );
     is_over(&vm).await;
     world.is_gone(&vm);
@@ -219,4 +220,112 @@ async fn a_deletion_without_a_waiter_is_carried_through() {
     is_over(&vm).await;
     world.is_gone(&vm);
     time_passes(LONG).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kill_asks_nobody_and_tells_of_the_loss() {
+    let world = VmWorld::new();
+    let (vm, _) = world.running("a").await;
+    let view = vm.kill().await.unwrap();
+    let (state, lost) = world.settled(&vm);
+    assert_eq!(state, VmState::Stopped);
+    assert!(lost.unwrap().contains("was killed"));
+    assert!(view.guest.is_none() && view.process.is_none() && world.host.is_idle());
+    assert_eq!(world.host.count(Act::Shutdown), 0);
+    vm.kill().await.expect("killing it twice is no error");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kill_cuts_a_start_and_a_stop_short() {
+    let world = VmWorld::new();
+    let (vm, start) = world.booting("a").await;
+    vm.kill().await.unwrap();
+    assert!(matches!(start.await.unwrap(), Err(Error::Start { .. })));
+    assert_eq!(world.settled(&vm).0, VmState::Stopped);
+
+    let world = VmWorld::new();
+    let (vm, machine) = world.running("a").await;
+    machine.script(|script| script.shutdown = Shutdown::NeverEnds);
+    let stop = tokio::spawn({
+        let vm = vm.clone();
+        async move { vm.stop(Some(LONG)).await }
+    });
+    reaches(&vm, VmState::Stopping).await;
+    soon("the kill does not wait for the stop", vm.kill())
+        .await
+        .unwrap();
+    stop.await.unwrap().unwrap();
+    assert!(world.host.is_idle());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_is_a_stop_and_a_start() {
+    let world = VmWorld::new();
+    let (vm, _) = world.running("a").await;
+    let view = vm.restart(None, silent()).await.unwrap();
+    assert_eq!(view.record.state, VmState::Running);
+    assert_eq!(world.host.count(Act::Shutdown), 1);
+    assert_eq!(world.host.count(Act::Launch), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_gets_another_name_unless_it_is_taken() {
+    let world = VmWorld::new();
+    let (vm, _) = world.running("a").await;
+    let other = world.vm("b");
+    let renamed = vm.rename("c".parse().unwrap()).await.unwrap();
+    assert_eq!(renamed.record.name.as_str(), "c");
+    assert_eq!(world.row(&vm).unwrap().name.as_str(), "c");
+    let refused = other.rename("c".parse().unwrap()).await.unwrap_err();
+    assert!(matches!(
+        refused,
+        Error::Store(crate::store::StoreError::VmTaken(_))
+    ));
+    assert_eq!(other.name().as_str(), "b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_that_does_not_run_is_made_of_something_else() {
+    let world = VmWorld::new();
+    let (vm, _) = world.running("a").await;
+    let change = |disk: u64| SpecChange {
+        memory: Some((256 << 20).try_into().unwrap()),
+        disk: Some((disk << 20).try_into().unwrap()),
+        ..SpecChange::default()
+    };
+    let refused = vm.change(change(128)).await.unwrap_err();
+    assert!(matches!(refused, Error::State { .. }));
+    vm.stop(None).await.unwrap();
+    let shrunk = SpecError::Shrinks {
+        has: 128 << 20,
+        wanted: 64 << 20,
+    };
+    vm.change(change(128)).await.unwrap();
+    let refused = vm.change(change(64)).await.unwrap_err();
+    assert!(matches!(refused, Error::Spec(error) if error == shrunk));
+    vm.start(silent()).await.unwrap();
+    assert_eq!(world.row(&vm), Some(vm.view().record));
+    assert_eq!(vm.view().record.spec.memory.mib(), 256);
+    let disk = vm.view().places.disk().metadata().unwrap();
+    assert_eq!(disk.len(), 128 << 20, "a start brings the disk to its size");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_vm_hears_of_its_end() {
+    let world = VmWorld::new();
+    let (vm, _) = world.running("a").await;
+    let waiting = tokio::spawn({
+        let vm = vm.clone();
+        async move { vm.reaches(|state| state == VmState::Stopped).await }
+    });
+    vm.stop(None).await.unwrap();
+    let reached = soon("the stop is heard of", waiting).await.unwrap();
+    assert_eq!(reached.unwrap().record.state, VmState::Stopped);
+    let waiting = tokio::spawn({
+        let vm = vm.clone();
+        async move { vm.reaches(|state| state == VmState::Running).await }
+    });
+    vm.delete(false).await.unwrap();
+    let gone = soon("the deletion is heard of", waiting).await.unwrap();
+    assert!(gone.is_none());
 }
