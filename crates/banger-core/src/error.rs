@@ -100,6 +100,8 @@ pub enum Error {
         source: banger_image::layers::LayersError,
     },
     #[error(transparent)]
+    Cache(#[from] banger_image::cache::StockError),
+    #[error(transparent)]
     Register(#[from] RegisterError),
     #[error("cannot log in to {registry}")]
     Login {

@@ -11,16 +11,16 @@ mod workshop;
 use std::{path::PathBuf, sync::Arc};
 
 use banger_image::{
-    blobs::BlobStore,
+    cache::{CacheItem, ImageCache, Pruned},
     manifest::Platform,
     progress::{SharedProgress, Step},
     reference::ImageRef,
     registry::Registries,
-    rootfs::{self, ImportOptions, Scrub, Source},
+    rootfs::{self, ImportOptions, Limits, Scrub, Source},
 };
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 
 pub use adopt::Registration;
 pub use pull::{PullRequest, PullSummary, Pulled};
@@ -42,9 +42,12 @@ use workshop::{Job, Made, Workshop};
 #[derive(Debug)]
 pub struct ImageSources {
     pub registries: Registries,
-    pub blobs: Arc<BlobStore>,
-    /// Layers that were unpacked before, by what is in them.
-    pub layers: PathBuf,
+    /// What earlier pulls left for later ones.
+    pub cache: ImageCache,
+    /// The most that it may take, in bytes.
+    pub cache_budget: Option<u64>,
+    /// How much one image may ask for.
+    pub limits: Limits,
     /// Where large temporary files may be made.
     pub scratch: PathBuf,
     /// Where credentials are kept that a login gave us.
@@ -94,10 +97,33 @@ impl Images {
 
     /// Removes images that an earlier daemon began and did not finish, or deleted in half.
     pub fn sweep(&self) -> Result<(), Error> {
-        if let Err(error) = self.sources.blobs.sweep() {
-            warn!(%error, "cannot sweep the blobs of registries");
+        if let Err(error) = self.sources.cache.sweep() {
+            warn!(%error, cause = %error.io(), "cannot sweep the cache of images");
         }
         self.work.sweep()
+    }
+
+    /// What earlier pulls left for later ones.
+    pub fn cached(&self) -> Result<Vec<CacheItem>, Error> {
+        Ok(self.sources.cache.list()?)
+    }
+
+    /// Removes what was not used for longest, until the rest takes at most `keep` bytes.
+    pub fn prune_cache(&self, keep: u64, dry_run: bool) -> Result<Pruned, Error> {
+        Ok(self.sources.cache.prune(keep, dry_run)?)
+    }
+
+    /// The most that the cache may take, in bytes.
+    #[must_use]
+    pub fn cache_budget(&self) -> Option<u64> {
+        self.sources.cache_budget
+    }
+
+    /// After each pull, whatever became of it.
+    async fn keep_to_budget(&self) {
+        let (cache, budget) = (self.sources.cache.clone(), self.sources.cache_budget);
+        // It ends with the daemon, at the worst: the next pull does what is left to do.
+        let _ = tokio::task::spawn_blocking(move || keep_to(&cache, budget)).await;
     }
 
     /// All finished images, by name.
@@ -237,11 +263,12 @@ impl Images {
         progress: SharedProgress,
         source: impl FnOnce(&CancellationToken) -> Result<(Source, Scrub), Error> + Send + 'static,
     ) -> Result<ImageRow, Error> {
-        let image = job.name.clone();
+        let (image, limits) = (job.name.clone(), self.sources.limits.clone());
         let work = move |rootfs: &std::path::Path, cancel: &CancellationToken| {
             let (source, scrub) = source(cancel)?;
             let options = ImportOptions {
                 scrub,
+                limits,
                 cancel: cancel.clone(),
                 ..ImportOptions::default()
             };
@@ -263,7 +290,10 @@ impl Images {
     pub fn delete(&self, name: &ImageName) -> Result<(), Error> {
         let row = self.get(name)?;
         self.work.store().delete_image(name)?;
-        self.work.remove(&row.directory)
+        self.work.remove(&row.directory)?;
+        // Layers in the cache may have become what keeps the image's data.
+        keep_to(&self.sources.cache, self.sources.cache_budget);
+        Ok(())
     }
 
     fn refuse_taken(&self, name: &ImageName) -> Result<(), Error> {
@@ -298,6 +328,22 @@ impl Images {
             });
         };
         self.locks.lock(name.as_str(), busy).await
+    }
+}
+
+/// What was asked for is done: a cache that stays too large is for the log.
+fn keep_to(cache: &ImageCache, budget: Option<u64>) {
+    let Some(budget) = budget else {
+        return;
+    };
+    match cache.prune(budget, false) {
+        Ok(pruned) if pruned.items.is_empty() => {}
+        Ok(pruned) => info!(
+            items = pruned.items.len(),
+            bytes = pruned.freed,
+            "pruned the cache of images"
+        ),
+        Err(error) => warn!(%error, cause = %error.io(), "cannot prune the cache of images"),
     }
 }
 

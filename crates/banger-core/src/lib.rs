@@ -28,6 +28,6 @@ mod testing;
 pub mod vm;
 
 pub use banger_image::{
-    auth, blobs, debian, digest, ext4, fetch, initramfs, kernel, layers, layout, manifest,
+    auth, blobs, cache, debian, digest, ext4, fetch, initramfs, kernel, layers, layout, manifest,
     progress, pull, reference, registry, rootfs,
 };

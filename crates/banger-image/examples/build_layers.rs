@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use banger_image::digest::Sha256;
-use banger_image::layers::{self, BuildOptions, Compression, LayerDescriptor, LayerSource};
+use banger_image::layers::{
+    self, BuildOptions, Compression, LayerCache, LayerDescriptor, LayerSource,
+};
 use banger_image::progress::{SharedProgress, Silent};
 
 /// A layer in a file of the host.
@@ -62,8 +64,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .collect::<Result<_, _>>()?;
     let progress: SharedProgress = Arc::new(Silent);
     let begin = Instant::now();
-    let (image, cache) = (Path::new(image), Path::new(cache));
-    let built = layers::build(&layers, cache, image, &BuildOptions::default(), &progress)?;
+    let (image, cache) = (Path::new(image), LayerCache::new(cache.into()));
+    let built = layers::build(&layers, &cache, image, &BuildOptions::default(), &progress)?;
     println!("{built:#?}\n{:?}", begin.elapsed());
     let status = std::fs::read_to_string("/proc/self/status")?;
     let peak = status.lines().find(|line| line.starts_with("VmHWM"));

@@ -6,6 +6,7 @@
 pub mod auth;
 pub mod blobs;
 mod blocking;
+pub mod cache;
 pub mod debian;
 mod decompress;
 pub mod digest;
@@ -17,6 +18,7 @@ pub mod kernel;
 pub mod layers;
 pub mod layout;
 pub mod manifest;
+mod pins;
 pub mod progress;
 pub mod pull;
 pub mod reference;

@@ -178,6 +178,19 @@ fn limits_hold() {
         limits(|l| l.extension_bytes = 1000),
         &["limit of 1000"],
     );
+    let sparse = Tar::new()
+        .pax(&[
+            ("GNU.sparse.major", b"0"),
+            ("GNU.sparse.minor", b"1"),
+            ("GNU.sparse.size", b"100000"),
+            ("GNU.sparse.map", b"0,1,5000,1,90000,1"),
+        ])
+        .file("f", &[4; 3]);
+    check_with(
+        sparse,
+        limits(|l| l.sparse_pieces = 2),
+        &["\"f\"", "more than 2 pieces"],
+    );
     // A size that only a field can hold is no reason to reserve anything.
     let huge = Tar::new().entry(b"f", EntryType::Regular, |h| h.set_size(1 << 62), b"");
     check(huge, &["bytes in one file"]);

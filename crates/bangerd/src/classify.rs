@@ -8,7 +8,7 @@ use banger_core::{
     host_error::{BootFailure, GuestError, HostError, LogTail},
     kernel::KernelError,
     record::VmState,
-    rootfs::ImportError,
+    rootfs::{EntryError, HeaderError, ImportError},
     store::StoreError,
 };
 
@@ -112,6 +112,7 @@ fn judge(error: &Error) -> Judged {
         Error::Pull { source, .. } => pull::pull(source),
         Error::Blob { source, .. } => pull::registry(source),
         Error::Layers { source, .. } => pull::layers(source),
+        Error::Cache(error) => io(error.io()),
         Error::Register(error) => pull::register(error),
         Error::Login { source, .. } => pull::registry(source),
         Error::Ending => judged(
@@ -265,6 +266,15 @@ fn import(error: &ImportError) -> Judged {
             ErrorCode::InvalidArgument,
             "name a tar file that this user can read",
         ),
+        ImportError::Limit { limit, .. } => beyond(pull::limit_key(*limit)),
+        ImportError::Header {
+            source: HeaderError::ExtensionTooLong { .. },
+            ..
+        } => beyond("header_size"),
+        ImportError::Entry {
+            source: EntryError::TooManyPieces { .. },
+            ..
+        } => beyond("sparse_pieces"),
         ImportError::Truncated { .. }
         | ImportError::Header { .. }
         | ImportError::Entry { .. }
@@ -278,8 +288,20 @@ fn import(error: &ImportError) -> Judged {
             "free some space, or delete VMs and images",
         ),
         ImportError::Cancelled => plain(ErrorCode::Cancelled),
-        _ => plain(ErrorCode::HostFailed),
+        ImportError::Record(source)
+        | ImportError::Create { source, .. }
+        | ImportError::Write { source, .. }
+        | ImportError::Publish { source, .. } => io(source),
+        ImportError::Exists { .. } | ImportError::Image(_) => plain(ErrorCode::HostFailed),
     }
+}
+
+/// For what goes beyond a limit that the configuration sets by this key.
+fn beyond(key: &str) -> Judged {
+    judged(
+        ErrorCode::SourceFailed,
+        format!("if you trust the image, raise `{key}` under [limits] in the configuration"),
+    )
 }
 
 /// What stays behind after a failure, where something does.

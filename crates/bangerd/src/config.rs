@@ -52,6 +52,30 @@ pub(crate) struct Config {
     pub(crate) debian: Debian,
     #[serde(default)]
     pub(crate) registries: Registries,
+    /// The most that layers and blobs of earlier pulls may take.
+    pub(crate) cache_budget: Option<Size>,
+    #[serde(default)]
+    pub(crate) limits: ImageLimits,
+}
+
+/// How much one image may ask for; the names are those of messages about it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ImageLimits {
+    pub(crate) entries: Option<u64>,
+    /// Of one layer, or one tar, unpacked.
+    pub(crate) layer_size: Option<Size>,
+    /// Of all files, without holes.
+    pub(crate) content_size: Option<Size>,
+    /// Of one file, holes included.
+    pub(crate) file_size: Option<Size>,
+    /// Of one extended header.
+    pub(crate) header_size: Option<Size>,
+    /// Of data in one sparse file.
+    pub(crate) sparse_pieces: Option<usize>,
+    /// Unpacked bytes for each packed one, in layers beyond `ratio_free`.
+    pub(crate) ratio: Option<u64>,
+    pub(crate) ratio_free: Option<Size>,
 }
 
 /// How registries are talked to.
@@ -189,6 +213,12 @@ mod tests {
                 true,
             ),
             ("[firecracker]\nballoon = 1", false),
+            (
+                "cache_budget = \"20G\"\n[limits]\nentries = 7\nfile_size = \"1G\"",
+                true,
+            ),
+            ("[limits]\nentries = \"many\"", false),
+            ("[limits]\nbombs = 1", false),
             ("defualt_image = \"alpine\"", false),
             ("[vm_defaults]\nmemory = \"much\"", false),
         ];

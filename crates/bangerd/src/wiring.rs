@@ -10,7 +10,7 @@ use banger_api::places::Places;
 use banger_core::{
     assembly::{AgentBinary, Assembly},
     auth::{self, Keychain},
-    blobs::BlobStore,
+    cache::ImageCache,
     credentials::HostHelpers,
     debian::{Mirror, Suite},
     debian_settings::DebianSettings,
@@ -22,6 +22,7 @@ use banger_core::{
     kernel::{KernelStore, Shelf},
     kernels::{KernelSources, Kernels},
     registry::{Registries, Settings},
+    rootfs::Limits,
     spec::{DiskSize, Memory, Vcpus},
     store::Store,
     vm::Patience,
@@ -30,7 +31,7 @@ use banger_host::{FirecrackerSettings, HostConfig, LinuxHost, RateLimit};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{Config, Debian},
+    config::{Config, Debian, ImageLimits, Size},
     convert,
     lifecycle::Fatal,
 };
@@ -45,6 +46,8 @@ const DEFAULT_SUITE: &str = "bookworm";
 const DEFAULT_VCPUS: u32 = 2;
 const DEFAULT_MEMORY: u64 = 2 << 30;
 const DEFAULT_DISK: u64 = 8 << 30;
+/// Layers of images that are gone; those of images that are here cost next to nothing.
+const DEFAULT_CACHE: u64 = 10 << 30;
 
 const PATIENCE: Patience = Patience {
     boot: Duration::from_secs(90),
@@ -153,14 +156,31 @@ fn image_sources(
     let mut files = vec![auth_file.clone()];
     files.extend(auth::usual_files(|name| std::env::var_os(name)));
     let keychain = Keychain::new(files, Arc::new(HostHelpers(host)));
-    let cache = places.state.join("image-cache");
+    let budget = config.cache_budget.map_or(DEFAULT_CACHE, |size| size.0);
     Ok(ImageSources {
         registries: Registries::new(settings, keychain),
-        blobs: Arc::new(BlobStore::new(cache.join("blobs"))),
-        layers: cache.join("layers"),
+        cache: ImageCache::new(&places.state.join("image-cache")),
+        cache_budget: Some(budget),
+        limits: limits(&config.limits),
         scratch: places.state.join("scratch"),
         auth_file,
     })
+}
+
+fn limits(config: &ImageLimits) -> Limits {
+    let usual = Limits::default();
+    let bytes = |size: Option<Size>, usual| size.map_or(usual, |size| size.0);
+    Limits {
+        entries: config.entries.unwrap_or(usual.entries),
+        archive_bytes: bytes(config.layer_size, usual.archive_bytes),
+        content_bytes: bytes(config.content_size, usual.content_bytes),
+        file_bytes: bytes(config.file_size, usual.file_bytes),
+        extension_bytes: bytes(config.header_size, usual.extension_bytes),
+        sparse_pieces: config.sparse_pieces.unwrap_or(usual.sparse_pieces),
+        ratio: config.ratio.unwrap_or(usual.ratio),
+        ratio_free: bytes(config.ratio_free, usual.ratio_free),
+        path_bytes: usual.path_bytes,
+    }
 }
 
 fn vms_runtime(places: &Places) -> std::path::PathBuf {

@@ -9,6 +9,7 @@ use super::{
     transport::{Payload, chunks},
 };
 use crate::{
+    cache::{ImageCache, PruneCache, PrunedCache},
     daemon::DaemonStatus,
     doctor::Check,
     image::{Image, ImportImage, Login, LoginState, Logout, PullImage, PulledImage, RegisterImage},
@@ -232,6 +233,19 @@ impl Client {
     ) -> Result<Image, ClientError> {
         let path = image_path(name, "/promote");
         self.follow(Method::POST, &path, Payload::Empty, on_step)
+            .await
+    }
+
+    /// What earlier pulls left for later ones.
+    pub async fn image_cache(&self) -> Result<ImageCache, ClientError> {
+        self.document(Method::GET, "/v1/image-cache", Payload::Empty)
+            .await
+    }
+
+    /// Removes what was not used for longest.
+    pub async fn prune_image_cache(&self, request: PruneCache) -> Result<PrunedCache, ClientError> {
+        let payload = Payload::json(&request);
+        self.document(Method::POST, "/v1/image-cache/prune", payload)
             .await
     }
 

@@ -8,12 +8,17 @@ use std::{
     sync::Arc,
 };
 
-use banger_image::{digest::Sha256, kernel::KernelName, progress::SharedProgress, rootfs::Facts};
+use banger_image::{
+    digest::Sha256,
+    kernel::KernelName,
+    progress::{SharedProgress, Step},
+    rootfs::Facts,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Images,
-    workshop::{self, Job, Made},
+    workshop::{self, Job, Made, Workshop},
 };
 use crate::{
     error::{Error, RegisterError},
@@ -25,6 +30,7 @@ use crate::{
 const MAGIC_AT: u64 = 1024 + 0x38;
 const MAGIC: [u8; 2] = [0x53, 0xef];
 const COPY: usize = 1 << 20;
+const TELL_EVERY: u64 = 32 << 20;
 
 /// A file of the host that is to be an image.
 #[derive(Debug, Clone)]
@@ -81,20 +87,48 @@ impl Images {
         let work = self.work.clone();
         let promoted = tokio::task::spawn_blocking(move || {
             let _lock = lock;
-            let to = work.own_rootfs(&row)?;
-            let (digest, size_bytes) = copy(&from, &to, &cancel)?;
-            let row = ImageRow {
-                stage: ImageStage::Ready,
-                rootfs: None,
-                digest: digest.to_string(),
-                size_bytes,
-                ..row
-            };
-            work.store().publish_image(&row)?;
-            Ok(row)
+            let promoted = copy_into(&work, &row, &from, &progress, &cancel);
+            if promoted.is_err() {
+                work.drop_copy(&row);
+            }
+            promoted
         });
         promoted.await.map_err(|_| Error::Ending)?
     }
+}
+
+/// Copies, then confirms; until then the row names the file of the host.
+fn copy_into(
+    work: &Workshop,
+    row: &ImageRow,
+    from: &Path,
+    progress: &SharedProgress,
+    cancel: &CancellationToken,
+) -> Result<ImageRow, Error> {
+    let to = work.own_rootfs(row)?;
+    let total = check_ext4(from)?;
+    let on_copied = |done| {
+        progress.report(Step {
+            stage: "copy",
+            detail: from.display().to_string(),
+            done,
+            total: Some(total),
+        });
+        match cancel.is_cancelled() {
+            true => Err(Error::Ending),
+            false => Ok(()),
+        }
+    };
+    let (digest, size_bytes) = copy(from, &to, on_copied)?;
+    let row = ImageRow {
+        stage: ImageStage::Ready,
+        rootfs: None,
+        digest: digest.to_string(),
+        size_bytes,
+        ..row.clone()
+    };
+    work.store().publish_image(&row)?;
+    Ok(row)
 }
 
 /// The size of an ext4 file system in a file.
@@ -117,9 +151,13 @@ fn check_ext4(path: &Path) -> Result<u64, Error> {
     Ok(metadata.len())
 }
 
-/// Copies a file with its holes, and gives the digest of its bytes.
-fn copy(from: &Path, to: &Path, cancel: &CancellationToken) -> Result<(Sha256, u64), Error> {
-    check_ext4(from)?;
+/// Copies a file with its holes, and gives the digest of its bytes. `on_copied` is told how far
+/// it is, and may stop it.
+fn copy(
+    from: &Path,
+    to: &Path,
+    on_copied: impl Fn(u64) -> Result<(), Error>,
+) -> Result<(Sha256, u64), Error> {
     let failed = |operation, path: &Path| {
         let path = path.to_owned();
         move |source| Error::File {
@@ -133,12 +171,11 @@ fn copy(from: &Path, to: &Path, cancel: &CancellationToken) -> Result<(Sha256, u
     let staged = directory.join("rootfs.ext4.partial");
     let target = File::create(&staged).map_err(failed("create", &staged))?;
     let mut hasher = banger_image::digest::Hasher::default();
-    let (mut buffer, mut position) = (vec![0; COPY], 0);
+    let (mut buffer, mut position, mut next) = (vec![0; COPY], 0, 0);
     loop {
-        if cancel.is_cancelled() {
-            // What is left of it is removed with the image, or overwritten by the next try.
-            let _ = fs::remove_file(&staged);
-            return Err(Error::Ending);
+        if position >= next {
+            on_copied(position)?;
+            next = position + TELL_EVERY;
         }
         let count = match source.read(&mut buffer) {
             Ok(0) => break,

@@ -121,8 +121,11 @@ impl Images {
             Some(found) => found,
             None => self.resolve(&request, &progress).await?,
         };
-        self.build(&request, name, resolved, Arc::new(lock), progress)
-            .await
+        let built = self
+            .build(&request, name, resolved, Arc::new(lock), progress)
+            .await;
+        self.keep_to_budget().await;
+        built
     }
 
     /// The image of a reference, as it is known; nothing is asked for it.
@@ -204,10 +207,10 @@ impl Images {
         };
         report_resolving(&request.reference, progress);
         let ImageSources {
-            registries, blobs, ..
+            registries, cache, ..
         } = &self.sources;
         let (platform, insecure) = (&request.platform, request.insecure);
-        let resolved = pull::of_registry(registries, blobs, at, platform, insecure).await;
+        let resolved = pull::of_registry(registries, cache.blobs(), at, platform, insecure).await;
         resolved.map_err(|source| Error::Pull {
             reference: request.reference.to_string(),
             source: source.into(),
@@ -290,15 +293,19 @@ impl Images {
         lock: Arc<OwnedMutexGuard<()>>,
         progress: SharedProgress,
     ) -> Result<(ImageRow, u64), Error> {
-        let (layers, cache) = (resolved.layers.clone(), self.sources.layers.clone());
+        let (layers, cache) = (resolved.layers.clone(), self.sources.cache.layers().clone());
+        let limits = self.sources.limits.clone();
         let (digest, image) = (resolved.digest.to_string(), job.name.clone());
         let (told, reused) = tokio::sync::oneshot::channel();
         let blobs = resolved.blobs.clone();
+        let diff_ids = layers.iter().map(|layer| layer.descriptor().diff_id);
+        let pinned = cache.pin(diff_ids);
         let work = move |rootfs: &Path, cancel: &CancellationToken| {
+            let _pinned = pinned;
             prefetch(&blobs, &cache);
             let options = BuildOptions {
+                limits,
                 cancel: cancel.clone(),
-                ..BuildOptions::default()
             };
             let built = layers::build(&layers, &cache, rootfs, &options, &progress);
             let built = built.map_err(|source| Error::Layers { image, source })?;
@@ -324,13 +331,10 @@ impl Images {
 }
 
 /// Begins to fetch all layers that will be needed, so that none waits for the ones below it.
-fn prefetch(blobs: &[Arc<BlobLayer>], cache: &Path) {
-    // Both failures come up again, with their names, when the layers are built.
-    let Ok(cache) = LayerCache::open(cache) else {
-        return;
-    };
+fn prefetch(blobs: &[Arc<BlobLayer>], cache: &LayerCache) {
     for blob in blobs {
         if !cache.contains(blob.descriptor().diff_id) {
+            // A failure comes up again, with its name, when the layer is built.
             let _ = blob.open();
         }
     }
@@ -437,12 +441,8 @@ async fn blame(blobs: &[Arc<BlobLayer>]) -> Blame {
         match blob.verdict().await {
             Verdict::Innocent => {}
             Verdict::Rotten => found = Blame::Wrong(None),
-            Verdict::Failed(error) => match error.as_ref() {
-                RegistryError::Corrupt { .. } | RegistryError::TooLarge { .. } => {
-                    found = Blame::Wrong(Some(error));
-                }
-                _ => return Blame::Unreachable(error),
-            },
+            Verdict::Failed(error) if error.is_wrong() => found = Blame::Wrong(Some(error)),
+            Verdict::Failed(error) => return Blame::Unreachable(error),
         }
     }
     found

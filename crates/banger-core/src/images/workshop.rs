@@ -170,6 +170,7 @@ impl Workshop {
         self.sweep_orphans(&rows);
         for row in rows {
             match row.stage {
+                ImageStage::Ready if row.rootfs.is_some() => self.drop_copy(&row),
                 ImageStage::Ready => {}
                 ImageStage::Building => {
                     info!(image = %row.name, "removing a half-made image");
@@ -178,6 +179,13 @@ impl Workshop {
             }
         }
         Ok(())
+    }
+
+    /// A file of the host has no copy of ours: what there is of one was cut short.
+    pub(super) fn drop_copy(&self, row: &ImageRow) {
+        if let Err(error) = self.remove(&row.directory) {
+            warn!(image = %row.name, error = error.chain(), "cannot remove half a copy");
+        }
     }
 
     /// Removes directories that no row names. Touches nothing that is not named as ours are.

@@ -4,9 +4,10 @@ use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use banger_image::{
     auth::{Keychain, NoHelpers},
-    blobs::BlobStore,
+    cache::ImageCache,
     fetch::Patience,
     registry::{Registries, Settings},
+    rootfs::Limits,
 };
 
 use crate::images::ImageSources;
@@ -20,8 +21,9 @@ pub(crate) fn image_sources(root: &Path) -> ImageSources {
     let keychain = Keychain::new(Vec::new(), Arc::new(NoHelpers));
     ImageSources {
         registries: Registries::new(settings, keychain),
-        blobs: Arc::new(BlobStore::new(root.join("blobs"))),
-        layers: root.join("layers"),
+        cache: ImageCache::new(&root.join("image-cache")),
+        cache_budget: None,
+        limits: Limits::default(),
         scratch: root.join("scratch"),
         auth_file: root.join("auth.json"),
     }

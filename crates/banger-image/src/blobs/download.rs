@@ -78,6 +78,14 @@ impl Download {
         }
     }
 
+    /// Whether it is over because the bytes were others than promised.
+    pub(super) fn was_wrong(&self) -> bool {
+        match self.shared.end() {
+            Some(End::Failed(error)) => error.is_wrong(),
+            None | Some(End::Whole | End::GivenUp) => false,
+        }
+    }
+
     /// Waits for the end; what went wrong, if anything did.
     pub(super) async fn failure(&self) -> Option<Arc<RegistryError>> {
         match self.shared.ended().await {
@@ -124,6 +132,8 @@ impl Work {
                     self.after(before, &mut pace);
                     pace.pause_after(ended).await?;
                 }
+                // It said that more would come; nothing more was wanted.
+                Err(error) if self.written == self.wanted.size && !error.is_wrong() => break,
                 Err(error) => {
                     self.after(before, &mut pace);
                     pace.pause_after(error).await?;

@@ -9,7 +9,11 @@ use super::download::Download;
 use super::{BlobStore, Verified, Wanted};
 use crate::digest::Sha256;
 use crate::layers::{LayerDescriptor, LayerSource};
+use crate::pins::Pinned;
 use crate::registry::RegistryError;
+
+/// What was another than promised is fetched once more, and then believed.
+const TRIES: u32 = 2;
 
 /// A layer of one pull.
 #[derive(Debug)]
@@ -37,17 +41,25 @@ struct State {
     /// It was here before.
     was_here: bool,
     download: Option<Arc<Download>>,
+    /// How often it was another than promised.
+    wrong: u32,
+    /// Keeps the blob while the pull goes on.
+    pinned: Option<Pinned>,
 }
 
 impl BlobLayer {
     /// Must be called within a runtime, which then does the fetching.
     pub(crate) fn new(descriptor: LayerDescriptor, store: Arc<BlobStore>, wanted: Wanted) -> Self {
+        let state = State {
+            pinned: Some(store.pin(wanted.digest)),
+            ..State::default()
+        };
         Self {
             descriptor,
             store,
             wanted,
             runtime: Handle::current(),
-            state: Mutex::default(),
+            state: Mutex::new(state),
         }
     }
 
@@ -78,6 +90,7 @@ impl BlobLayer {
         let mut state = self.state();
         state.closed = true;
         state.download = None;
+        state.pinned = None;
     }
 
     /// Waits until it is plain whether the layer is to blame for a failure, and how.
@@ -126,8 +139,11 @@ impl LayerSource for BlobLayer {
         if state.closed {
             return Err(io::Error::other("the pull was given up"));
         }
-        if let Some(download) = state.download.as_ref().filter(|it| !it.has_failed()) {
-            return Ok(Box::new(download.reader()));
+        if let Some(download) = state.download.clone() {
+            state.wrong += u32::from(download.was_wrong());
+            if !download.has_failed() || state.wrong >= TRIES {
+                return Ok(Box::new(download.reader()));
+            }
         }
         let Wanted { digest, size, .. } = self.wanted;
         if let Some(file) = self.store.whole(digest, size) {

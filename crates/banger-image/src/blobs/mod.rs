@@ -13,6 +13,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::SystemTime;
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -22,16 +23,27 @@ pub(crate) use verified::Verified;
 pub use verified::WrongDigest;
 
 use crate::digest::Sha256;
+use crate::pins::{Pinned, Pins};
 use crate::registry::{RegistryError, Session};
 use download::Download;
 
 const PARTIAL: &str = "partial-";
 
-/// A directory of blobs. The only one of its directory: it knows what is being fetched.
+/// A directory of blobs. The only one of its directory: it knows what is being fetched, and what
+/// running pulls need.
 #[derive(Debug)]
 pub struct BlobStore {
     directory: PathBuf,
+    pins: Pins,
     running: Mutex<HashMap<Sha256, Weak<Download>>>,
+}
+
+/// A whole blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredBlob {
+    pub digest: Sha256,
+    pub bytes: u64,
+    pub arrived: SystemTime,
 }
 
 /// What is to be fetched, and from where.
@@ -49,6 +61,7 @@ impl BlobStore {
     pub fn new(directory: PathBuf) -> Self {
         Self {
             directory,
+            pins: Pins::default(),
             running: Mutex::default(),
         }
     }
@@ -68,8 +81,8 @@ impl BlobStore {
         Ok(())
     }
 
-    /// The whole blobs with their sizes.
-    pub fn list(&self) -> io::Result<Vec<(Sha256, u64)>> {
+    /// The whole blobs.
+    pub fn list(&self) -> io::Result<Vec<StoredBlob>> {
         let entries = match fs::read_dir(&self.directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
@@ -77,16 +90,38 @@ impl BlobStore {
         let mut blobs = Vec::new();
         for entry in entries {
             let entry = entry?;
-            let digest = entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse().ok());
-            if let Some(digest) = digest {
-                blobs.push((digest, entry.metadata()?.len()));
+            let name = entry.file_name();
+            let Some(digest) = name.to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            match entry.metadata() {
+                Ok(meta) => blobs.push(StoredBlob {
+                    digest,
+                    bytes: meta.len(),
+                    arrived: meta.modified()?,
+                }),
+                // A pull that has come to its end removed it just now.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
         }
-        blobs.sort_unstable();
+        blobs.sort_by_key(|blob| blob.digest);
         Ok(blobs)
+    }
+
+    /// Keeps a blob from being pruned, whether it is here yet or not.
+    pub(crate) fn pin(&self, digest: Sha256) -> Pinned {
+        self.pins.pin([digest])
+    }
+
+    pub(crate) fn is_in_use(&self, digest: Sha256) -> bool {
+        self.pins.holds(digest)
+    }
+
+    /// Removes a blob that no pull needs; whether it did.
+    pub(crate) fn remove_unused(&self, digest: Sha256) -> io::Result<bool> {
+        let removed = self.pins.unless_held(digest, || self.remove(digest));
+        Ok(removed.transpose()?.is_some())
     }
 
     /// Removes a blob; whoever reads it goes on. Removing what is not there is no error.

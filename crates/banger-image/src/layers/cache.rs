@@ -1,5 +1,5 @@
-//! Owns the directory of unpacked layers, by diff_id: what is there, what it costs, what goes
-//! first. Layers appear whole or not at all. A layer's data stays in the image that it was unpacked
+//! Owns the directory of unpacked layers, by diff_id: what is there, and whether it is whole.
+//! Layers appear whole or not at all. A layer's data stays in the image that it was unpacked
 //! into, which the cache holds by a second name: it costs room only once that image is deleted.
 
 use std::fs::{self, File, FileTimes};
@@ -9,39 +9,25 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::entry::{self, BootId, Footer, Placing};
+use super::stock::{Files, Stock};
 use crate::digest::Sha256;
-use crate::ext4::{BLOCK_BYTES, FsUuid};
+use crate::ext4::FsUuid;
+use crate::pins::{Pinned, Pins};
 use crate::unpublished::{self, Unpublished};
 
-const SUFFIX: &str = ".layer";
+pub(super) const SUFFIX: &str = ".layer";
 /// The image that has a layer's data.
-const ORIGIN: &str = ".origin";
+pub(super) const ORIGIN: &str = ".origin";
 
-/// Unpacked layers in a directory of the user's.
+/// Unpacked layers in a directory of the user's, and which of them running work needs.
 #[derive(Debug, Clone)]
 pub struct LayerCache {
     dir: PathBuf,
-}
-
-/// A layer in the cache.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CachedLayer {
-    pub diff_id: Sha256,
-    /// What it takes on the disk, beyond images that are there anyway.
-    pub bytes: u64,
-    pub last_used: SystemTime,
-}
-
-/// What pruning took away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Pruned {
-    pub layers: u64,
-    pub bytes: u64,
+    pins: Pins,
 }
 
 /// The cache's directory could not be read or changed.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum CacheError {
     #[error("cannot open the layer cache {dir:?}")]
     Open {
@@ -63,6 +49,18 @@ pub enum CacheError {
     },
 }
 
+impl CacheError {
+    /// What the host's system said.
+    #[must_use]
+    pub fn io(&self) -> &io::Error {
+        match self {
+            Self::Open { source, .. } | Self::List { source, .. } | Self::Remove { source, .. } => {
+                source
+            }
+        }
+    }
+}
+
 /// A layer that is being read from the cache; pruning does not disturb it.
 pub(super) struct Hit {
     pub(super) file: File,
@@ -72,95 +70,78 @@ pub(super) struct Hit {
 }
 
 impl LayerCache {
-    /// Opens a cache, which may be empty or not there yet.
-    pub fn open(dir: &Path) -> Result<Self, CacheError> {
-        let failed = |source| CacheError::Open {
-            dir: dir.to_owned(),
+    /// A cache, which may be empty or not there yet.
+    #[must_use]
+    pub fn new(dir: PathBuf) -> Self {
+        Self {
+            dir,
+            pins: Pins::default(),
+        }
+    }
+
+    /// Makes the directory, where it is not there yet.
+    pub(super) fn prepare(&self) -> Result<(), CacheError> {
+        fs::create_dir_all(&self.dir).map_err(|source| CacheError::Open {
+            dir: self.dir.clone(),
             source,
-        };
-        fs::create_dir_all(dir).map_err(failed)?;
-        Ok(Self {
-            dir: dir.to_owned(),
         })
     }
 
-    /// Removes what a crash left behind. Whoever calls it knows that nobody is building.
+    /// Keeps layers from being pruned, whether they are here yet or not.
+    pub fn pin(&self, diff_ids: impl IntoIterator<Item = Sha256>) -> Pinned {
+        self.pins.pin(diff_ids)
+    }
+
+    pub(crate) fn is_in_use(&self, diff_id: Sha256) -> bool {
+        self.pins.holds(diff_id)
+    }
+
+    /// Removes what a crash left behind, and what nobody will ever be able to use. Whoever calls
+    /// it knows that nobody is building.
     pub fn sweep(&self) -> Result<(), CacheError> {
-        unpublished::sweep(&self.dir).map_err(|source| CacheError::Open {
-            dir: self.dir.clone(),
-            source,
-        })
-    }
-
-    /// All layers, the one that was not used for longest first.
-    pub fn list(&self) -> Result<Vec<CachedLayer>, CacheError> {
-        let failed = |source| CacheError::List {
+        let failed = |source| CacheError::Open {
             dir: self.dir.clone(),
             source,
         };
-        let mut found = Vec::new();
-        for entry in fs::read_dir(&self.dir).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let name = entry.file_name();
-            let digits = name.to_str().and_then(|name| name.strip_suffix(SUFFIX));
-            let Some(diff_id) = digits.and_then(|digits| digits.parse().ok()) else {
-                continue;
-            };
-            match self.cost(&entry.path(), diff_id) {
-                Ok((bytes, last_used)) => found.push(CachedLayer {
-                    diff_id,
-                    bytes,
-                    last_used,
-                }),
-                // Somebody else pruned it just now.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(failed(error)),
+        let files = self.files()?;
+        if self.dir.exists() {
+            unpublished::sweep(&self.dir).map_err(failed)?;
+        }
+        // An image without its layer would stay for ever.
+        for diff_id in files.layers.keys().chain(files.origins.keys()) {
+            if !self.contains(*diff_id) {
+                self.remove(*diff_id)?;
             }
         }
-        found.sort_by_key(|layer| (layer.last_used, layer.diff_id));
-        Ok(found)
+        Ok(())
     }
 
-    /// What a layer takes, and when it was used. Its share of an image counts when no image that
-    /// anybody knows has it: all names that are left are then the cache's own.
-    fn cost(&self, path: &Path, diff_id: Sha256) -> io::Result<(u64, SystemTime)> {
-        let meta = path.metadata()?;
-        let mut bytes = meta.blocks() * 512;
-        if let (Ok(origin), Ok(Some((_, footer)))) =
-            (self.origin(diff_id).metadata(), self.open_entry(diff_id))
-            && origin.nlink() <= self.names_of(&origin)?
-        {
-            bytes += footer.data_blocks() * BLOCK_BYTES;
-        }
-        Ok((bytes, meta.modified()?))
+    /// All layers, and what they cost.
+    pub(crate) fn stock(&self) -> Result<Stock, CacheError> {
+        // What is damaged has no data that anybody would find.
+        let data_of = |diff_id| {
+            let entry = self.open_entry(diff_id)?;
+            Ok(entry.map_or(0, |(_, footer)| footer.data_blocks()))
+        };
+        let stock = self.files()?.stock(data_of);
+        stock.map_err(|source| self.cannot_list(source))
     }
 
-    /// How many names of a file are in the cache.
-    fn names_of(&self, file: &fs::Metadata) -> io::Result<u64> {
-        let mut names = 0;
-        for entry in fs::read_dir(&self.dir)? {
-            let entry = entry?;
-            let same = entry.metadata().is_ok_and(|meta| meta.ino() == file.ino());
-            names += u64::from(same);
-        }
-        Ok(names)
+    fn files(&self) -> Result<Files, CacheError> {
+        Files::of(&self.dir).map_err(|source| self.cannot_list(source))
     }
 
-    /// Removes layers, longest unused first, until all that are left take at most `keep` bytes.
-    pub fn prune(&self, keep: u64) -> Result<Pruned, CacheError> {
-        let layers = self.list()?;
-        let mut total: u64 = layers.iter().map(|layer| layer.bytes).sum();
-        let mut pruned = Pruned::default();
-        for layer in layers {
-            if total <= keep {
-                break;
-            }
-            self.remove(layer.diff_id)?;
-            total -= layer.bytes;
-            pruned.layers += 1;
-            pruned.bytes += layer.bytes;
+    fn cannot_list(&self, source: io::Error) -> CacheError {
+        CacheError::List {
+            dir: self.dir.clone(),
+            source,
         }
-        Ok(pruned)
+    }
+
+    /// Removes a layer that nobody is using; whether it did.
+    pub(crate) fn remove_unused(&self, diff_id: Sha256) -> Result<bool, CacheError> {
+        let removed = self.pins.unless_held(diff_id, || self.remove(diff_id));
+        Ok(removed.transpose()?.is_some())
     }
 
     /// Removes one layer; it need not be there.
@@ -306,14 +287,17 @@ mod tests {
     }
 
     fn ids(cache: &LayerCache) -> Vec<Sha256> {
-        let layers = cache.list().unwrap();
+        let mut layers = cache.stock().unwrap().layers;
+        layers.sort_by_key(|layer| layer.last_used);
         layers.iter().map(|layer| layer.diff_id).collect()
     }
 
     #[test]
-    fn what_was_not_used_for_longest_goes_first() {
+    fn a_hit_counts_as_use_and_pinned_layers_stay() {
         let dir = tempfile::tempdir().unwrap();
-        let cache = LayerCache::open(&dir.path().join("cache")).unwrap();
+        let cache = LayerCache::new(dir.path().join("cache"));
+        assert_eq!(ids(&cache), []);
+        cache.prepare().unwrap();
         let [old, middle, new] = [b"1", b"2", b"3"].map(|raw| Sha256::of(raw));
         for (id, age) in [(new, 10), (old, 30), (middle, 20)] {
             put(&cache, id, age);
@@ -322,19 +306,18 @@ mod tests {
         let mut hit = cache.hit(old).unwrap().unwrap();
         assert_eq!(hit.headers.read_to_end(&mut Vec::new()).unwrap(), 0);
         assert_eq!(ids(&cache), [middle, new, old]);
-        let each = cache.list().unwrap()[0].bytes;
-        assert_eq!(cache.prune(3 * each).unwrap(), Pruned::default());
-        let pruned = cache.prune(each).unwrap();
-        assert_eq!((pruned.layers, ids(&cache)), (2, vec![old]));
-        cache.prune(0).unwrap();
-        assert_eq!(ids(&cache), []);
-        assert!(!cache.contains(old));
+        let pinned = cache.pin([new]);
+        assert!(!cache.remove_unused(new).unwrap());
+        assert!(cache.remove_unused(middle).unwrap());
+        drop(pinned);
+        assert!(cache.remove_unused(new).unwrap());
+        assert_eq!(ids(&cache), [old]);
     }
 
     #[test]
     fn a_damaged_layer_is_none() {
         let dir = tempfile::tempdir().unwrap();
-        let cache = LayerCache::open(dir.path()).unwrap();
+        let cache = LayerCache::new(dir.path().to_owned());
         let id = Sha256::of(b"x");
         fs::write(cache.path(id), b"half a layer").unwrap();
         fs::write(dir.path().join("notes"), b"not ours").unwrap();
@@ -343,6 +326,21 @@ mod tests {
         put(&cache, id, 1);
         assert!(cache.hit(id).unwrap().is_some());
         cache.sweep().unwrap();
-        assert!(dir.path().join("notes").exists());
+        assert!(cache.contains(id), "what is whole stays");
+    }
+
+    #[test]
+    fn what_nobody_can_use_is_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = LayerCache::new(dir.path().to_owned());
+        cache.sweep().unwrap();
+        let [half, lone] = [b"1", b"2"].map(|raw| Sha256::of(raw));
+        fs::write(cache.path(half), b"half a layer").unwrap();
+        fs::write(cache.origin(lone), b"an image").unwrap();
+        fs::write(dir.path().join("notes"), b"not ours").unwrap();
+        cache.sweep().unwrap();
+        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().flatten().collect();
+        assert_eq!(left.len(), 1);
+        assert_eq!(left[0].file_name(), "notes");
     }
 }

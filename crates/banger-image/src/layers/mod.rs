@@ -5,6 +5,7 @@ mod build;
 mod cache;
 mod copy;
 mod entry;
+mod stock;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use build::Build;
-pub use cache::{CacheError, CachedLayer, LayerCache, Pruned};
+pub use cache::{CacheError, LayerCache};
 
 use crate::digest::{Hasher, Sha256};
 use crate::ext4::FsUuid;
@@ -66,8 +67,6 @@ impl fmt::Debug for dyn LayerSource {
 #[derive(Debug, Clone, Default)]
 pub struct BuildOptions {
     pub limits: Limits,
-    /// What the cache may take after the build, in bytes; `None` is all that it needs.
-    pub cache_budget: Option<u64>,
     /// Stops the build, which then leaves nothing behind.
     pub cancel: CancellationToken,
 }
@@ -94,7 +93,6 @@ pub struct Built {
 
 /// Layers did not become an image; nothing is left behind but whole layers in the cache.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum LayersError {
     /// `digest` names the layer as the manifest does.
     #[error("cannot take the layer {digest}")]
@@ -127,24 +125,21 @@ pub enum LayersError {
 /// layers give the same bytes. `cache` holds unpacked layers by diff_id and whatever is temporary.
 pub fn build(
     layers: &[Arc<dyn LayerSource>],
-    cache: &Path,
+    cache: &LayerCache,
     dest: &Path,
     options: &BuildOptions,
     progress: &SharedProgress,
 ) -> Result<Built, LayersError> {
-    let cache = LayerCache::open(cache).map_err(LayersError::Cache)?;
-    let mut build = Build::begin(&cache, dest, options, progress)?;
+    cache.prepare().map_err(LayersError::Cache)?;
+    let _pinned = cache.pin(layers.iter().map(|layer| layer.descriptor().diff_id));
+    let mut build = Build::begin(cache, dest, options, progress)?;
     for layer in layers {
         if let Err(error) = build.add(&**layer) {
             build.salvage();
             return Err(error);
         }
     }
-    let built = build.complete(identity(layers))?;
-    if let Some(budget) = options.cache_budget {
-        cache.prune(budget).map_err(LayersError::Cache)?;
-    }
-    Ok(built)
+    build.complete(identity(layers))
 }
 
 /// Whatever changes the image's bytes changes its identity.

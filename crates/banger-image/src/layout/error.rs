@@ -8,7 +8,6 @@ use crate::manifest::ManifestError;
 
 /// Why a layout gave no image.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum LayoutError {
     #[error("cannot {operation} {}", path.display())]
     File {

@@ -12,7 +12,6 @@ use crate::manifest::ManifestError;
 
 /// Why a registry did not give what was asked for.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum RegistryError {
     #[error("cannot set up the HTTP client")]
     Client { source: reqwest::Error },
@@ -131,6 +130,12 @@ impl RegistryError {
             Self::Token { source, .. } => source.retry_after(),
             _ => None,
         }
+    }
+
+    /// Whether what came is something else than what was asked for.
+    #[must_use]
+    pub fn is_wrong(&self) -> bool {
+        matches!(self, Self::Corrupt { .. } | Self::TooLarge { .. })
     }
 
     /// Whether the server's certificate is what is wrong.

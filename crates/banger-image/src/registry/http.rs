@@ -18,15 +18,37 @@ const MOST_REDIRECTS: usize = 10;
 /// What is read of a body that explains a failure.
 const LONGEST_EXPLANATION: usize = 16 << 10;
 
-/// How much a server is trusted, and how it is reached.
+/// Which certificates a server may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trust {
-    /// By certificate, through the environment's proxies.
-    Checked,
-    /// On this host: by certificate where there is one, through no proxy.
-    Loopback,
-    /// Whatever certificate it has.
-    Unchecked,
+pub(super) enum Certificates {
+    Trusted,
+    Any,
+}
+
+/// Whether a server is reached through the environment's proxies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    ThroughProxies,
+    /// A server on this host: no proxy would find it.
+    Direct,
+}
+
+/// How a server is reached, and how much it is trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Approach {
+    pub(super) certificates: Certificates,
+    pub(super) way: Way,
+}
+
+impl Approach {
+    fn index(self) -> usize {
+        match (self.certificates, self.way) {
+            (Certificates::Trusted, Way::ThroughProxies) => 0,
+            (Certificates::Trusted, Way::Direct) => 1,
+            (Certificates::Any, Way::ThroughProxies) => 2,
+            (Certificates::Any, Way::Direct) => 3,
+        }
+    }
 }
 
 /// Clients, made when they are needed: reading the system's certificates takes a while.
@@ -34,9 +56,7 @@ pub(super) enum Trust {
 pub(super) struct Http {
     patience: Patience,
     extra_cas: Vec<PathBuf>,
-    checked: OnceLock<Client>,
-    loopback: OnceLock<Client>,
-    unchecked: OnceLock<Client>,
+    clients: [OnceLock<Client>; 4],
 }
 
 impl Http {
@@ -44,9 +64,7 @@ impl Http {
         Self {
             patience,
             extra_cas,
-            checked: OnceLock::new(),
-            loopback: OnceLock::new(),
-            unchecked: OnceLock::new(),
+            clients: Default::default(),
         }
     }
 
@@ -54,20 +72,16 @@ impl Http {
         &self.patience
     }
 
-    pub(super) fn client(&self, trust: Trust) -> Result<&Client, RegistryError> {
-        let slot = match trust {
-            Trust::Checked => &self.checked,
-            Trust::Loopback => &self.loopback,
-            Trust::Unchecked => &self.unchecked,
-        };
+    pub(super) fn client(&self, approach: Approach) -> Result<&Client, RegistryError> {
+        let slot = &self.clients[approach.index()];
         if let Some(client) = slot.get() {
             return Ok(client);
         }
-        let client = self.make(trust)?;
+        let client = self.make(approach)?;
         Ok(slot.get_or_init(|| client))
     }
 
-    fn make(&self, trust: Trust) -> Result<Client, RegistryError> {
+    fn make(&self, approach: Approach) -> Result<Client, RegistryError> {
         // An error only says that the process has a provider already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let cas = self.cas()?;
@@ -76,15 +90,14 @@ impl Http {
                 .user_agent(concat!("banger/", env!("CARGO_PKG_VERSION")))
                 .connect_timeout(self.patience.connect)
                 .redirect(Policy::custom(redirect));
-            match trust {
-                Trust::Checked => builder,
-                Trust::Loopback => builder.no_proxy(),
-                Trust::Unchecked => builder.tls_danger_accept_invalid_certs(true),
+            match approach.way {
+                Way::ThroughProxies => builder,
+                Way::Direct => builder.no_proxy(),
             }
         };
-        let made = match trust {
-            Trust::Checked | Trust::Loopback => builder().tls_certs_merge(cas.clone()).build(),
-            Trust::Unchecked => builder().build(),
+        let made = match approach.certificates {
+            Certificates::Trusted => builder().tls_certs_merge(cas.clone()).build(),
+            Certificates::Any => builder().tls_danger_accept_invalid_certs(true).build(),
         };
         // A host without any CA certificates of its own still has those that it was given.
         made.or_else(|_| builder().tls_certs_only(cas).build())

@@ -22,7 +22,7 @@ pub use session::{Document, Session};
 use crate::auth::{Credentials, Keychain};
 use crate::fetch::Patience;
 use crate::reference::{RegistryHost, RegistryRef};
-use http::{Http, Trust};
+use http::{Approach, Certificates, Http, Way};
 use proof::Proof;
 
 /// How registries are talked to.
@@ -61,8 +61,8 @@ impl Registries {
     ) -> Result<Session, RegistryError> {
         let host = &reference.host;
         let credentials = self.keychain.find(host, reference.repository()).await?;
-        let (base, trust) = self.base(host, insecure).await?;
-        let client = self.http.client(trust)?.clone();
+        let (base, approach) = self.base(host, insecure).await?;
+        let client = self.http.client(approach)?.clone();
         let proof = Proof::new(host.clone(), reference.repository(), credentials);
         Ok(Session::new(
             Arc::clone(&self.http),
@@ -80,8 +80,8 @@ impl Registries {
         credentials: Credentials,
         insecure: bool,
     ) -> Result<(), RegistryError> {
-        let (base, trust) = self.base(host, insecure).await?;
-        let client = self.http.client(trust)?;
+        let (base, approach) = self.base(host, insecure).await?;
+        let client = self.http.client(approach)?;
         let proof = Proof::for_login(host.clone(), credentials);
         let url = below(&base, "");
         let mut pace = self.pace();
@@ -110,28 +110,35 @@ impl Registries {
         &self,
         host: &RegistryHost,
         insecure: bool,
-    ) -> Result<(Url, Trust), RegistryError> {
+    ) -> Result<(Url, Approach), RegistryError> {
         let (encrypted, plain) = (base_url("https", host), base_url("http", host));
-        let insecure = insecure || self.insecure.contains(host);
-        if insecure {
-            let trust = Trust::Unchecked;
-            return match self.speaks(&encrypted, trust).await? {
-                true => Ok((encrypted, trust)),
-                false => Ok((plain, trust)),
-            };
-        }
-        if host.is_loopback() {
-            return match self.speaks(&plain, Trust::Loopback).await? {
-                true => Ok((plain, Trust::Loopback)),
-                false => Ok((encrypted, Trust::Loopback)),
-            };
-        }
-        Ok((encrypted, Trust::Checked))
+        let approach = Approach {
+            certificates: match insecure || self.insecure.contains(host) {
+                true => Certificates::Any,
+                false => Certificates::Trusted,
+            },
+            way: match host.is_loopback() {
+                true => Way::Direct,
+                false => Way::ThroughProxies,
+            },
+        };
+        let base = match (approach.certificates, approach.way) {
+            (Certificates::Any, _) => match self.speaks(&encrypted, approach).await? {
+                true => encrypted,
+                false => plain,
+            },
+            (Certificates::Trusted, Way::Direct) => match self.speaks(&plain, approach).await? {
+                true => plain,
+                false => encrypted,
+            },
+            (Certificates::Trusted, Way::ThroughProxies) => encrypted,
+        };
+        Ok((base, approach))
     }
 
     /// Whether the protocol of an address is the one that is spoken there. Sends no credentials.
-    async fn speaks(&self, base: &Url, trust: Trust) -> Result<bool, RegistryError> {
-        let client = self.http.client(trust)?;
+    async fn speaks(&self, base: &Url, approach: Approach) -> Result<bool, RegistryError> {
+        let client = self.http.client(approach)?;
         let url = below(base, "");
         let mut pace = self.pace();
         loop {

@@ -3,7 +3,7 @@
 
 use super::error::{EntryError, EntryName, HeaderError, ImportError};
 use super::header::{BLOCK, Flag, RawHeader, gnu_sparse_block};
-use super::limits::Limits;
+use super::limits::{Limit, Limits};
 use super::pax::Pax;
 use super::source::{Input, Part};
 use super::sparse::{DataMap, PaxFormat, SparseMap, pairs, pax_format};
@@ -186,7 +186,7 @@ impl<'a> Archive<'a> {
         self.entries += 1;
         if self.entries > self.limits.entries {
             return Err(ImportError::Limit {
-                limit: "entries",
+                limit: Limit::Entries,
                 most: self.limits.entries,
             });
         }
@@ -265,7 +265,7 @@ impl<'a> Archive<'a> {
             .real_size
             .ok_or_else(|| refused(EntryError::SparseMap))?;
         if map.len() > most {
-            return Err(refused(EntryError::SparseMap));
+            return Err(refused(EntryError::TooManyPieces { most }));
         }
         SparseMap::new(len, &map, self.data)
             .map(Body::File)
@@ -317,8 +317,9 @@ impl<'a> Archive<'a> {
             let (pieces, goes_on) = gnu_sparse_block(&block).map_err(at(offset))?;
             map.extend(pieces);
             more = goes_on;
-            if map.len() > self.limits.sparse_pieces {
-                return Err(refused(EntryError::SparseMap));
+            let most = self.limits.sparse_pieces;
+            if map.len() > most {
+                return Err(refused(EntryError::TooManyPieces { most }));
             }
         }
         SparseMap::new(len, &map, stored)

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::limits::Limit;
 use crate::ext4::{Ext4Error, XattrError, is_no_space};
 
 /// The longest name that a message shows.
@@ -32,7 +33,6 @@ impl fmt::Display for EntryName {
 
 /// An import failed; nothing of it is left behind.
 #[derive(Debug, Error)]
-#[non_exhaustive]
 pub enum ImportError {
     #[error("cannot open the archive {path:?}")]
     Open {
@@ -57,7 +57,7 @@ pub enum ImportError {
         source: EntryError,
     },
     #[error("the archive goes beyond the limit of {most} {limit}")]
-    Limit { limit: &'static str, most: u64 },
+    Limit { limit: Limit, most: u64 },
     #[error("cannot keep the archive's headers")]
     Record(#[source] io::Error),
     #[error("{dest:?} exists already")]
@@ -150,6 +150,8 @@ pub enum EntryError {
     OutOfRange { field: &'static str },
     #[error("its map of holes is malformed")]
     SparseMap,
+    #[error("it has more than {most} pieces of data between holes")]
+    TooManyPieces { most: usize },
     #[error("the sparse format is one that is not known")]
     SparseFormat,
     #[error("its type is {flag:?}, a part of an archive of several volumes")]

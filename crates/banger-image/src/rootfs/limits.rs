@@ -1,5 +1,7 @@
 //! Owns how much an archive from outside may ask for. Knows no archive.
 
+use std::fmt;
+
 use super::error::ImportError;
 
 /// The bounds of one import; the defaults are far beyond any honest root file system.
@@ -42,11 +44,33 @@ impl Default for Limits {
     }
 }
 
+/// Which bound an archive went beyond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    Entries,
+    ArchiveBytes,
+    ContentBytes,
+    FileBytes,
+    Ratio,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Entries => "entries",
+            Self::ArchiveBytes => "bytes of archive",
+            Self::ContentBytes => "bytes of content",
+            Self::FileBytes => "bytes in one file",
+            Self::Ratio => "bytes for each packed byte",
+        })
+    }
+}
+
 impl Limits {
     pub(super) fn check_ratio(&self, packed: u64, unpacked: u64) -> Result<(), ImportError> {
         match unpacked > self.ratio_free && unpacked / self.ratio.max(1) > packed {
             true => Err(ImportError::Limit {
-                limit: "bytes for each packed byte",
+                limit: Limit::Ratio,
                 most: self.ratio,
             }),
             false => Ok(()),

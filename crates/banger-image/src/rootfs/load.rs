@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::archive::{Archive, Body, Member};
 use super::error::{EntryError, EntryName, ImportError, writing};
-use super::limits::Limits;
+use super::limits::{Limit, Limits};
 use super::node::{Content, NewKind};
 use super::path::TreePath;
 use super::place::{self, Filler};
@@ -138,12 +138,12 @@ impl Loaded {
         let limit = |limit, most| Refusal::Import(ImportError::Limit { limit, most });
         let most = limits.file_bytes.min(LONGEST_FILE);
         if map.len > most {
-            return Err(limit("bytes in one file", most));
+            return Err(limit(Limit::FileBytes, most));
         }
         let stored: u64 = map.pieces.iter().map(|(_, len)| len).sum();
         self.content_bytes += stored;
         if self.content_bytes > limits.content_bytes {
-            return Err(limit("bytes of content", limits.content_bytes));
+            return Err(limit(Limit::ContentBytes, limits.content_bytes));
         }
         Ok((map.clone(), place::runs(map, first)))
     }

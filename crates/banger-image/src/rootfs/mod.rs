@@ -42,7 +42,7 @@ pub(crate) use unpacking::Unpack;
 
 pub use error::{EntryError, EntryName, HeaderError, ImportError};
 pub use facts::{Facts, Init, Machine, OsRelease};
-pub use limits::Limits;
+pub use limits::{Limit, Limits};
 pub use load::Skipped;
 pub use node::{Content, Directory, Kind, NewKind, Node, NodeId};
 pub use path::TreePath;

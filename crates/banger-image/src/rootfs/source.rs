@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
 
 use super::error::ImportError;
-use super::limits::Limits;
+use super::limits::{Limit, Limits};
 use super::unpacking::{Unpack, Unpacking};
 use crate::digest::Sha256;
 use crate::progress::{SharedProgress, Step};
@@ -92,6 +92,15 @@ enum Origin {
     Headers(BufReader<Box<dyn Read>>),
 }
 
+impl Origin {
+    fn bytes(&mut self) -> &mut dyn BufRead {
+        match self {
+            Self::Archive { unpacking, .. } => &mut unpacking.bytes,
+            Self::Headers(reader) => reader,
+        }
+    }
+}
+
 /// The unpacked bytes of an archive, counted and bounded.
 pub(crate) struct Input {
     origin: Origin,
@@ -170,10 +179,7 @@ impl Input {
     ) -> Result<(), ImportError> {
         while len > 0 {
             let offset = self.position;
-            let ready = match &mut self.origin {
-                Origin::Archive { unpacking, .. } => fill(unpacking, offset)?,
-                Origin::Headers(reader) => fill(reader, offset)?,
-            };
+            let ready = fill(self.origin.bytes(), offset)?;
             if ready.is_empty() {
                 return Err(ImportError::Truncated { offset });
             }
@@ -209,11 +215,7 @@ impl Input {
     /// gives the digest of all; nothing where there were only headers.
     pub(crate) fn finish(mut self) -> Result<Option<Sha256>, ImportError> {
         while !self.is_at_end()? {
-            let offset = self.position;
-            let ready = match &mut self.origin {
-                Origin::Archive { unpacking, .. } => fill(unpacking, offset)?.len(),
-                Origin::Headers(reader) => fill(reader, offset)?.len(),
-            };
+            let ready = fill(self.origin.bytes(), self.position)?.len();
             self.consume(ready)?;
         }
         Ok(match self.origin {
@@ -223,23 +225,15 @@ impl Input {
     }
 
     fn is_at_end(&mut self) -> Result<bool, ImportError> {
-        let offset = self.position;
-        let ready = match &mut self.origin {
-            Origin::Archive { unpacking, .. } => fill(unpacking, offset)?,
-            Origin::Headers(reader) => fill(reader, offset)?,
-        };
-        Ok(ready.is_empty())
+        Ok(fill(self.origin.bytes(), self.position)?.is_empty())
     }
 
     fn consume(&mut self, bytes: usize) -> Result<(), ImportError> {
-        match &mut self.origin {
-            Origin::Archive { unpacking, .. } => unpacking.consume(bytes),
-            Origin::Headers(reader) => reader.consume(bytes),
-        }
+        self.origin.bytes().consume(bytes);
         self.position += bytes as u64;
         if self.position > self.limits.archive_bytes {
             return Err(ImportError::Limit {
-                limit: "bytes of archive",
+                limit: Limit::ArchiveBytes,
                 most: self.limits.archive_bytes,
             });
         }
@@ -262,7 +256,7 @@ impl Input {
 }
 
 /// What is ready; nothing only at the end.
-fn fill(reader: &mut impl BufRead, offset: u64) -> Result<&[u8], ImportError> {
+fn fill(reader: &mut dyn BufRead, offset: u64) -> Result<&[u8], ImportError> {
     match reader.fill_buf() {
         Ok(bytes) => Ok(bytes),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {

@@ -118,7 +118,8 @@ impl DataMap {
             return Ok(());
         }
         let count = usize::try_from(number).ok().filter(|count| *count <= most);
-        self.expected = Some(2 * count.ok_or(EntryError::SparseMap)?);
+        let count = count.ok_or(EntryError::TooManyPieces { most })?;
+        self.expected = Some(count.checked_mul(2).ok_or(EntryError::SparseMap)?);
         Ok(())
     }
 }

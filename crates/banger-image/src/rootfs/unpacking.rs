@@ -15,8 +15,7 @@ const BUFFER: usize = 256 << 10;
 const AHEAD: usize = 4;
 
 /// Bytes on their way; an empty piece is the end.
-type Piece = io::Result<Vec<u8>>;
-type Shared = io::Result<Arc<Vec<u8>>>;
+type Piece = Arc<Vec<u8>>;
 
 /// How packed bytes are to be unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,59 +25,36 @@ pub(crate) enum Unpack {
     As(Packing),
 }
 
-/// Unpacked bytes as they become ready.
+/// What a thread makes, piece by piece, read as one stream.
 #[derive(Debug)]
-pub(crate) struct Unpacking {
-    pieces: Receiver<Shared>,
-    current: Arc<Vec<u8>>,
+pub(super) struct Pieces {
+    ready: Receiver<io::Result<Piece>>,
+    current: Piece,
     at: usize,
     is_over: bool,
+    /// Where buffers go to be filled again.
     pool: SyncSender<Vec<u8>>,
-    hasher: Option<JoinHandle<Sha256>>,
-    packed: Arc<AtomicU64>,
 }
 
-impl Unpacking {
-    /// Starts the threads; they end when the bytes do, or when nobody reads any more.
-    pub(crate) fn start(source: Box<dyn Read + Send>, how: Unpack) -> Self {
-        let packed = Arc::new(AtomicU64::new(0));
-        let fetched = fetch(source, Arc::clone(&packed));
-        let (pool, empty) = sync_channel(2 * AHEAD + 4);
-        let (to_reader, pieces) = sync_channel(AHEAD);
-        let (to_hasher, to_be_hashed) = sync_channel(AHEAD);
-        thread::spawn(move || unpack(fetched, how, &empty, &to_reader, &to_hasher));
-        let give_back = pool.clone();
-        let hasher = thread::spawn(move || hash(&to_be_hashed, &give_back));
+impl Pieces {
+    fn new(ready: Receiver<io::Result<Piece>>, pool: SyncSender<Vec<u8>>) -> Self {
         Self {
-            pieces,
+            ready,
             current: Arc::default(),
             at: 0,
             is_over: false,
             pool,
-            hasher: Some(hasher),
-            packed,
         }
     }
 
-    /// How many packed bytes were fetched.
-    pub(crate) fn packed(&self) -> u64 {
-        self.packed.load(Ordering::Relaxed)
-    }
-
-    /// The digest of all unpacked bytes; the end must have been read.
-    pub(crate) fn digest(mut self) -> Sha256 {
-        debug_assert!(self.is_over);
-        let hasher = self.hasher.take().expect("taken only here");
-        match hasher.join() {
-            Ok(digest) => digest,
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    }
-
-    fn next_piece(&mut self) -> io::Result<()> {
-        let next = match self.pieces.recv() {
+    fn advance(&mut self) -> io::Result<()> {
+        let next = match self.ready.recv() {
             Ok(next) => next?,
-            Err(_) => return Err(io::Error::other("the unpacker has ended")),
+            Err(_) => {
+                return Err(io::Error::other(
+                    "the thread that makes the bytes has ended",
+                ));
+            }
         };
         self.is_over = next.is_empty();
         self.at = 0;
@@ -87,7 +63,7 @@ impl Unpacking {
     }
 }
 
-impl Read for Unpacking {
+impl Read for Pieces {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let ready = self.fill_buf()?;
         let n = ready.len().min(buf.len());
@@ -97,10 +73,10 @@ impl Read for Unpacking {
     }
 }
 
-impl BufRead for Unpacking {
+impl BufRead for Pieces {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.at == self.current.len() && !self.is_over {
-            self.next_piece()?;
+            self.advance()?;
         }
         Ok(&self.current[self.at..])
     }
@@ -110,21 +86,63 @@ impl BufRead for Unpacking {
     }
 }
 
+/// Unpacked bytes as they become ready.
+#[derive(Debug)]
+pub(super) struct Unpacking {
+    pub(super) bytes: Pieces,
+    hasher: JoinHandle<Sha256>,
+    packed: Arc<AtomicU64>,
+}
+
+impl Unpacking {
+    /// Starts the threads; they end when the bytes do, or when nobody reads any more.
+    pub(super) fn start(source: Box<dyn Read + Send>, how: Unpack) -> Self {
+        let packed = Arc::new(AtomicU64::new(0));
+        let fetched = fetch(source, Arc::clone(&packed));
+        let (pool, empty) = sync_channel(2 * AHEAD + 4);
+        let (to_reader, ready) = sync_channel(AHEAD);
+        let (to_hasher, to_be_hashed) = sync_channel(AHEAD);
+        thread::spawn(move || unpack(fetched, how, &empty, &to_reader, &to_hasher));
+        let give_back = pool.clone();
+        let hasher = thread::spawn(move || hash(&to_be_hashed, &give_back));
+        Self {
+            bytes: Pieces::new(ready, pool),
+            hasher,
+            packed,
+        }
+    }
+
+    /// How many packed bytes were fetched.
+    pub(super) fn packed(&self) -> u64 {
+        self.packed.load(Ordering::Relaxed)
+    }
+
+    /// The digest of all unpacked bytes; the end must have been read.
+    pub(super) fn digest(self) -> Sha256 {
+        debug_assert!(self.bytes.is_over);
+        match self.hasher.join() {
+            Ok(digest) => digest,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
 /// The last who held a piece gives its memory back.
-fn recycle(piece: Arc<Vec<u8>>, pool: &SyncSender<Vec<u8>>) {
+fn recycle(piece: Piece, pool: &SyncSender<Vec<u8>>) {
     if let Some(buffer) = Arc::into_inner(piece) {
         // A full pool, or one that nobody takes from any more, needs no more buffers.
         let _ = pool.try_send(buffer);
     }
 }
 
-fn fetch(mut source: Box<dyn Read + Send>, count: Arc<AtomicU64>) -> Fetched {
-    let (pieces, receiver) = sync_channel::<Piece>(AHEAD);
+/// Reads packed bytes on a thread of their own.
+fn fetch(mut source: Box<dyn Read + Send>, count: Arc<AtomicU64>) -> Pieces {
+    let (pieces, ready) = sync_channel(AHEAD);
     let (pool, empty) = sync_channel::<Vec<u8>>(AHEAD + 2);
     thread::spawn(move || {
         loop {
             let mut buffer = empty.try_recv().unwrap_or_default();
-            let piece = fill(&mut source, &mut buffer).map(|()| buffer);
+            let piece = fill(&mut source, &mut buffer).map(|()| Arc::new(buffer));
             let goes_on = piece.as_ref().is_ok_and(|piece| !piece.is_empty());
             if let Ok(piece) = &piece {
                 count.fetch_add(piece.len() as u64, Ordering::Relaxed);
@@ -134,60 +152,15 @@ fn fetch(mut source: Box<dyn Read + Send>, count: Arc<AtomicU64>) -> Fetched {
             }
         }
     });
-    Fetched {
-        pieces: receiver,
-        current: Vec::new(),
-        at: 0,
-        is_over: false,
-        pool,
-    }
-}
-
-/// Packed bytes, read by a thread of their own.
-struct Fetched {
-    pieces: Receiver<Piece>,
-    current: Vec<u8>,
-    at: usize,
-    is_over: bool,
-    pool: SyncSender<Vec<u8>>,
-}
-
-impl Read for Fetched {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let ready = self.fill_buf()?;
-        let n = ready.len().min(buf.len());
-        buf[..n].copy_from_slice(&ready[..n]);
-        self.consume(n);
-        Ok(n)
-    }
-}
-
-impl BufRead for Fetched {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.at == self.current.len() && !self.is_over {
-            let next = match self.pieces.recv() {
-                Ok(next) => next?,
-                Err(_) => return Err(io::Error::other("the fetcher has ended")),
-            };
-            self.is_over = next.is_empty();
-            self.at = 0;
-            let old = std::mem::replace(&mut self.current, next);
-            let _ = self.pool.try_send(old);
-        }
-        Ok(&self.current[self.at..])
-    }
-
-    fn consume(&mut self, amount: usize) {
-        self.at += amount;
-    }
+    Pieces::new(ready, pool)
 }
 
 fn unpack(
-    fetched: Fetched,
+    fetched: Pieces,
     how: Unpack,
     empty: &Receiver<Vec<u8>>,
-    to_reader: &SyncSender<Shared>,
-    to_hasher: &SyncSender<Arc<Vec<u8>>>,
+    to_reader: &SyncSender<io::Result<Piece>>,
+    to_hasher: &SyncSender<Piece>,
 ) {
     let opened = match how {
         Unpack::Detect => decompress::reader(fetched),
@@ -220,7 +193,7 @@ fn unpack(
     }
 }
 
-fn hash(pieces: &Receiver<Arc<Vec<u8>>>, pool: &SyncSender<Vec<u8>>) -> Sha256 {
+fn hash(pieces: &Receiver<Piece>, pool: &SyncSender<Vec<u8>>) -> Sha256 {
     let mut hasher = Hasher::default();
     while let Ok(piece) = pieces.recv() {
         hasher.update(&piece);
@@ -264,7 +237,7 @@ mod tests {
             let source = io::Cursor::new(packed(&bytes));
             let mut unpacking = Unpacking::start(Box::new(source), how);
             let mut found = Vec::new();
-            unpacking.read_to_end(&mut found).unwrap();
+            unpacking.bytes.read_to_end(&mut found).unwrap();
             assert!(found == bytes);
             assert_eq!(unpacking.packed(), packed(&bytes).len() as u64);
             assert_eq!(unpacking.digest(), Sha256::of(&bytes));
@@ -281,7 +254,7 @@ mod tests {
         }
         let check = |source: Box<dyn Read + Send>| {
             let mut unpacking = Unpacking::start(source, Unpack::As(Packing::Gzip));
-            io::copy(&mut unpacking, &mut io::sink()).expect_err("fails")
+            io::copy(&mut unpacking.bytes, &mut io::sink()).expect_err("fails")
         };
         assert_eq!(check(Box::new(Broken)).to_string(), "broken");
         let cut = packed(&[7; 100_000]);

@@ -2,11 +2,12 @@
 //! and nothing but whole layers stays behind.
 
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use banger_image::digest::Sha256;
-use banger_image::layers::{BuildOptions, Compression, LayerCache, LayersError};
+use banger_image::layers::{BuildOptions, Compression, LayersError};
 use banger_image::rootfs::{ImportError, Limits};
 
 use crate::support::{Tar, chain, read_image};
@@ -59,8 +60,7 @@ fn an_image_is_the_same_however_its_layers_arrive() {
         .map(|layer| layer.opened.load(Ordering::Relaxed))
         .collect();
     assert_eq!(opened, [1, 1], "what is cached is not fetched");
-    let cache = LayerCache::open(&world.cache()).expect("a cache");
-    cache.remove(ids[0]).expect("removed");
+    world.cache().layers().remove(ids[0]).expect("removed");
     let third = world.build("third", &plain);
     assert_eq!(third.reused, ids[1..]);
     let packed = World::new();
@@ -88,7 +88,7 @@ fn data_that_upper_layers_hide_takes_no_room() {
     let hidden = Tar::new().file(".wh.large", b"").finish();
     world.build("image", &[Layer::plain(&large), Layer::plain(&hidden)]);
     let meta = world.image("image").metadata().expect("there");
-    let on_disk = std::os::unix::fs::MetadataExt::blocks(&meta) * 512;
+    let on_disk = meta.blocks() * 512;
     assert!(on_disk < 1 << 20, "{on_disk} bytes");
     assert!(
         !read(&world, "image")
@@ -114,12 +114,8 @@ fn layers_that_are_not_what_was_promised_are_refused_by_name() {
         (Sha256::of(&upper()), Sha256::of(&lower()))
     );
     assert_eq!(count(&world.images()), 0, "no image is left");
-    let kept = LayerCache::open(&world.cache()).expect("a cache").list();
-    let kept: Vec<_> = kept
-        .expect("listed")
-        .iter()
-        .map(|layer| layer.diff_id)
-        .collect();
+    let kept = world.cache().list().expect("listed");
+    let kept: Vec<_> = kept.iter().map(|layer| layer.digest).collect();
     assert_eq!(
         kept,
         [Sha256::of(&lower())],
@@ -140,7 +136,7 @@ fn failures_leave_nothing_behind() {
             .try_build("image", layers, options)
             .expect_err("refused");
         assert!(chain(&error).contains(said), "{}", chain(&error));
-        assert_eq!((count(&world.images()), count(&world.cache())), (0, 0));
+        assert_eq!((count(&world.images()), count(&world.cached())), (0, 0));
     };
     let (tar, options) = (lower(), BuildOptions::default());
     let cut = gzip(&tar);
@@ -210,16 +206,32 @@ fn a_destination_that_is_taken_stays_as_it_is() {
 }
 
 #[test]
-fn the_budget_holds_after_each_build() {
+fn what_is_pruned_is_made_again_and_costs_what_its_image_does() {
     let world = World::new();
-    let layers = [Layer::plain(&lower()), Layer::plain(&upper())];
-    let nothing = BuildOptions {
-        cache_budget: Some(0),
-        ..BuildOptions::default()
+    let (base, more) = (Layer::plain(&lower()), Layer::plain(&upper()));
+    world.build("base", std::slice::from_ref(&base));
+    world.build("both", &[base.clone(), more.clone()]);
+    let cache = world.cache();
+    let cost = || -> u64 {
+        cache
+            .list()
+            .expect("listed")
+            .iter()
+            .map(|it| it.bytes)
+            .sum()
     };
-    world.try_build("image", &layers, &nothing).expect("built");
-    assert_eq!(count(&world.cache()), 0);
-    assert!(!read_image(&world.image("image")).is_empty());
+    let room = |name: &str| world.image(name).metadata().expect("there").blocks() * 512;
+    let (before, alone) = (cost(), room("both"));
+    std::fs::remove_file(world.image("both")).expect("removed");
+    // All of an image is kept for one of its layers, copies of others included.
+    assert_eq!(cost(), before + alone);
+    let pruned = cache.prune(before, false).expect("pruned");
+    assert!(pruned.left <= before && pruned.left == cost());
+    assert_eq!(pruned.freed + pruned.left, before + alone);
+    world.build("again", &[base, more]);
+    let all = cache.prune(0, false).expect("pruned");
+    assert_eq!((all.left, count(&world.cached())), (0, 0));
+    assert!(!read_image(&world.image("again")).is_empty());
 }
 
 #[test]
@@ -241,7 +253,7 @@ fn layers_outlive_the_image_that_has_their_data() {
     let world = World::new();
     let layers = [Layer::plain(&lower()), Layer::plain(&upper())];
     world.build("first", &layers);
-    let cache = LayerCache::open(&world.cache()).expect("a cache");
+    let cache = world.cache();
     let bytes = || -> u64 {
         let layers = cache.list().expect("listed");
         layers.iter().map(|layer| layer.bytes).sum()

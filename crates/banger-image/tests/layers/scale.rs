@@ -93,7 +93,13 @@ fn a_file_of_three_gibibytes_takes_the_room_of_its_data() {
     let world = World::new();
     let image = world.image("image");
     let options = BuildOptions::default();
-    let built = layers::build(&[layer], &world.cache(), &image, &options, &silent());
+    let built = layers::build(
+        &[layer],
+        world.cache().layers(),
+        &image,
+        &options,
+        &silent(),
+    );
     assert_eq!(built.expect("built").content_bytes, LARGE);
     fsck(&image);
     let on_disk = |path: &Path| {

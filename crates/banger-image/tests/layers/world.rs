@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use banger_image::cache::ImageCache;
 use banger_image::digest::Sha256;
 use banger_image::layers::{
     self, BuildOptions, Built, Compression, LayerDescriptor, LayerSource, LayersError,
@@ -61,8 +62,13 @@ impl World {
         Self { dir }
     }
 
-    pub(crate) fn cache(&self) -> PathBuf {
-        self.dir.path().join("cache")
+    pub(crate) fn cache(&self) -> ImageCache {
+        ImageCache::new(&self.dir.path().join("cache"))
+    }
+
+    /// Where the cache has its layers.
+    pub(crate) fn cached(&self) -> PathBuf {
+        self.dir.path().join("cache/layers")
     }
 
     pub(crate) fn images(&self) -> PathBuf {
@@ -83,7 +89,7 @@ impl World {
             layers.iter().map(|layer| layer.clone() as _).collect();
         layers::build(
             &layers,
-            &self.cache(),
+            self.cache().layers(),
             &self.image(name),
             options,
             &silent(),

@@ -42,9 +42,13 @@ fn from(begin: usize) -> Option<String> {
 #[tokio::test]
 async fn a_layer_that_breaks_off_is_resumed_where_it_was() {
     let third = SIZE / 3;
-    let breaking = Answer::BreaksOff(third);
-    let ranges = fetched(&[breaking.clone(), breaking, Answer::Content]).await;
-    assert_eq!(ranges, [None, from(third), from(2 * third)]);
+    let breaking = [const { Answer::BreaksOff(SIZE / 3 - 1) }; 3];
+    let third = third - 1;
+    let ranges = fetched(&[&breaking[..], &[Answer::Content]].concat()).await;
+    assert_eq!(
+        ranges,
+        [None, from(third), from(2 * third), from(3 * third)]
+    );
 }
 
 #[tokio::test]
@@ -81,6 +85,8 @@ async fn stumbles_of_all_kinds_are_survived() {
         fetched(&[Answer::ShortLength(9), Answer::Content]).await,
         [None, from(9)]
     );
+    // What is missing was never there: all that is wanted has come.
+    assert_eq!(fetched(&[Answer::LongLength(9)]).await, [None]);
 }
 
 #[tokio::test]
@@ -110,6 +116,21 @@ async fn a_layer_that_is_another_fails_at_its_end_and_the_next_try_fetches_it_ag
 }
 
 #[tokio::test]
+async fn a_layer_that_is_always_another_is_fetched_twice() {
+    let world = World::new().await;
+    world.server.script(&world.layer_path, &[Answer::Corrupt]);
+    let resolved = world.resolve().await.unwrap();
+    let blob = &resolved.blobs[0];
+    for _ in 0..4 {
+        assert!(read(blob).await.is_err());
+        let verdict = blob.verdict().await;
+        assert!(matches!(&verdict, Verdict::Failed(error) if error.is_wrong()));
+    }
+    assert_eq!(world.server.requests(&world.layer_path).len(), 2);
+    assert_eq!(files(&world), 0);
+}
+
+#[tokio::test]
 async fn a_layer_that_is_here_is_not_fetched_but_looked_at() {
     let world = World::new().await;
     let resolved = world.resolve().await.unwrap();
@@ -118,7 +139,7 @@ async fn a_layer_that_is_here_is_not_fetched_but_looked_at() {
     assert!(read(&again.blobs[0]).await.unwrap() == world.layer);
     assert!(!again.blobs[0].was_fetched());
     assert_eq!(world.server.requests(&world.layer_path).len(), 1);
-    let (digest, _) = world.store.list().unwrap()[0];
+    let digest = world.store.list().unwrap()[0].digest;
     let mut wrecked = world.layer.clone();
     wrecked[7] ^= 1;
     std::fs::write(world.store.directory().join(digest.to_hex()), wrecked).unwrap();

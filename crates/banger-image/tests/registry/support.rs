@@ -32,6 +32,8 @@ pub(crate) enum Answer {
     Corrupt,
     /// Names a length that is shorter than the content.
     ShortLength(usize),
+    /// Names a length that is longer, and ends the connection where the content ends.
+    LongLength(usize),
     /// Never says anything.
     Silent,
     /// To this place.
@@ -178,6 +180,7 @@ async fn reply(
     body.drain(..begin);
     let length = match &answer {
         Answer::ShortLength(length) => *length,
+        Answer::LongLength(more) => body.len() + more,
         _ => body.len(),
     };
     let mut head = match &answer {
@@ -224,6 +227,10 @@ async fn reply(
         Answer::ShortLength(length) => {
             stream.write_all(&body[..length]).await?;
             Ok(true)
+        }
+        Answer::LongLength(_) => {
+            stream.write_all(&body).await?;
+            Ok(false)
         }
         _ => {
             stream.write_all(&body).await?;

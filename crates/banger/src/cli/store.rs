@@ -8,7 +8,7 @@ use clap_complete::engine::ArgValueCandidates;
 use super::{
     JsonArgs, QuietArgs,
     image_reference::ImageReference,
-    values::{Source, StoreName},
+    values::{Room, Source, StoreName},
 };
 use crate::complete;
 
@@ -31,6 +31,42 @@ pub(crate) enum ImageCommand {
     Register(ImageRegisterArgs),
     /// Copy registered images into banger's own store
     Promote(ImagePromoteArgs),
+    /// What earlier pulls left for later ones
+    #[command(subcommand)]
+    Cache(CacheCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheCommand {
+    /// List layers and blobs, the one that was not used for longest first
+    #[command(visible_alias = "ls")]
+    #[command(after_help = "Example:\n  banger image cache list --json | jq .bytes")]
+    List(JsonArgs),
+    /// Remove what was not used for longest
+    Prune(CachePruneArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  banger image cache prune
+  banger image cache prune --keep 5G --dry-run
+
+What a running pull needs stays. Images keep all that they have.")]
+pub(crate) struct CachePruneArgs {
+    /// How much may stay, as in 512M or 5G
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value = "0",
+        hide_default_value = true
+    )]
+    pub(crate) keep: Room,
+    /// Only say what would go
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
 }
 
 #[derive(Debug, Args)]

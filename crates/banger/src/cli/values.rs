@@ -114,6 +114,21 @@ impl FromStr for Size {
     }
 }
 
+/// A size in bytes that may be nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Room(pub(crate) u64);
+
+impl FromStr for Room {
+    type Err = SizeError;
+
+    fn from_str(text: &str) -> Result<Self, SizeError> {
+        match text {
+            "0" => Ok(Self(0)),
+            text => parse_size(text).map(Self),
+        }
+    }
+}
+
 /// A variable for the command's environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Variable {

@@ -17,6 +17,7 @@ use banger_api::{
 use bytes::Bytes;
 use futures_util::{Stream, stream::unfold};
 
+use super::image_cache;
 use crate::{
     cli::{
         store::{
@@ -42,6 +43,7 @@ pub(super) async fn run(client: &Client, command: ImageCommand) -> Result<u8, Fa
         ImageCommand::Pull(args) => pull(client, args).await,
         ImageCommand::Register(args) => register(client, args).await,
         ImageCommand::Promote(args) => promote(client, args).await,
+        ImageCommand::Cache(command) => image_cache::run(client, command).await,
     }
 }
 

@@ -4,6 +4,7 @@ mod create;
 mod daemon;
 mod doctor;
 mod image;
+mod image_cache;
 mod kernel;
 mod prune;
 mod registry;

@@ -3,7 +3,7 @@
 use banger_api::error::ErrorCode;
 use banger_core::{
     auth::AuthError, error::RegisterError, layers::LayersError, layout::LayoutError,
-    manifest::ManifestError, pull::PullError, registry::RegistryError,
+    manifest::ManifestError, pull::PullError, registry::RegistryError, rootfs::Limit,
 };
 
 use super::{Judged, import, io, judged, plain};
@@ -58,7 +58,7 @@ pub(super) fn registry(error: &RegistryError) -> Judged {
             "correct extra_ca under [registries] in the configuration",
         ),
         RegistryError::File { source, .. } => io(source),
-        _ => plain(ErrorCode::HostFailed),
+        RegistryError::Client { .. } => plain(ErrorCode::HostFailed),
     }
 }
 
@@ -117,12 +117,11 @@ fn layout(error: &LayoutError) -> Judged {
             ErrorCode::NotFound,
             "name the image behind the path: oci:DIR:TAG, docker-archive:FILE:REFERENCE",
         ),
-        LayoutError::Manifest { source, .. } => manifest(source),
         LayoutError::Lacks { .. }
         | LayoutError::TooLarge { .. }
         | LayoutError::TooMany { .. }
         | LayoutError::Corrupt { .. } => judged(ErrorCode::SourceFailed, "make it again"),
-        _ => plain(ErrorCode::SourceFailed),
+        LayoutError::Manifest { source, .. } => manifest(source),
     }
 }
 
@@ -136,7 +135,18 @@ pub(super) fn layers(error: &LayersError) -> Judged {
         LayersError::Open { .. } => judged(ErrorCode::SourceFailed, TRY_AGAIN),
         LayersError::Image(source) => import(source),
         LayersError::Keep(source) => io(source),
-        _ => plain(ErrorCode::HostFailed),
+        LayersError::Cache(error) => io(error.io()),
+    }
+}
+
+/// The key of the configuration that sets a limit.
+pub(super) fn limit_key(limit: Limit) -> &'static str {
+    match limit {
+        Limit::Entries => "entries",
+        Limit::ArchiveBytes => "layer_size",
+        Limit::ContentBytes => "content_size",
+        Limit::FileBytes => "file_size",
+        Limit::Ratio => "ratio",
     }
 }
 

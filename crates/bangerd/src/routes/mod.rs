@@ -1,6 +1,7 @@
 //! The routes, and the OpenAPI document that is generated from them.
 
 mod daemon;
+mod image_cache;
 mod images;
 mod kernels;
 mod registries;
@@ -75,6 +76,8 @@ fn open_api_router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(images::upload))
         .routes(routes!(images::register))
         .routes(routes!(images::promote))
+        .routes(routes!(image_cache::list))
+        .routes(routes!(image_cache::prune))
         .routes(routes!(registries::login))
         .routes(routes!(registries::logout))
         .routes(routes!(kernels::list))
@@ -152,6 +155,8 @@ mod tests {
             "GET /v1/daemon",
             "POST /v1/daemon/shutdown",
             "GET /v1/doctor",
+            "GET /v1/image-cache",
+            "POST /v1/image-cache/prune",
             "GET /v1/images",
             "POST /v1/images/import",
             "POST /v1/images/pull",
