@@ -3,18 +3,40 @@
 
 use std::{
     fs,
+    io::{Read, Write},
     net::{TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use crate::{busybox_tar, wait::within};
+use crate::{busybox_tar, token_server::TokenServer, wait::within};
 
 /// What the stories with registries call; Debian's packages have these names.
 const TOOLS: [&str; 3] = ["docker-registry", "skopeo", "umoci"];
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// A CA that signs the loopback's certificate. `openssl` is there where `ca-certificates` is.
+const CERTIFICATES: &str = "cd DIRECTORY && exec 2>/dev/null && \
+    openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -subj /CN=stories \
+    -days 30 -addext basicConstraints=critical,CA:TRUE && \
+    openssl req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=registry && \
+    openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 \
+    -extfile <(echo subjectAltName=IP:127.0.0.1) -out server.pem";
+
+/// A JSON web token that the CA's key signs.
+const TOKEN: &str = r#"cd DIRECTORY && url() { base64 -w0 | tr '+/' '-_' | tr -d '='; } && now=$(date +%s) &&
+    cert=$(openssl x509 -in ca.pem -outform DER | base64 -w0) &&
+    head=$(printf '{"typ":"JWT","alg":"RS256","x5c":["%s"]}' "$cert" | url) &&
+    what='{"type":"repository","name":"web","actions":["pull","push"]}' &&
+    claims=$(printf '{"iss":"stories","sub":"me","aud":"stories","iat":%d,"nbf":%d,"exp":%d,"jti":"1","access":[%s]}' \
+        $now $((now - 60)) $((now + 3600)) "$what" | url) &&
+    echo "$head.$claims.$(printf %s "$head.$claims" | openssl dgst -sha256 -sign ca.key -binary | url)""#;
+
 const STARTING: Duration = Duration::from_secs(20);
 
 /// A registry that ends with this value.
@@ -23,6 +45,8 @@ pub struct Registry {
     directory: TempDir,
     process: Child,
     address: String,
+    /// Where it sends those who want a token; ends with it.
+    tokens: Option<TokenServer>,
 }
 
 impl Registry {
@@ -38,6 +62,30 @@ impl Registry {
         Self::start_with("auth:\n  htpasswd:\n    realm: stories\n    path: DIRECTORY/htpasswd\n")
     }
 
+    /// A registry with a certificate of a CA that nobody trusts: [`Registry::ca`].
+    #[must_use]
+    pub fn encrypted() -> Option<Self> {
+        Self::start_with(
+            "  tls:\n    certificate: DIRECTORY/server.pem\n    key: DIRECTORY/server.key\n",
+        )
+    }
+
+    /// A registry that takes tokens for the repository `web` only; its server of tokens gives them
+    /// to the user `me` with the password `secret`.
+    #[must_use]
+    pub fn with_tokens() -> Option<Self> {
+        let tokens = TokenServer::start();
+        let more = format!(
+            "auth:\n  token:\n    realm: {}\n    service: stories\n    issuer: stories\n    \
+             rootcertbundle: DIRECTORY/ca.pem\n",
+            tokens.realm()
+        );
+        let mut registry = Self::start_with(&more)?;
+        tokens.set(registry.token());
+        registry.tokens = Some(tokens);
+        Some(registry)
+    }
+
     #[expect(clippy::print_stderr, reason = "who skips a story says so")]
     fn start_with(more: &str) -> Option<Self> {
         for tool in TOOLS {
@@ -51,6 +99,9 @@ impl Registry {
         // bcrypt of `secret`.
         let user = "me:$2y$05$Rbvvu47a88FXw1gbrjrTiuIwFqoUBxyR.vCxwRDLH.upUbPAtlnCe\n";
         fs::write(directory.path().join("htpasswd"), user).expect("the directory is writable");
+        if more.contains(".pem") {
+            let _ = shell(&CERTIFICATES.replace("DIRECTORY", &root));
+        }
         let free = TcpListener::bind("127.0.0.1:0").expect("the loopback has ports");
         let address = free.local_addr().expect("it is bound").to_string();
         drop(free);
@@ -75,7 +126,20 @@ impl Registry {
             directory,
             process,
             address,
+            tokens: None,
         })
+    }
+
+    /// The certificate that stands behind an encrypted registry's.
+    #[must_use]
+    pub fn ca(&self) -> String {
+        self.directory.path().join("ca.pem").display().to_string()
+    }
+
+    /// A token for everything in the repository `web`.
+    fn token(&self) -> String {
+        let line = TOKEN.replace("DIRECTORY", &self.directory.path().display().to_string());
+        shell(&line).trim_end().to_owned()
     }
 
     /// Host and port, as references have them.
@@ -93,9 +157,15 @@ impl Registry {
     /// A directory in OCI's layout with the busybox image, tagged `1`; umoci makes it.
     #[must_use]
     pub fn layout(&self, configure: &str) -> String {
-        let layout = self.directory.path().join("layout");
         let tar = self.directory.path().join("root.tar");
         fs::write(&tar, busybox_tar()).expect("the directory is writable");
+        self.layout_of(&tar, configure)
+    }
+
+    /// The same with any tar for its layer.
+    #[must_use]
+    pub fn layout_of(&self, tar: &Path, configure: &str) -> String {
+        let layout = self.directory.path().join("layout");
         let image = format!("{}:1", layout.display());
         shell(&format!(
             "rm -rf {0} && umoci init --layout {0} && umoci new --image {image} && \
@@ -108,16 +178,65 @@ impl Registry {
 
     /// Adds a layer with one file to a layout.
     pub fn add_layer(&self, layout: &str, name: &str, content: &[u8]) {
-        let directory = self.directory.path().join("more");
-        fs::create_dir_all(&directory).expect("the directory is writable");
-        fs::write(directory.join(name), content).expect("the directory is writable");
-        let tar = self.directory.path().join("more.tar");
+        let file = self.directory.path().join("content");
+        fs::write(file, content).expect("the directory is writable");
+        self.add_made_layer(layout, &format!("cp ../content {name}"));
+    }
+
+    /// Adds a layer with what a line of shell makes in an empty directory.
+    pub fn add_made_layer(&self, layout: &str, line: &str) {
         shell(&format!(
-            "tar -C {} -cf {} {name} && umoci raw add-layer --image {layout}:1 {}",
-            directory.display(),
-            tar.display(),
-            tar.display(),
+            "cd {} && rm -rf more && mkdir more && cd more && ( {line} ) && \
+             tar --sparse --owner=0 --group=0 -cf ../more.tar . && \
+             umoci raw add-layer --image {layout}:1 ../more.tar",
+            self.directory.path().display(),
         ));
+    }
+
+    /// The digests of an image's layers as the registry has them, the lowest first.
+    #[must_use]
+    pub fn layers(&self, image: &str) -> Vec<String> {
+        let reference = self.reference(image);
+        let text = shell(&format!(
+            "skopeo inspect --tls-verify=false --format '{{{{range .Layers}}}}{{{{.}}}} {{{{end}}}}' \
+             docker://{reference}"
+        ));
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// Pushes an index of images that are here, by their platforms.
+    pub fn push_index(&self, repository: &str, tag: &str, images: &[(&str, &str)]) {
+        let manifests = images.iter().map(|(architecture, image)| {
+            let reference = self.reference(image);
+            let line = format!("skopeo inspect --raw --tls-verify=false docker://{reference}");
+            let raw = shell(&line);
+            let digest = hex::encode(Sha256::digest(raw.as_bytes()));
+            format!(
+                r#"{{"mediaType":"{MANIFEST}","digest":"sha256:{digest}","size":{},
+                "platform":{{"os":"linux","architecture":"{architecture}"}}}}"#,
+                raw.len()
+            )
+        });
+        let manifests: Vec<_> = manifests.collect();
+        let index = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{}]}}"#,
+            manifests.join(",")
+        );
+        let mut server = TcpStream::connect(&self.address).expect("the registry listens");
+        let request = format!(
+            "PUT /v2/{repository}/manifests/{tag} HTTP/1.1\r\nhost: {}\r\ncontent-type: {INDEX}\r\n\
+             content-length: {}\r\nconnection: close\r\n\r\n{index}",
+            self.address,
+            index.len()
+        );
+        server
+            .write_all(request.as_bytes())
+            .expect("the registry listens");
+        let mut answer = String::new();
+        server
+            .read_to_string(&mut answer)
+            .expect("the registry answers");
+        assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
     }
 
     /// Pushes an image with skopeo, which packs its layers.
@@ -152,8 +271,8 @@ fn is_here(tool: &str) -> bool {
     std::env::split_paths(&path).any(|directory| directory.join(tool).is_file())
 }
 
-/// A line of shell that must succeed.
-fn shell(line: &str) {
+/// A line of shell that must succeed; what it printed.
+fn shell(line: &str) -> String {
     let output = Command::new("bash").args(["-c", line]).output();
     let output = output.expect("bash is there");
     assert!(
@@ -161,4 +280,5 @@ fn shell(line: &str) {
         "{line}\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
+    String::from_utf8(output.stdout).expect("tools print text")
 }

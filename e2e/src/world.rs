@@ -8,7 +8,7 @@ use std::{
 
 use banger_api::{
     daemon::DaemonStatus,
-    image::Image,
+    image::{Image, PulledImage},
     vm::{Vm, VmState},
 };
 
@@ -181,6 +181,33 @@ impl World {
     #[must_use]
     pub fn image(&self, name: &str) -> Image {
         self.banger(["image", "show", "--json", name]).ok().json()
+    }
+
+    /// Pulls an image, and gives what the last line of JSON says of it.
+    #[track_caller]
+    #[must_use]
+    pub fn pull(&self, args: &[&str]) -> PulledImage {
+        let args = [&["image", "pull", "--json"], args].concat();
+        let text = self.call_with(&args).run().ok().text();
+        let last = text.lines().last().expect("a pull prints lines");
+        let done: serde_json::Value = serde_json::from_str(last).expect("a line of JSON");
+        serde_json::from_value(done["done"].clone()).expect("the last line is the image")
+    }
+
+    /// How many files there are below a directory of the state, in any depth.
+    #[must_use]
+    pub fn files_below(&self, path: &str) -> usize {
+        let mut directories = vec![self.state(path)];
+        let mut files = 0;
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+                match entry.file_type() {
+                    Ok(kind) if kind.is_dir() => directories.push(entry.path()),
+                    Ok(_) | Err(_) => files += 1,
+                }
+            }
+        }
+        files
     }
 
     #[track_caller]

@@ -1,20 +1,11 @@
 //! Images come from registries and layouts, once, and run as they want to be run.
 #![forbid(unsafe_code)]
 
-use banger_api::image::PulledImage;
 use e2e::{Registry, World};
 
 /// What the image of these stories says of itself.
 const CONFIG: &str = "--config.entrypoint /bin/echo --config.cmd hello --config.env GREETING=hi \
                       --config.user nobody --config.workingdir /tmp --config.exposedports 80/tcp";
-
-fn pull(world: &World, args: &[&str]) -> PulledImage {
-    let line = format!("banger image pull --json {}", args.join(" "));
-    let text = world.shell(&line).run().ok().text();
-    let last = text.lines().last().expect("a pull prints lines");
-    let done: serde_json::Value = serde_json::from_str(last).expect("a line of JSON");
-    serde_json::from_value(done["done"].clone()).expect("the last line is the image")
-}
 
 #[test]
 fn an_image_of_a_registry_boots_as_it_wants_to() {
@@ -26,7 +17,7 @@ fn an_image_of_a_registry_boots_as_it_wants_to() {
     registry.add_layer(&layout, "second", b"layer\n");
     registry.push(&format!("oci:{layout}:1"), "web:1", "");
     let reference = registry.reference("web:1");
-    let pulled = pull(&world, &[&reference]);
+    let pulled = world.pull(&[&reference]);
     assert_eq!(pulled.image.name, "web-1");
     assert_eq!((pulled.pull.layers, pulled.pull.was_here), (2, false));
     assert!(pulled.pull.fetched_bytes > 0);
@@ -54,7 +45,7 @@ fn an_image_of_a_registry_boots_as_it_wants_to() {
     );
     // What is here needs nobody.
     registry.stop();
-    assert!(pull(&world, &[&reference]).pull.was_here);
+    assert!(world.pull(&[&reference]).pull.was_here);
     let gone = world.banger(["image", "pull", &registry.reference("other:1")]);
     gone.code(1).stderr_has(["cannot pull", "hint:"]);
 }
@@ -69,8 +60,8 @@ fn layers_are_shared_between_images() {
     registry.push(&format!("oci:{layout}:1"), "base:1", "");
     registry.add_layer(&layout, "more", b"more\n");
     registry.push(&format!("oci:{layout}:1"), "more:1", "");
-    let base = pull(&world, &[&registry.reference("base:1")]);
-    let more = pull(&world, &[&registry.reference("more:1")]);
+    let base = world.pull(&[&registry.reference("base:1")]);
+    let more = world.pull(&[&registry.reference("more:1")]);
     assert_eq!((more.pull.layers, more.pull.reused_layers), (2, 1));
     assert!(more.pull.fetched_bytes < base.pull.fetched_bytes);
 }
@@ -94,7 +85,7 @@ fn every_source_gives_the_same_bytes() {
     );
     world.shell(&line).run().ok();
     let bytes = |name: &str, source: &str| {
-        let pulled = pull(&world, &["--name", name, source]);
+        let pulled = world.pull(&["--name", name, source]);
         assert_eq!(pulled.image.config.cmd, ["hello"], "{source}");
         std::fs::read(pulled.image.rootfs_path).expect("an image is a file")
     };
@@ -116,77 +107,4 @@ fn every_source_gives_the_same_bytes() {
     assert!(bytes("seventh", &by_digest) == first);
     let wrong = world.banger(["image", "pull", &format!("oci:{layout}:2")]);
     wrong.code(1).stderr_has(["2", "hint:"]);
-}
-
-#[test]
-fn a_guarded_registry_wants_a_login() {
-    let Some(registry) = Registry::with_password() else {
-        return;
-    };
-    let world = World::new();
-    let layout = registry.layout(CONFIG);
-    registry.push(
-        &format!("oci:{layout}:1"),
-        "web:1",
-        "--dest-creds me:secret",
-    );
-    let reference = registry.reference("web:1");
-    let refused = world.banger(["image", "pull", &reference]);
-    refused
-        .code(1)
-        .stdout("")
-        .stderr_has(["anybody", "banger registry login"]);
-    let login = |password: &str| {
-        let args = ["registry", "login", "-u", "me", "--password-stdin"];
-        let [a, b, c, d, e] = args;
-        world
-            .call([a, b, c, d, e, registry.address()])
-            .stdin(format!("{password}\n"))
-            .run()
-    };
-    login("wrong").code(1).stderr_has(["the user me"]);
-    login("secret").ok();
-    assert_eq!(pull(&world, &[&reference]).image.name, "web-1");
-    world
-        .banger(["registry", "logout", registry.address()])
-        .ok();
-    world.banger(["image", "delete", "web-1"]).ok();
-    world.banger(["image", "pull", &reference]).code(1);
-    // What docker keeps is found without a login.
-    let config = registry.directory().join("config.json");
-    let auths = format!(
-        r#"{{"auths":{{"{}":{{"auth":"bWU6c2VjcmV0"}}}}}}"#,
-        registry.address()
-    );
-    std::fs::write(config, auths).expect("the directory is writable");
-    world.banger(["daemon", "stop"]).ok();
-    let pulled = world
-        .call(["image", "pull", &reference])
-        .env("DOCKER_CONFIG", registry.directory())
-        .run();
-    pulled.ok().stdout("web-1\n");
-}
-
-#[test]
-fn platforms_and_names_that_are_not_there_are_refused_by_name() {
-    let Some(registry) = Registry::start() else {
-        return;
-    };
-    let world = World::new();
-    let layout = registry.layout(CONFIG);
-    registry.push(&format!("oci:{layout}:1"), "web:1", "");
-    let reference = registry.reference("web:1");
-    let other = world.banger(["image", "pull", "--platform", "linux/riscv64", &reference]);
-    other.code(1).stderr_has(["linux/riscv64", "--platform"]);
-    let missing = world.banger(["image", "pull", &registry.reference("web:2")]);
-    missing.code(1).stderr_has(["web:2", "has no image"]);
-    world.banger(["image", "pull", "docker-daemon:x"]).code(2);
-    world.banger(["image", "pull", "Not/A/Reference"]).code(2);
-    assert!(
-        world
-            .banger(["image", "show", "web-1"])
-            .code(1)
-            .bytes()
-            .is_empty()
-    );
 }
