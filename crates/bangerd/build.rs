@@ -1,13 +1,16 @@
 //! Builds the guest's agent as one static file, so that the daemon can carry it.
 //!
-//! `BANGER_AGENT` names an agent that was built elsewhere. Without it the agent is built here:
+//! Its digest is taken here, too: the daemon would read all of it at each start otherwise, and keep it
+//! resident. `BANGER_AGENT` names an agent that was built elsewhere. Without it the agent is built here:
 //! for musl where that target is installed, else for glibc, linked statically.
 
 use std::{
-    env,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
 };
+
+use sha2::{Digest, Sha256};
 
 const MUSL: &str = "x86_64-unknown-linux-musl";
 const GLIBC: &str = "x86_64-unknown-linux-gnu";
@@ -20,6 +23,9 @@ fn main() {
     };
     println!("cargo::rerun-if-changed={}", agent.display());
     println!("cargo::rustc-env=BANGER_AGENT_FILE={}", agent.display());
+    let bytes = fs::read(&agent).expect("the agent was built");
+    let digest = hex::encode(Sha256::digest(&bytes));
+    println!("cargo::rustc-env=BANGER_AGENT_SHA256={digest}");
 }
 
 fn build() -> PathBuf {

@@ -39,6 +39,9 @@ use crate::{
 /// The agent, built for the guest by this crate's build script.
 static AGENT: &[u8] = include_bytes!(env!("BANGER_AGENT_FILE"));
 
+/// Of the agent, as the build script found it.
+const AGENT_SHA256: &str = env!("BANGER_AGENT_SHA256");
+
 const DEFAULT_IMAGE: &str = "debian-bookworm";
 /// Where a release keeps kernels, beside the directory of its programs.
 const RELEASE_KERNELS: &str = "../share/banger/kernels";
@@ -106,7 +109,7 @@ pub(crate) fn app(
         images: images.clone(),
         agent: AgentBinary {
             bytes: AGENT,
-            digest: Sha256::of(AGENT),
+            digest: agent_digest(),
         },
         initramfs_cache: places.cache.join("initramfs"),
         vms: places.state.join("vms"),
@@ -132,6 +135,12 @@ pub(crate) fn app(
         started: Instant::now(),
         ending,
     })
+}
+
+fn agent_digest() -> Sha256 {
+    AGENT_SHA256
+        .parse()
+        .expect("the build script writes a digest")
 }
 
 /// The kernels of the release that this program belongs to, where it is part of one.
@@ -253,4 +262,14 @@ fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agents_digest_is_the_one_of_its_bytes() {
+        assert_eq!(agent_digest(), Sha256::of(AGENT));
+    }
 }
