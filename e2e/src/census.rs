@@ -17,7 +17,7 @@ impl Resident {
         let is = |program: &str| self.line.split(' ').next() == Some(program);
         self.line.contains("qemu-system")
             || is("/firecracker")
-            || self.line.contains("/firecracker --api-sock")
+            || self.line.contains("/firecracker --id")
     }
 }
 

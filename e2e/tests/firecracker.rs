@@ -11,7 +11,10 @@ use std::{
 };
 
 use banger_api::vm::{Vm, VmState};
-use e2e::{World, eventually, firecracker_program, firecracker_world, wait_for_end};
+use e2e::{
+    Devices, World, eventually, firecracker_program, firecracker_world, is_root, leave_out,
+    serve_names, wait_for_end,
+};
 use sha2::{Digest, Sha256};
 
 const MIB: usize = 1 << 20;
@@ -128,7 +131,7 @@ fn serve_words(address: IpAddr) -> u16 {
 #[test]
 fn a_guest_reaches_the_outside_and_not_the_hosts_loopback() {
     let Some(address) = own_address() else {
-        eprintln!("SKIPPED: this host has no network");
+        leave_out("this host has no network");
         return;
     };
     let Some(world) = firecracker_world() else {
@@ -144,52 +147,75 @@ fn a_guest_reaches_the_outside_and_not_the_hosts_loopback() {
     assert_eq!(world.guest("web", &line), "fenced");
 }
 
-/// Makes a home for nobody, in which they may open the two devices, and lives a VM's life there.
-const LIFE_OF_NOBODY: &str = r#"
+/// Starts the daemon where the host's resolver is another one, for it and all that it starts.
+const DAEMON_WITH_RESOLVER: &str = r#"
 set -eu
-user=$BANGER_HOME/u
-mkdir "$user" "$user/bin" "$user/dev"
-chmod 711 "$BANGER_HOME"
-cp -a --sparse=always "$BANGER_HOME/config" "$BANGER_HOME/state" "$user"
-rm -f "$user"/state/bangerd.log
-cp "$(command -v banger)" "$(command -v bangerd)" "$FIRECRACKER" "$user/bin"
-sed -i "s|^firecracker_bin = .*|firecracker_bin = \"$user/bin/firecracker\"|" "$user/config/config.toml"
-mknod "$user/dev/kvm" c 10 232
-mknod "$user/dev/tun" c 10 200
-chown -R 65534:65534 "$user"
-export BANGER_HOME=$user HOME=$user PATH=$user/bin:$PATH
+banger daemon stop
+echo "nameserver $SERVER" > "$BANGER_HOME/resolv.conf"
 exec unshare --mount sh -euc '
-    mount --bind "$HOME/dev/kvm" /dev/kvm
-    mount --bind "$HOME/dev/tun" /dev/net/tun
-    exec setpriv --reuid 65534 --regid 65534 --clear-groups sh -euc "
-        banger vm create --quiet --name web
-        banger vm show web
-        banger exec web -- nc -w 20 $ADDRESS $PORT </dev/null
-        banger vm stop web
-        banger rm web
-        banger daemon stop
-    "
+    mount --bind "$BANGER_HOME/resolv.conf" /etc/resolv.conf
+    exec banger daemon start
 '
 "#;
 
 #[test]
+fn a_guest_resolves_names_as_its_host_does() {
+    if !is_root() {
+        leave_out("only root can serve names and give itself another resolver");
+        return;
+    }
+    let Some(world) = firecracker_world() else {
+        return;
+    };
+    let server = serve_names([192, 0, 2, 83].into()).expect("the loopback has this address");
+    let daemon = world
+        .shell(DAEMON_WITH_RESOLVER)
+        .env("SERVER", server.to_string());
+    daemon.run().ok();
+    world.start("web");
+    let resolved = world.guest("web", "nslookup some.name.test");
+    assert!(resolved.contains("10.0.2.3"), "{resolved}");
+    assert!(resolved.contains("192.0.2.83"), "{resolved}");
+}
+
+/// The fetched one may lie where nobody else can read.
+const PROGRAM_FOR_ALL: &str = r#"
+set -eu
+cp "$FIRECRACKER" "$BANGER_HOME"
+sed -i "s|^firecracker_bin = .*|firecracker_bin = \"$BANGER_HOME/firecracker\"|" \
+    "$BANGER_HOME/config/config.toml"
+"#;
+
+const LIFE: &str = "
+    banger vm create --quiet --name web
+    banger vm show web
+    banger exec web -- nc -w 20 $ADDRESS $PORT </dev/null
+    banger vm stop web
+    banger rm web
+    banger daemon stop
+";
+
+#[test]
 fn an_ordinary_user_needs_no_more_than_the_devices() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: only root can let another user open the devices");
+    if !is_root() {
+        leave_out("only root can let another user open the devices");
         return;
     }
     let Some(address) = own_address() else {
-        eprintln!("SKIPPED: this host has no network");
+        leave_out("this host has no network");
         return;
     };
     let Some(world) = firecracker_world() else {
         return;
     };
-    world.banger(["daemon", "stop"]).ok();
+    world
+        .shell(PROGRAM_FOR_ALL)
+        .env("FIRECRACKER", firecracker_program())
+        .run()
+        .ok();
     let port = serve_words(address);
     let life = world
-        .shell(LIFE_OF_NOBODY)
-        .env("FIRECRACKER", firecracker_program())
+        .as_nobody(Devices::Virtual, LIFE)
         .env("ADDRESS", address.to_string())
         .env("PORT", port.to_string())
         .limit(LONG)

@@ -27,8 +27,8 @@ pub(crate) trait Control: Debug + Send + Sync {
         ended.into()
     }
 
-    /// Why it would not make its machine, where its end and the end of its log say so.
-    fn refusal(&self, _ended: Ended, _log: &[String]) -> Option<String> {
+    /// Why it would not make its machine, where its end and its log say so.
+    fn refusal(&self, _ended: Ended) -> Option<String> {
         None
     }
 

@@ -37,6 +37,12 @@ fn tail(path: &Path) -> Vec<String> {
     }
 }
 
+/// The end of a log as it is, for a machine to read.
+pub(crate) fn end(path: &Path) -> String {
+    let bytes = read_end(path, TAIL_BYTES).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// The last lines of a text with nothing in them that a terminal would act upon. Where they
 /// follow from an earlier line, as a stack follows a panic, the lines begin with that one.
 pub(crate) fn last_lines(text: &str) -> Vec<String> {

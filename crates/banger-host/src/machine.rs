@@ -83,12 +83,11 @@ impl VmmMachine {
 
     /// What a VMM's end means for whoever waits for its guest.
     async fn end_error(&self, exit: VmmExit) -> GuestError {
-        let tail = logs::tails(&self.places);
-        let ended = self.process.ended().await;
-        if let Some(message) = self.control.refusal(ended, &tail.vmm) {
+        if let Some(message) = self.control.refusal(self.process.ended().await) {
             let command = "the machine".into();
             return GuestError::Host(HostError::VmmRefused { command, message });
         }
+        let tail = logs::tails(&self.places);
         let cause = boot_failure::classify(&tail.console);
         GuestError::Host(HostError::VmmExited {
             status: exit.status,

@@ -216,14 +216,8 @@ fn firecracker(config: &Config) -> Result<FirecrackerSettings, Fatal> {
         allow_emulated_kvm: config.allow_emulated_kvm,
         disk_cache: parsed(own.disk_cache.as_deref())?.unwrap_or_default(),
         disk_engine: parsed(own.disk_engine.as_deref())?.unwrap_or_default(),
-        disk_limit: RateLimit {
-            bytes: own.disk_bandwidth.map(|size| size.0),
-            operations: own.disk_operations,
-        },
-        network_limit: RateLimit {
-            bytes: own.network_bandwidth.map(|size| size.0),
-            operations: None,
-        },
+        disk_limit: RateLimit::new(own.disk_bandwidth.map(|size| size.0), own.disk_operations)?,
+        network_limit: RateLimit::new(own.network_bandwidth.map(|size| size.0), None)?,
         cpu_template: parsed(own.cpu_template.as_deref())?,
         mmds: own.mmds,
         metrics: own.metrics,

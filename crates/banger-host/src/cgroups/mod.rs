@@ -313,6 +313,7 @@ mod tests {
             .stdin(std::process::Stdio::piped())
             .spawn()
             .unwrap();
+        check_limits(&groups);
         groups.take_in(&[cat.id()]);
         let name = format!("/banger-{}", places.id.short());
         let held = groups_of(cat.id()).matches(&name).count();
@@ -326,6 +327,25 @@ mod tests {
         groups.take_in(&[cat.id()]);
         sweep(&places).await.unwrap();
         assert!(groups.0.iter().all(|group| !group.exists()));
+    }
+
+    /// The kernel rounds no limit of a cat's, and every group has at least one.
+    fn check_limits(groups: &Groups) {
+        let wanted: Vec<_> = Controller::ALL
+            .into_iter()
+            .flat_map(|controller| {
+                let words = |version| limits_of_a_cat().words(controller, version);
+                [words(Version::First), words(Version::Second)].concat()
+            })
+            .collect();
+        for group in &groups.0 {
+            let holds = |(file, value): &&(&str, String)| {
+                fs::read_to_string(group.join(file)).is_ok_and(|text| text.trim() == value)
+            };
+            let there = wanted.iter().filter(|(file, _)| group.join(file).exists());
+            let held = wanted.iter().filter(holds).count();
+            assert!(held >= 1 && held == there.count(), "{}", group.display());
+        }
     }
 
     fn limits_of_a_cat() -> Limits {

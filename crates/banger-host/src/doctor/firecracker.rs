@@ -8,10 +8,10 @@ use banger_core::{
 use super::{advised, row};
 use crate::firecracker::{
     FirecrackerSettings,
-    jail::Walls,
     launch::can_make_taps,
     programs::Programs,
     version::{NEWEST, OLDEST, Version},
+    walls::Walls,
 };
 
 const INSTALL: &str = "QEMU runs the machines meanwhile; releases are at \

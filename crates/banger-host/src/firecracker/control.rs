@@ -24,6 +24,7 @@ use super::{
 use crate::{
     command_line::AGENT_VSOCK_PORT,
     control::{Control, Pace},
+    logs,
     process::{Ended, Process},
 };
 
@@ -41,6 +42,7 @@ pub(crate) struct FirecrackerControl {
     api: PathBuf,
     /// What it said last, until it is in the log, and what it counted.
     pumps: Vec<Pump>,
+    log: PathBuf,
     metrics: PathBuf,
     /// Ends with the VMM; watched so that it is buried.
     _uplink: Option<Process>,
@@ -52,6 +54,7 @@ impl FirecrackerControl {
             agent: outside(places, Item::AgentSocket),
             api: outside(places, Item::ApiSocket),
             pumps,
+            log: places.vmm_log(),
             metrics: metrics_file(places),
             _uplink: uplink,
         }
@@ -154,8 +157,9 @@ impl Control for FirecrackerControl {
         exit::exit(ended)
     }
 
-    fn refusal(&self, ended: Ended, log: &[String]) -> Option<String> {
-        exit::refusal(ended, log)
+    fn refusal(&self, ended: Ended) -> Option<String> {
+        let refusal = exit::refusal(ended, &logs::end(&self.log))?;
+        Some(logs::printable(&refusal))
     }
 
     fn logs(&self) -> Vec<PathBuf> {

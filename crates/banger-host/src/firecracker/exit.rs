@@ -21,7 +21,7 @@ pub(super) fn exit(ended: Ended) -> VmmExit {
 }
 
 /// Why Firecracker would not make its machine, from its own log.
-pub(super) fn refusal(ended: Ended, log: &[String]) -> Option<String> {
+pub(super) fn refusal(ended: Ended, log: &str) -> Option<String> {
     const REFUSED: Ended = Ended::Code(1);
     const MARK: &str = "Error error: ";
     /// What it puts before the reason, which says no more than that there is one.
@@ -33,7 +33,8 @@ pub(super) fn refusal(ended: Ended, log: &[String]) -> Option<String> {
     if ended != REFUSED {
         return None;
     }
-    let mut reason = log.iter().rev().find_map(|line| line.split_once(MARK))?.1;
+    let (_, rest) = log.rsplit_once(MARK)?;
+    let mut reason = rest.lines().next()?;
     for wrapping in WRAPPINGS {
         reason = reason.strip_prefix(wrapping).unwrap_or(reason);
     }
@@ -79,7 +80,7 @@ mod tests {
     #[test]
     fn a_refusal_is_told_without_its_wrappings() {
         let check = |line: &str, wanted: Option<&str>| {
-            let log = [line.to_owned(), "exiting with error. exit_code=1".into()];
+            let log = format!("{line}\nexiting with error. exit_code=1\n");
             assert_eq!(refusal(Ended::Code(1), &log).as_deref(), wanted);
             assert_eq!(refusal(Ended::Code(0), &log), None);
         };

@@ -1,30 +1,22 @@
-//! Where a Firecracker lives: what of the host's files it sees, under which names, as which
-//! user. Makes and removes the place; starts nothing.
+//! Where a Firecracker lives: a place with the host's files in it, under names of its own, for a
+//! user of its own. Makes and removes the place; starts nothing.
 
 use std::{
-    ffi::CString,
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Write},
-    os::unix::{
-        ffi::OsStrExt,
-        fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown, symlink},
-    },
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown, symlink},
     path::{Path, PathBuf},
 };
 
 use banger_core::{
-    host::{Confinement, LaunchPlan, VmPlaces},
+    host::{LaunchPlan, VmPlaces},
     host_error::HostError,
     name::VmId,
-    spec::Network,
 };
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
-use super::pipes;
-use crate::{
-    places::{file_error, remove},
-    sys::{Bind, Fence, IdMaps, Mounts, PidSpace, Privileges, Surroundings, Taps, Use},
-};
+use super::{pipes, walls::Walls};
+use crate::places::{file_error, remove};
 
 /// What a Firecracker needs of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,38 +34,17 @@ pub(crate) enum Item {
 }
 
 /// The devices that it opens.
-const KVM: &str = "/dev/kvm";
-const TUN: &str = "/dev/net/tun";
-const URANDOM: &str = "/dev/urandom";
-
-/// What stands around a Firecracker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Walls {
-    /// Its own jailer, which root alone can use.
-    Jailer,
-    /// Namespaces and a root of its own, made by us.
-    Namespaces,
-    /// A fence around its files, where this user gets no namespaces.
-    Landlock,
-}
-
-impl From<Walls> for Confinement {
-    fn from(walls: Walls) -> Self {
-        match walls {
-            Walls::Jailer => Self::Jailer,
-            Walls::Namespaces => Self::Namespaces,
-            Walls::Landlock => Self::Landlock,
-        }
-    }
-}
+pub(super) const KVM: &str = "/dev/kvm";
+pub(super) const TUN: &str = "/dev/net/tun";
+pub(super) const URANDOM: &str = "/dev/urandom";
 
 /// The place of one VMM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Jail {
-    walls: Walls,
-    places: VmPlaces,
+    pub(super) walls: Walls,
+    pub(super) places: VmPlaces,
     /// Whether this process is root, and can give the VMM a user of its own.
-    as_root: bool,
+    pub(super) as_root: bool,
 }
 
 impl Jail {
@@ -118,7 +89,7 @@ impl Jail {
     }
 
     /// A path as the host sees it.
-    fn outside(&self, item: Item, plan: &LaunchPlan) -> PathBuf {
+    pub(super) fn outside(&self, item: Item, plan: &LaunchPlan) -> PathBuf {
         match item {
             Item::Kernel => plan.kernel.clone(),
             Item::Initramfs => plan.initramfs.clone(),
@@ -242,121 +213,6 @@ impl Jail {
         };
         chown(path, Some(user), Some(user)).map_err(|source| file_error("give away", path, source))
     }
-
-    /// The surroundings that the VMM gets on its way to this place.
-    pub(crate) fn surroundings(
-        &self,
-        plan: &LaunchPlan,
-        program: &Path,
-    ) -> Result<Surroundings, HostError> {
-        let network = match plan.network {
-            Network::User => Taps::Cable {
-                owner: self.user().unwrap_or(0),
-            },
-            Network::None => Taps::None,
-        };
-        Ok(match self.walls {
-            Walls::Jailer => Surroundings {
-                network: Some(network),
-                mounts: Some(self.mounts(plan, None)),
-                pid: PidSpace::Own,
-                ..Surroundings::default()
-            },
-            Walls::Namespaces => Surroundings {
-                user: (!self.as_root).then(IdMaps::of_this_user),
-                network: Some(network),
-                mounts: Some(self.mounts(plan, Some(program))),
-                pid: PidSpace::Own,
-                privileges: self.privileges(),
-                fence: self.fence(plan, program)?,
-                ..Surroundings::default()
-            },
-            Walls::Landlock => Surroundings {
-                privileges: Privileges::Fewest,
-                fence: self.fence(plan, program)?,
-                ..Surroundings::default()
-            },
-        })
-    }
-
-    fn privileges(&self) -> Privileges {
-        match self.user() {
-            Some(id) => Privileges::FewestAs { id },
-            None => Privileges::Fewest,
-        }
-    }
-
-    /// The files of the plan below the root; with a program, that and the devices too, and
-    /// nothing else of the host.
-    fn mounts(&self, plan: &LaunchPlan, program: Option<&Path>) -> Mounts {
-        let root = self.root();
-        let bind = |from: &Path, name: &str, read_only| Bind {
-            from: c_path(from),
-            to: c_path(&root.join(name)),
-            read_only,
-        };
-        let mut binds: Vec<_> = FILES
-            .into_iter()
-            .map(|item| {
-                bind(
-                    &self.outside(item, plan),
-                    below_root(item),
-                    item != Item::Disk,
-                )
-            })
-            .collect();
-        if let Some(program) = program {
-            binds.push(bind(program, "firecracker", true));
-            if !self.as_root {
-                for device in [KVM, TUN, URANDOM] {
-                    binds.push(bind(
-                        Path::new(device),
-                        device.trim_start_matches('/'),
-                        false,
-                    ));
-                }
-            }
-        }
-        Mounts {
-            binds,
-            root: program.map(|_| c_path(&root)),
-        }
-    }
-
-    /// Its files, its devices and its sockets' directory, and nothing else.
-    fn fence(&self, plan: &LaunchPlan, program: &Path) -> Result<Option<Fence>, HostError> {
-        let node = |device: &str| match self.walls {
-            Walls::Namespaces if self.as_root => self.root().join(device.trim_start_matches('/')),
-            Walls::Namespaces | Walls::Jailer | Walls::Landlock => PathBuf::from(device),
-        };
-        let outside = |item| self.outside(item, plan);
-        let run = match self.walls {
-            Walls::Landlock => self.places.runtime.clone(),
-            Walls::Namespaces | Walls::Jailer => self.root().join("run"),
-        };
-        let mut inside = vec![
-            (program.to_owned(), Use::Execute),
-            (outside(Item::Kernel), Use::Read),
-            (outside(Item::Initramfs), Use::Read),
-            (outside(Item::Base), Use::Read),
-            (outside(Item::Disk), Use::ReadWrite),
-            (run, Use::Sockets),
-            (node(KVM), Use::ReadWrite),
-            (node(URANDOM), Use::Read),
-        ];
-        match plan.network {
-            Network::User => inside.push((node(TUN), Use::ReadWrite)),
-            Network::None => {}
-        }
-        let inside: Vec<_> = inside
-            .iter()
-            .map(|(path, wanted)| (path.as_path(), *wanted))
-            .collect();
-        Fence::around(&inside).map_err(|source| HostError::Spawn {
-            program: program.display().to_string(),
-            source,
-        })
-    }
 }
 
 /// What lies in the directory of its own.
@@ -370,7 +226,7 @@ const OWN: [Item; 6] = [
 ];
 
 /// What is mounted into the root.
-const FILES: [Item; 4] = [Item::Kernel, Item::Initramfs, Item::Base, Item::Disk];
+pub(super) const FILES: [Item; 4] = [Item::Kernel, Item::Initramfs, Item::Base, Item::Disk];
 
 fn inside(item: Item) -> &'static str {
     match item {
@@ -387,7 +243,7 @@ fn inside(item: Item) -> &'static str {
     }
 }
 
-fn below_root(item: Item) -> &'static str {
+pub(super) fn below_root(item: Item) -> &'static str {
     inside(item).trim_start_matches('/')
 }
 
@@ -437,10 +293,6 @@ fn private_directory(path: &Path) -> Result<(), HostError> {
     let mut builder = DirBuilder::new();
     let made = builder.recursive(true).mode(0o700).create(path);
     made.map_err(|source| file_error("create", path, source))
-}
-
-fn c_path(path: &Path) -> CString {
-    CString::new(path.as_os_str().as_bytes()).expect("a path that was opened has no zero byte")
 }
 
 #[cfg(test)]

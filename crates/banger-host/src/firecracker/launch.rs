@@ -2,22 +2,24 @@
 //! machine's configuration lies ready when the process begins, so the guest's start waits for
 //! nobody; what a failed start leaves is undone here.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use banger_core::{
     host::{LaunchPlan, VmPlaces},
     host_error::HostError,
     spec::Network,
 };
+use tokio::time::timeout;
 
 use super::{
     client::Client,
     control::{self, FirecrackerControl},
-    jail::{self, Item, Jail, Walls, outside},
+    jail::{self, Item, Jail, outside},
     programs::Programs,
     settings::FirecrackerSettings,
     setup,
     uplink::{self, Uplink},
+    walls::Walls,
 };
 use crate::{
     admission,
@@ -28,6 +30,9 @@ use crate::{
     process::{Detached, Log, Process},
     task::blocking,
 };
+
+/// How long after a failure the VMM's end may follow and explain it.
+const AFTERMATH: Duration = Duration::from_millis(100);
 
 /// Everything that a start needs to know.
 #[derive(Debug)]
@@ -95,13 +100,14 @@ impl Start<'_> {
         let groups = Groups::make(places, Limits::of(self.plan))?;
         let pumps = control::pump(places);
         let process = Process::start(self.detached(jail, note.clone())?)?;
-        match self.stand_by(&process, groups).await {
-            Ok(uplink) => {
-                let control = FirecrackerControl::new(places, pumps, uplink);
-                Ok((process, note, Box::new(control)))
-            }
-            Err(error) => Err(give_up(error, &process).await),
-        }
+        let uplink = match self.stand_by(&process, groups).await {
+            Ok(uplink) => uplink,
+            // Nothing can join a VMM that refuses its machine, and it is the one that says why.
+            Err(_) if ends_now(&process).await => None,
+            Err(error) => return Err(give_up(error, &process).await),
+        };
+        let control = FirecrackerControl::new(places, pumps, uplink);
+        Ok((process, note, Box::new(control)))
     }
 
     /// While the VMM makes its machine: its network and its limits.
@@ -191,6 +197,11 @@ impl Start<'_> {
         words.extend(self.words(jail));
         words
     }
+}
+
+/// Whether a VMM ends, of which something else has failed.
+async fn ends_now(process: &Process) -> bool {
+    timeout(AFTERMATH, process.ended()).await.is_ok()
 }
 
 /// Nothing of a VMM stays that misses something.

@@ -7,7 +7,8 @@
 //! | `api`, `client` | its configuration and its API as types, and the way there |
 //! | `setup` | what a plan becomes: the machine's configuration |
 //! | `programs` | which Firecracker, which jailer, which confinement |
-//! | `jail` | where it lives, and what it sees |
+//! | `jail` | where it lives |
+//! | `walls` | what it sees from there, and what it may do |
 //! | `uplink` | the user-mode network behind its tap |
 //! | `launch` | the order of a start |
 //! | `control`, `exit`, `pipes` | a VMM that runs, ends, and what it says |
@@ -24,6 +25,7 @@ mod settings;
 mod setup;
 pub(crate) mod uplink;
 pub(crate) mod version;
+pub(crate) mod walls;
 
 #[cfg(test)]
 mod contract;

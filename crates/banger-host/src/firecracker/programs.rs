@@ -10,7 +10,7 @@ use std::{
 use banger_core::host_error::HostError;
 
 use super::{
-    JAILER, PACKAGE, PROGRAM, jail::Walls, settings::FirecrackerSettings, version::Version,
+    JAILER, PACKAGE, PROGRAM, settings::FirecrackerSettings, version::Version, walls::Walls,
 };
 use crate::{process, userns};
 

@@ -126,7 +126,7 @@ fn interface(plan: &LaunchPlan, settings: &FirecrackerSettings) -> Option<Networ
 mod tests {
     use super::*;
     use crate::{
-        firecracker::{RateLimit, jail::Walls},
+        firecracker::{RateLimit, walls::Walls},
         qemu::args::tests::plan,
     };
 
@@ -166,10 +166,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_configured() {
-        let limit = RateLimit {
-            bytes: Some(1 << 20),
-            operations: Some(100),
-        };
+        let limit = RateLimit::new(Some(1 << 20), Some(100)).unwrap();
         let settings = FirecrackerSettings {
             disk_limit: limit,
             network_limit: limit,

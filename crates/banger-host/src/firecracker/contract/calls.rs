@@ -20,7 +20,8 @@ use crate::{
         api::{InstanceInfo, InstanceState, MachineConfiguration},
         client::Client,
         control::metrics_file,
-        jail::{Item, Walls, outside},
+        jail::{Item, outside},
+        walls::Walls,
     },
     process::{Ended, Process},
 };
@@ -52,10 +53,7 @@ async fn every_device_is_taken_and_the_guest_begins() {
         return;
     }
     let mut story = Story::of(&guest::waiting(), best_walls());
-    let limit = RateLimit {
-        bytes: Some(64 << 20),
-        operations: Some(1000),
-    };
+    let limit = RateLimit::new(Some(64 << 20), Some(1000)).unwrap();
     story.plan.network = Network::User;
     story.settings = FirecrackerSettings {
         disk_cache: CacheMode::Unsafe,

@@ -9,7 +9,7 @@ use super::{
     guest,
     story::{Story, all_walls, can_be_told, is_root},
 };
-use crate::firecracker::jail::Walls;
+use crate::firecracker::walls::Walls;
 
 /// The fields of a process's status that say what it may do.
 fn field(pid: u32, name: &str) -> String {
@@ -112,6 +112,57 @@ async fn a_network_is_the_vms_own_and_its_uplink_ends_with_it() {
         }
         let ours = fs::read_to_string("/proc/self/net/dev").unwrap();
         assert!(!ours.contains("cable:"), "{ours}");
+        process.kill().unwrap();
+        process.ended().await;
+        story.end().await;
+    }
+}
+
+/// What its control groups hold, and the files that it may have open.
+#[tokio::test]
+async fn a_vmm_has_limits_in_every_confinement() {
+    if !can_be_told() {
+        return;
+    }
+    for walls in all_walls() {
+        let story = Story::of(&guest::waiting(), walls);
+        let (process, ..) = story.start().await.unwrap();
+        story.heard("up").await;
+        let pid = process.pid();
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        let recorded = fs::read_to_string(story.places().state.join("groups")).unwrap();
+        let name = format!("banger-{}", story.places().id.short());
+        let joined = groups.lines().filter(|line| line.ends_with(&name)).count();
+        assert_eq!(joined, recorded.lines().count(), "{walls:?} {groups}");
+        assert!(joined > 0 || !is_root(), "{walls:?} {groups}");
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let row = |name: &str| {
+            let line = limits.lines().find_map(|line| line.strip_prefix(name));
+            let word = line.and_then(|line| line.split_whitespace().next());
+            word.unwrap_or_default().to_owned()
+        };
+        assert_eq!(row("Max core file size"), "0", "{walls:?}");
+        if walls == Walls::Jailer {
+            assert_eq!(row("Max open files"), "256");
+        }
+        process.kill().unwrap();
+        process.ended().await;
+        story.end().await;
+    }
+}
+
+/// No socket fits into such a path, so each is reached through a link.
+#[tokio::test]
+async fn a_place_may_be_as_deep_as_files_can_be() {
+    if !can_be_told() {
+        return;
+    }
+    for walls in all_walls() {
+        let mut story = Story::of(&guest::waiting(), walls);
+        story.move_state(&"deep/".repeat(60));
+        let (process, _, control) = story.start().await.unwrap();
+        story.heard("up").await;
+        control.pause().await.unwrap();
         process.kill().unwrap();
         process.ended().await;
         story.end().await;

@@ -13,9 +13,10 @@ use crate::{
     firecracker::{
         api::{InstanceInfo, InstanceState, State},
         client::Client,
-        jail::{Item, Walls, outside},
+        jail::{Item, outside},
         launch,
         uplink::Uplink,
+        walls::Walls,
     },
     places,
     process::Process,

@@ -8,7 +8,7 @@ use super::{
     guest,
     story::{Story, all_walls, can_be_told},
 };
-use crate::firecracker::jail::Walls;
+use crate::firecracker::walls::Walls;
 
 const STARTS: usize = 200;
 

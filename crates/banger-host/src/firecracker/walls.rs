@@ -1,0 +1,159 @@
+//! What stands around a Firecracker: of its place, what it sees, and of its privileges, what it
+//! keeps. Makes nothing; a child puts it up on its way to its exec.
+
+use std::{
+    ffi::CString,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+use banger_core::{
+    host::{Confinement, LaunchPlan},
+    host_error::HostError,
+    spec::Network,
+};
+
+use super::jail::{FILES, Item, Jail, KVM, TUN, URANDOM, below_root};
+use crate::sys::{Bind, Fence, IdMaps, Mounts, PidSpace, Privileges, Surroundings, Taps, Use};
+
+/// What stands around a Firecracker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Walls {
+    /// Its own jailer, which root alone can use.
+    Jailer,
+    /// Namespaces and a root of its own, made by us.
+    Namespaces,
+    /// A fence around its files, where this user gets no namespaces.
+    Landlock,
+}
+
+impl From<Walls> for Confinement {
+    fn from(walls: Walls) -> Self {
+        match walls {
+            Walls::Jailer => Self::Jailer,
+            Walls::Namespaces => Self::Namespaces,
+            Walls::Landlock => Self::Landlock,
+        }
+    }
+}
+
+impl Jail {
+    /// The surroundings that the VMM gets on its way to this place.
+    pub(crate) fn surroundings(
+        &self,
+        plan: &LaunchPlan,
+        program: &Path,
+    ) -> Result<Surroundings, HostError> {
+        let network = match plan.network {
+            Network::User => Taps::Cable {
+                owner: self.user().unwrap_or(0),
+            },
+            Network::None => Taps::None,
+        };
+        Ok(match self.walls {
+            Walls::Jailer => Surroundings {
+                network: Some(network),
+                mounts: Some(self.mounts(plan, None)),
+                pid: PidSpace::Own,
+                ..Surroundings::default()
+            },
+            Walls::Namespaces => Surroundings {
+                user: (!self.as_root).then(IdMaps::of_this_user),
+                network: Some(network),
+                mounts: Some(self.mounts(plan, Some(program))),
+                pid: PidSpace::Own,
+                privileges: self.privileges(),
+                fence: self.fence(plan, program)?,
+                ..Surroundings::default()
+            },
+            Walls::Landlock => Surroundings {
+                privileges: Privileges::Fewest,
+                fence: self.fence(plan, program)?,
+                ..Surroundings::default()
+            },
+        })
+    }
+
+    fn privileges(&self) -> Privileges {
+        match self.user() {
+            Some(id) => Privileges::FewestAs { id },
+            None => Privileges::Fewest,
+        }
+    }
+
+    /// The files of the plan below the root; with a program, that and the devices too, and
+    /// nothing else of the host.
+    fn mounts(&self, plan: &LaunchPlan, program: Option<&Path>) -> Mounts {
+        let root = self.root();
+        let bind = |from: &Path, name: &str, read_only| Bind {
+            from: c_path(from),
+            to: c_path(&root.join(name)),
+            read_only,
+        };
+        let mut binds: Vec<_> = FILES
+            .into_iter()
+            .map(|item| {
+                bind(
+                    &self.outside(item, plan),
+                    below_root(item),
+                    item != Item::Disk,
+                )
+            })
+            .collect();
+        if let Some(program) = program {
+            binds.push(bind(program, "firecracker", true));
+            if !self.as_root {
+                for device in [KVM, TUN, URANDOM] {
+                    binds.push(bind(
+                        Path::new(device),
+                        device.trim_start_matches('/'),
+                        false,
+                    ));
+                }
+            }
+        }
+        Mounts {
+            binds,
+            root: program.map(|_| c_path(&root)),
+        }
+    }
+
+    /// Its files, its devices and its sockets' directory, and nothing else.
+    fn fence(&self, plan: &LaunchPlan, program: &Path) -> Result<Option<Fence>, HostError> {
+        let node = |device: &str| match self.walls {
+            Walls::Namespaces if self.as_root => self.root().join(device.trim_start_matches('/')),
+            Walls::Namespaces | Walls::Jailer | Walls::Landlock => PathBuf::from(device),
+        };
+        let outside = |item| self.outside(item, plan);
+        let run = match self.walls {
+            Walls::Landlock => self.places.runtime.clone(),
+            Walls::Namespaces | Walls::Jailer => self.root().join("run"),
+        };
+        let mut inside = vec![
+            (program.to_owned(), Use::Execute),
+            (outside(Item::Kernel), Use::Read),
+            (outside(Item::Initramfs), Use::Read),
+            (outside(Item::Base), Use::Read),
+            (outside(Item::Disk), Use::ReadWrite),
+            (run, Use::Sockets),
+            (node(KVM), Use::ReadWrite),
+            (node(URANDOM), Use::Read),
+        ];
+        match plan.network {
+            Network::User => inside.push((node(TUN), Use::ReadWrite)),
+            Network::None => {}
+        }
+        let inside: Vec<_> = inside
+            .iter()
+            .map(|(path, wanted)| (path.as_path(), *wanted))
+            .collect();
+        Fence::around(&inside).map_err(|source| HostError::Spawn {
+            program: program.display().to_string(),
+            source,
+        })
+    }
+}
+
+fn c_path(path: &Path) -> CString {
+    CString::new(path.as_os_str().as_bytes()).expect("a path that was opened has no zero byte")
+}
