@@ -18,7 +18,7 @@ use banger_core::{
 
 use crate::{
     admission,
-    cgroups::{Groups, Limits},
+    cgroups::{self, Limits},
     choice::{self, Observations},
     command_line::{Measured, command_line},
     control::Control,
@@ -140,10 +140,11 @@ impl LinuxHost {
         };
         places::prepare(&plan.places)?;
         logs::start_console(&plan.places.console())?;
-        let groups = Groups::make(&plan.places, Limits::of(plan))?;
         let process = Process::start(detached)?;
-        let pid = process.pid();
-        blocking(move || groups.take_in(&[pid])).await;
+        match cgroups::hold(&plan.places, Limits::of(plan), process.pid()) {
+            Ok(limited) => limited.await,
+            Err(error) => return Err(process.give_up(error).await),
+        };
         Ok((process, note, Box::new(QemuControl::new(&plan.places))))
     }
 

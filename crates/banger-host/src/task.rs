@@ -20,10 +20,16 @@ impl Drop for Leashed {
     }
 }
 
-/// Runs what blocks for some milliseconds beside the runtime's own threads.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(value) => value,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
+/// Runs what blocks for some milliseconds beside the runtime's own threads. It begins at once,
+/// whenever its end is waited for.
+pub(crate) fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> impl Future<Output = T> {
+    let work = tokio::task::spawn_blocking(work);
+    async move {
+        match work.await {
+            Ok(value) => value,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
     }
 }

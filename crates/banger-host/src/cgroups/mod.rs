@@ -16,7 +16,10 @@ use banger_core::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::places::{self, file_error};
+use crate::{
+    places::{self, file_error},
+    task::blocking,
+};
 use hierarchy::{Controller, Site, Tables, Version};
 
 const MIB: u64 = 1 << 20;
@@ -120,6 +123,19 @@ impl Groups {
             }
         }
     }
+}
+
+/// Makes the groups of a VM, and takes a process in while other things go on.
+pub(crate) fn hold(
+    places: &VmPlaces,
+    limits: Limits,
+    process: u32,
+) -> Result<impl Future<Output = Groups>, HostError> {
+    let groups = Groups::make(places, limits)?;
+    Ok(blocking(move || {
+        groups.take_in(&[process]);
+        groups
+    }))
 }
 
 fn make(site: &Site, directory: &Path, limits: Limits) -> io::Result<()> {

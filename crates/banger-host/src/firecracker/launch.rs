@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     admission,
-    cgroups::{self, Groups, Limits},
+    cgroups::{self, Limits},
     control::Control,
     lock::Note,
     logs, places,
@@ -97,32 +97,28 @@ impl Start<'_> {
     pub(super) async fn run_in(&self, jail: &Jail) -> Result<Started, HostError> {
         let places = &self.plan.places;
         let note = self.note();
-        let groups = Groups::make(places, Limits::of(self.plan))?;
         let pumps = control::pump(places);
         let process = Process::start(self.detached(jail, note.clone())?)?;
-        let uplink = match self.stand_by(&process, groups).await {
+        let uplink = match self.stand_by(&process).await {
             Ok(uplink) => uplink,
             // Nothing can join a VMM that refuses its machine, and it is the one that says why.
             Err(_) if ends_now(&process).await => None,
-            Err(error) => return Err(give_up(error, &process).await),
+            Err(error) => return Err(process.give_up(error).await),
         };
         let control = FirecrackerControl::new(places, pumps, uplink);
         Ok((process, note, Box::new(control)))
     }
 
     /// While the VMM makes its machine: its network and its limits.
-    async fn stand_by(
-        &self,
-        process: &Process,
-        groups: Groups,
-    ) -> Result<Option<Process>, HostError> {
-        let uplink = start_uplink(self.plan.network, &self.plan.places, process)?;
-        let members: Vec<_> = [Some(process), uplink.as_ref()]
-            .into_iter()
-            .flatten()
-            .map(Process::pid)
-            .collect();
-        blocking(move || groups.take_in(&members)).await;
+    async fn stand_by(&self, process: &Process) -> Result<Option<Process>, HostError> {
+        let places = &self.plan.places;
+        let limited = cgroups::hold(places, Limits::of(self.plan), process.pid())?;
+        let uplink = start_uplink(self.plan.network, places, process);
+        let groups = limited.await;
+        let uplink = uplink?;
+        if let Some(pid) = uplink.as_ref().map(Process::pid) {
+            blocking(move || groups.take_in(&[pid])).await;
+        }
         Ok(uplink)
     }
 
@@ -202,15 +198,6 @@ impl Start<'_> {
 /// Whether a VMM ends, of which something else has failed.
 async fn ends_now(process: &Process) -> bool {
     timeout(AFTERMATH, process.ended()).await.is_ok()
-}
-
-/// Nothing of a VMM stays that misses something.
-async fn give_up(error: HostError, process: &Process) -> HostError {
-    if let Err(error) = process.kill() {
-        tracing::warn!(%error, "cannot end a VMM that does not start");
-    }
-    process.ended().await;
-    error
 }
 
 fn start_uplink(

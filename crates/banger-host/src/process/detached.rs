@@ -181,6 +181,17 @@ impl Process {
     }
 }
 
+impl Process {
+    /// Ends a process that misses something, which is the error that its starter is to have.
+    pub(crate) async fn give_up(&self, error: HostError) -> HostError {
+        if let Err(error) = self.kill() {
+            tracing::warn!(%error, "cannot end a VMM that does not start");
+        }
+        self.ended().await;
+        error
+    }
+}
+
 /// Succeeds when no process holds the lock at `path`: what is beside it is nobody's then.
 pub(crate) fn refuse_running(path: &Path) -> Result<(), HostError> {
     let holder = match VmmLock::open(path) {
