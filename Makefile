@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build test lint bench kernel test-kernel dist clean setup setup-test unit e2e
+.PHONY: help run build test lint bench kernel test-kernel dist clean setup setup-test unit fuzz e2e
 
 # Tools that `setup` installs, and a Rust installed in this very shell, are found without a new login.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
@@ -26,7 +26,7 @@ run: setup build ## run a command in a machine of its own; ARGS="run --rm -- ls 
 build: setup ## build target/release/banger and bangerd, the agent inside
 	cargo build --release --locked --package banger --package bangerd
 
-test: lint unit e2e ## check, then run every test: unit tests, then real machines
+test: lint unit fuzz e2e ## check, then run every test: unit tests, then real machines
 
 lint: setup-test ## formatting, clippy, licences and sources of dependencies
 	cargo fmt --all --check
@@ -67,6 +67,12 @@ setup-test:
 
 unit: setup-test
 	cargo nextest run --workspace --locked
+
+# Random inputs for what reads strangers' bytes, and random layers that umoci judges; for a fixed time
+# and a fixed number. The same build as `unit`.
+fuzz: setup-test
+	BANGER_FUZZ_SECONDS=5 BANGER_CASES=100 cargo nextest run --workspace --locked \
+	    -E 'package(banger-image) & (binary(fuzz_seeds) | test(random_layers))'
 
 # The same build as `unit`, so that nothing is compiled twice; the machines come from the release binaries.
 e2e: setup-test build

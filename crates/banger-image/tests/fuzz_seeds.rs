@@ -1,12 +1,13 @@
 //! The targets of `fuzz/`, run on their seeds and on mutations of these: a short and fixed run,
-//! for any compiler. `BANGER_FUZZ_RUNS=N` makes it N random mutations of each target instead.
+//! for any compiler. `BANGER_FUZZ_SECONDS=N` mutates each target at random for so long instead.
 #![allow(clippy::print_stderr, reason = "a long run says what it does")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRng, TestRunner};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 #[path = "../../../fuzz/targets.rs"]
 mod targets;
@@ -96,24 +97,53 @@ fn check(name: &str, target: fn(&[u8])) {
     for seed in &seeds {
         target(seed);
     }
-    let asked = std::env::var("BANGER_FUZZ_RUNS").ok();
-    let asked = asked.and_then(|text| text.parse().ok());
-    let config = Config {
-        cases: asked.unwrap_or(RUNS),
-        failure_persistence: None,
-        ..Config::default()
-    };
-    let rng = TestRng::deterministic_rng(config.rng_algorithm);
-    let mut runner = match asked {
-        Some(_) => TestRunner::new(config),
-        None => TestRunner::new_with_rng(config, rng),
-    };
     let input = (
         prop::sample::select(seeds),
         prop::collection::vec(mutation(), 1..6),
         any::<bool>(),
     );
-    let result = runner.run(&input, |(mut bytes, mutations, mended)| {
+    match seconds() {
+        None => {
+            let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+            mutate_all(
+                name,
+                target,
+                &input,
+                TestRunner::new_with_rng(config(), rng),
+            );
+        }
+        Some(time) => {
+            let (begin, mut rounds) = (Instant::now(), 0);
+            while begin.elapsed() < time {
+                mutate_all(name, target, &input, TestRunner::new(config()));
+                rounds += 1;
+            }
+            eprintln!("{name}: {} inputs", rounds * RUNS);
+        }
+    }
+}
+
+fn seconds() -> Option<Duration> {
+    let text = std::env::var("BANGER_FUZZ_SECONDS").ok()?;
+    let seconds = text.parse().expect("BANGER_FUZZ_SECONDS is a number");
+    Some(Duration::from_secs(seconds))
+}
+
+fn config() -> Config {
+    Config {
+        cases: RUNS,
+        failure_persistence: None,
+        ..Config::default()
+    }
+}
+
+fn mutate_all(
+    name: &str,
+    target: fn(&[u8]),
+    input: &impl Strategy<Value = (Vec<u8>, Vec<Mutation>, bool)>,
+    mut runner: TestRunner,
+) {
+    let result = runner.run(input, |(mut bytes, mutations, mended)| {
         for mutation in &mutations {
             mutate(&mut bytes, mutation);
         }

@@ -3,10 +3,11 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 
 use super::cache::{Hit, LayerCache};
-use super::copy::{self, Stored};
+use super::copy::{self, Ahead, Stored};
 use super::entry::{self, Placing, Recorder};
 use super::{BuildOptions, Built, Compression, LayerDescriptor, LayerSource, LayersError};
 use crate::decompress::Packing;
@@ -17,6 +18,9 @@ use crate::rootfs::{
     self, Archive, Image, ImportError, Input, Loaded, Loading, Markers, Unpack, Watch,
 };
 use crate::unpublished::Unpublished;
+
+/// The headers of a layer's archive, as they were recorded.
+type Headers = Box<dyn io::Read>;
 
 /// The label of every image.
 const LABEL: &str = "banger-root";
@@ -29,8 +33,9 @@ pub(super) struct Build<'a> {
     image: Image,
     loaded: Loaded,
     reused: Vec<Sha256>,
-    /// Data that is still in the cache only.
-    stored: Vec<Stored>,
+    /// Data that is still in the cache only, but for what is copied ahead of the first of these.
+    stored: Vec<Arc<Stored>>,
+    ahead: Option<Ahead>,
     /// Layers that are in the image and not yet in the cache.
     fresh: Vec<Fresh>,
 }
@@ -58,6 +63,7 @@ impl<'a> Build<'a> {
             loaded: Loaded::default(),
             reused: Vec::new(),
             stored: Vec::new(),
+            ahead: None,
             fresh: Vec::new(),
         })
     }
@@ -67,18 +73,23 @@ impl<'a> Build<'a> {
         let LayerDescriptor {
             digest, diff_id, ..
         } = *layer.descriptor();
-        let hit = match self.fresh.iter().find(|fresh| fresh.diff_id == diff_id) {
-            Some(fresh) => self.again(fresh).map(Some),
-            None => self.cache.hit(diff_id),
-        };
-        match hit.map_err(LayersError::Keep)? {
-            Some(hit) => {
-                self.reuse(hit, digest)?;
-                self.reused.push(diff_id);
-                Ok(())
-            }
-            None => self.unpack(layer),
+        if let Some(fresh) = self.fresh.iter().find(|fresh| fresh.diff_id == diff_id) {
+            let (stored, headers) = self.again(fresh).map_err(LayersError::Keep)?;
+            self.stored.push(Arc::new(stored));
+            return self.reuse(diff_id, headers, digest);
         }
+        let Some(hit) = self.cache.hit(diff_id).map_err(LayersError::Keep)? else {
+            return self.unpack(layer);
+        };
+        let (stored, headers) = self.stored(hit);
+        let stored = Arc::new(stored);
+        if self.stored.is_empty() {
+            let out = self.image.reopen().map_err(LayersError::Keep)?;
+            let (layer, out) = (Arc::clone(&stored), DirectFile::new(out));
+            self.ahead = Some(Ahead::begin(layer, out, &self.options.cancel));
+        }
+        self.stored.push(stored);
+        self.reuse(diff_id, headers, digest)
     }
 
     /// Completes the image.
@@ -88,6 +99,7 @@ impl<'a> Build<'a> {
             &mut self.image,
             &self.loaded.tree,
             &self.stored,
+            self.ahead.take(),
             &self.options.cancel,
         )
         .map_err(LayersError::Image)?;
@@ -118,8 +130,8 @@ impl<'a> Build<'a> {
     }
 
     /// A layer that this image has already, further down.
-    fn again(&self, fresh: &Fresh) -> io::Result<Hit> {
-        Ok(Hit {
+    fn again(&self, fresh: &Fresh) -> io::Result<(Stored, Headers)> {
+        let hit = Hit {
             file: self.image.reopen()?,
             origin: self.image.reopen()?,
             placing: Placing {
@@ -129,23 +141,34 @@ impl<'a> Build<'a> {
                 local: Vec::new(),
             },
             headers: entry::unpack_headers(fresh.headers.clone())?,
-        })
+        };
+        Ok(self.stored(hit))
     }
 
-    /// Reads a layer's headers; its data is copied when it is clear what of it is left.
-    fn reuse(&mut self, hit: Hit, digest: Sha256) -> Result<(), LayersError> {
-        let failed = |source| LayersError::Layer { digest, source };
-        let first = self.image.blocks.position();
-        let watch = self.watch(digest.to_string());
-        let input = Input::headers(hit.headers, watch, &self.options.limits);
-        let input = self.load(input).map_err(failed)?;
-        input.finish().map_err(failed)?;
-        self.stored.push(Stored {
+    /// A layer's data, as it comes next in the image, and its headers.
+    fn stored(&self, hit: Hit) -> (Stored, Headers) {
+        let stored = Stored {
             file: DirectFile::new(hit.file),
             origin: DirectFile::new(hit.origin),
             placing: hit.placing,
-            first,
-        });
+            first: self.image.blocks.position(),
+        };
+        (stored, hit.headers)
+    }
+
+    /// Reads a layer's headers; its data is copied when it is clear what of it is left.
+    fn reuse(
+        &mut self,
+        diff_id: Sha256,
+        headers: Headers,
+        digest: Sha256,
+    ) -> Result<(), LayersError> {
+        let failed = |source| LayersError::Layer { digest, source };
+        let watch = self.watch(digest.to_string());
+        let input = Input::headers(headers, watch, &self.options.limits);
+        let input = self.load(input).map_err(failed)?;
+        input.finish().map_err(failed)?;
+        self.reused.push(diff_id);
         Ok(())
     }
 

@@ -4,8 +4,8 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::Mutex;
-use std::thread;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
 
 use tokio_util::sync::CancellationToken;
 
@@ -40,17 +40,72 @@ struct Piece {
     blocks: u64,
 }
 
-/// Copies all data of the tree's files that is in cached layers.
+/// Copies a layer's data from its first block on, before it is known what of it is needed: of the
+/// lowest layer that is nearly all. Ends when it is told to, or when nobody holds it any more.
+pub(super) struct Ahead {
+    stop: CancellationToken,
+    worker: Option<JoinHandle<io::Result<u64>>>,
+}
+
+impl Ahead {
+    pub(super) fn begin(layer: Arc<Stored>, out: DirectFile, cancel: &CancellationToken) -> Self {
+        let stop = cancel.child_token();
+        let stopped = stop.clone();
+        Self {
+            stop,
+            worker: Some(thread::spawn(move || copy_ahead(&layer, &out, &stopped))),
+        }
+    }
+
+    /// How many of the layer's first blocks are in the image now; no more will be.
+    fn end(mut self) -> io::Result<u64> {
+        self.join()
+    }
+
+    fn join(&mut self) -> io::Result<u64> {
+        self.stop.cancel();
+        match self.worker.take().map(JoinHandle::join) {
+            Some(Ok(copied)) => copied,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            None => Ok(0),
+        }
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        // Whoever drops it has another failure to tell of.
+        let _ = self.join();
+    }
+}
+
+fn copy_ahead(layer: &Stored, out: &DirectFile, stop: &CancellationToken) -> io::Result<u64> {
+    let mut copier = Copier::new();
+    let end = layer.first + layer.placing.data_blocks;
+    for piece in cut(0, (layer.first, end)) {
+        if stop.is_cancelled() {
+            return Ok(piece.first - layer.first);
+        }
+        copier.copy(layer, piece, out)?;
+    }
+    Ok(layer.placing.data_blocks)
+}
+
+/// Copies all data of the tree's files that is in cached layers. Of the first of these `ahead` has
+/// copied a part.
 pub(super) fn live_data(
     image: &mut Image,
     tree: &Tree,
-    stored: &[Stored],
+    stored: &[Arc<Stored>],
+    ahead: Option<Ahead>,
     cancel: &CancellationToken,
 ) -> Result<(), ImportError> {
     if stored.is_empty() {
         return Ok(());
     }
-    let pieces = pieces(tree, stored);
+    let copied = ahead.map_or(Ok(0), Ahead::end);
+    let copied = copied.map_err(|source| writing(image.dir(), "the disk image", source))?;
+    let pieces = pieces(tree, stored, copied);
     let out = image.reopen().map_err(ImportError::Read)?;
     let out = DirectFile::new(out);
     let queue = Mutex::new(pieces.into_iter());
@@ -72,28 +127,41 @@ pub(super) fn live_data(
 
 fn copy_all(
     queue: &Mutex<std::vec::IntoIter<Piece>>,
-    stored: &[Stored],
+    stored: &[Arc<Stored>],
     out: &DirectFile,
     cancel: &CancellationToken,
 ) -> io::Result<()> {
-    let mut space = Space::default();
-    let bytes = usize::try_from(PIECE_BLOCKS * BLOCK_BYTES).expect("one mebibyte");
-    let mut buffer = AlignedBuffer::new(bytes);
+    let mut copier = Copier::new();
     while !cancel.is_cancelled() {
         let Some(piece) = queue.lock().expect("taking does not panic").next() else {
             break;
         };
-        let layer = &stored[piece.layer];
-        let len = usize::try_from(piece.blocks * BLOCK_BYTES).expect("no more than the buffer");
-        read(
-            layer,
-            piece.first - layer.first,
-            &mut space,
-            buffer.fill(len),
-        )?;
-        write_blocks(out, &mut space, piece.first, buffer.bytes())?;
+        copier.copy(&stored[piece.layer], piece, out)?;
     }
     Ok(())
+}
+
+/// What one thread copies with.
+struct Copier {
+    space: Space,
+    buffer: AlignedBuffer,
+}
+
+impl Copier {
+    fn new() -> Self {
+        let bytes = usize::try_from(PIECE_BLOCKS * BLOCK_BYTES).expect("one mebibyte");
+        Self {
+            space: Space::default(),
+            buffer: AlignedBuffer::new(bytes),
+        }
+    }
+
+    fn copy(&mut self, layer: &Stored, piece: Piece, out: &DirectFile) -> io::Result<()> {
+        let len = usize::try_from(piece.blocks * BLOCK_BYTES).expect("no more than the buffer");
+        let start = piece.first - layer.first;
+        read(layer, start, &mut self.space, self.buffer.fill(len))?;
+        write_blocks(out, &mut self.space, piece.first, self.buffer.bytes())
+    }
 }
 
 /// Reads blocks of a layer, each from where it is.
@@ -219,14 +287,16 @@ pub(super) fn live_runs(tree: &Tree) -> Vec<(u64, u64)> {
     runs
 }
 
-/// The blocks of all files that are in cached layers, in few large pieces.
-fn pieces(tree: &Tree, stored: &[Stored]) -> Vec<Piece> {
+/// The blocks of all files that are in cached layers, in few large pieces; without the blocks of
+/// the first layer that are `copied`.
+fn pieces(tree: &Tree, stored: &[Arc<Stored>], copied: u64) -> Vec<Piece> {
     let runs = live_runs(tree);
     let layers = stored.iter().enumerate();
     layers
         .flat_map(|(index, layer)| {
             let end = layer.first + layer.placing.data_blocks;
-            let spans = spans(&runs, layer.first, end);
+            let copied = if index == 0 { copied } else { 0 };
+            let spans = spans(&runs, layer.first + copied, end);
             spans.into_iter().flat_map(move |span| cut(index, span))
         })
         .collect()
@@ -234,9 +304,10 @@ fn pieces(tree: &Tree, stored: &[Stored]) -> Vec<Piece> {
 
 /// The runs between two blocks, those that are close to each other as one.
 fn spans(runs: &[(u64, u64)], from: u64, to: u64) -> Vec<(u64, u64)> {
-    let begin = runs.partition_point(|(start, _)| *start < from);
+    let begin = runs.partition_point(|(_, end)| *end <= from);
     let mut out: Vec<(u64, u64)> = Vec::new();
     for &(start, end) in runs[begin..].iter().take_while(|(start, _)| *start < to) {
+        let start = start.max(from);
         match out.last_mut() {
             Some(last) if start <= last.1 + WORTH_SKIPPING => last.1 = last.1.max(end),
             Some(_) | None => out.push((start, end)),
@@ -271,6 +342,8 @@ mod tests {
         assert_eq!(spans(&runs, 10, 140), [(10, 22), (100, 130)]);
         assert_eq!(spans(&runs, 150, 200), []);
         assert_eq!(spans(&runs, 0, 1), [(0, 4)]);
+        // A part of a run may have been copied before.
+        assert_eq!(spans(&runs, 15, 100), [(15, 22)]);
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub fn run(
     report.add(against_rivals(&home, &registry, &layer, plan.rounds, say)?);
     say("a second image, and what is here already");
     report.add(sharing(&home, &registry, plan.rounds)?);
+    say("a layer of 3 GiB");
+    report.add(large(&home, &registry)?);
     say("growing trees");
     report.add(growth(&home, &registry, say)?);
     Ok(report)
@@ -115,6 +117,21 @@ fn sharing(home: &Home, registry: &Registry, rounds: usize) -> Result<Vec<Figure
             .beside("the first", first)
             .goal(0.3 * first),
         Figure::new("pull of what is here", Unit::Seconds, median(again)).goal(0.05),
+    ])
+}
+
+/// A layer that is larger than anything could be kept in memory, for a daemon of its own.
+fn large(home: &Home, registry: &Registry) -> Result<Vec<Figure>, BenchError> {
+    let tar = trees::of_one_file(registry.directory())?;
+    registry.push_tar(&tar, "large")?;
+    fs::remove_file(&tar).map_err(BenchError::file("remove", &tar))?;
+    home.banger(&["daemon", "stop"])?;
+    let took = cold(home, &registry.reference("large"))?;
+    let peak = peak_memory(home)?;
+    home.banger(&["image", "delete", FIRST])?;
+    Ok(vec![
+        Figure::new("a layer of 3 GiB, cold", Unit::Seconds, took),
+        Figure::new("bangerd's peak memory for it", Unit::Mib, peak).goal(64.0),
     ])
 }
 

@@ -15,6 +15,17 @@ pub(super) fn debian(directory: &Path) -> Result<PathBuf, BenchError> {
     Ok(tar)
 }
 
+/// One file of 3 GiB, which packs well and has no holes.
+pub(super) fn of_one_file(directory: &Path) -> Result<PathBuf, BenchError> {
+    let tar = directory.join("large.tar");
+    shell(&format!(
+        "d={0}.d; mkdir $d; {{ yes banger || true; }} | head -c 3G >$d/file; \
+         tar --owner=0 --group=0 -C $d -cf {0} .; rm -r $d",
+        tar.display(),
+    ))?;
+    Ok(tar)
+}
+
 /// So many times 24 MiB in files of 1 MiB, half of it noise: programs are packed to about that.
 pub(super) fn of_bytes(directory: &Path, times: u32) -> Result<PathBuf, BenchError> {
     let tar = directory.join(format!("bytes-{times}.tar"));
