@@ -26,7 +26,7 @@ use rustix::{
 use surroundings::Tell;
 use tokio::io::{Interest, unix::AsyncFd};
 
-pub(crate) use landlock::{Fence, Use};
+pub(crate) use landlock::{Fence, Use, version as landlock_version};
 pub(crate) use surroundings::{
     Bind, IdMaps, Join, Mounts, NUMBER, PidSpace, Privileges, Step, Surroundings,
 };

@@ -182,7 +182,11 @@ fn host(error: &HostError) -> Judged {
         HostError::Unsupported { .. } => judged(ErrorCode::HostUnfit, "see `banger doctor`"),
         HostError::File { source, .. } | HostError::Spawn { source, .. } => io(source),
         HostError::VmmExited { cause, .. } => judged(ErrorCode::GuestFailed, boot_hint(*cause)),
-        HostError::VmmRefused { .. } => plain(ErrorCode::HostFailed),
+        HostError::VmmRefused { .. } => judged(
+            ErrorCode::HostFailed,
+            "change what it names, in the configuration or in the request; `banger vm logs --vmm` \
+             has the VMM's own log",
+        ),
         HostError::ProgramFailed { .. } => {
             judged(ErrorCode::HostFailed, "what it printed last says why")
         }

@@ -126,7 +126,7 @@ impl Start<'_> {
         Note {
             vmm: self.plan.vmm,
             accelerator: self.plan.accelerator,
-            confinement: self.programs.walls.into(),
+            confinement: self.programs.walls.confinement(),
             command_line: self.command_line.clone(),
         }
     }

@@ -14,7 +14,9 @@ use banger_core::{
 };
 
 use super::jail::{FILES, Item, Jail, KVM, TUN, URANDOM, below_root};
-use crate::sys::{Bind, Fence, IdMaps, Mounts, PidSpace, Privileges, Surroundings, Taps, Use};
+use crate::sys::{
+    Bind, Fence, IdMaps, Mounts, PidSpace, Privileges, Surroundings, Taps, Use, landlock_version,
+};
 
 /// What stands around a Firecracker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,12 +29,19 @@ pub(crate) enum Walls {
     Landlock,
 }
 
-impl From<Walls> for Confinement {
-    fn from(walls: Walls) -> Self {
-        match walls {
-            Walls::Jailer => Self::Jailer,
-            Walls::Namespaces => Self::Namespaces,
-            Walls::Landlock => Self::Landlock,
+impl Walls {
+    /// What stands there on this kernel.
+    pub(crate) fn confinement(self) -> Confinement {
+        self.confinement_with(landlock_version())
+    }
+
+    /// A kernel without Landlock puts up no fence, and the VMM's own filter of calls is all.
+    fn confinement_with(self, landlock: Option<i64>) -> Confinement {
+        match (self, landlock) {
+            (Self::Jailer, _) => Confinement::Jailer,
+            (Self::Namespaces, _) => Confinement::Namespaces,
+            (Self::Landlock, Some(_)) => Confinement::Landlock,
+            (Self::Landlock, None) => Confinement::Seccomp,
         }
     }
 }
@@ -156,4 +165,19 @@ impl Jail {
 
 fn c_path(path: &Path) -> CString {
     CString::new(path.as_os_str().as_bytes()).expect("a path that was opened has no zero byte")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_fence_is_told_of_where_there_is_none() {
+        let check = |walls: Walls, landlock, wanted| {
+            assert_eq!(walls.confinement_with(landlock), wanted);
+        };
+        check(Walls::Landlock, Some(1), Confinement::Landlock);
+        check(Walls::Landlock, None, Confinement::Seccomp);
+        check(Walls::Namespaces, None, Confinement::Namespaces);
+    }
 }

@@ -3,6 +3,7 @@
 use banger_core::host::{Accelerator, Confinement, VmmKind};
 
 use super::*;
+use crate::sys::{Fence, Privileges, Use};
 
 fn note() -> Note {
     Note {
@@ -119,4 +120,46 @@ fn a_childs_words_are_understood_in_any_order() {
     check(&[b"jfdr", &number], Some(Step::Root), Some(7));
     check(&[b"jn"], Some(Step::Network), None);
     check(&[], None, None);
+}
+
+/// What a shell needs to run at all.
+const SHELLS_OWN: [&str; 5] = ["/bin", "/usr", "/lib", "/lib64", "/etc/ld.so.cache"];
+
+#[tokio::test]
+async fn a_fence_keeps_everything_else_out_of_reach() {
+    if sys::landlock_version().is_none() {
+        eprintln!("SKIPPED: this kernel has no Landlock");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (inner, outer) = (dir.path().join("inner"), dir.path().join("outer"));
+    for file in [&inner, &outer] {
+        std::fs::write(file, "word\n").unwrap();
+    }
+    let script = format!(
+        "read word <{inner} && echo inner $word; read word <{outer} || echo no outer; \
+         echo more >>{inner} || echo no more; echo new >{new} || echo no new",
+        inner = inner.display(),
+        outer = outer.display(),
+        new = dir.path().join("new").display(),
+    );
+    let paths: Vec<_> = SHELLS_OWN
+        .iter()
+        .map(|path| (Path::new(path), Use::Execute))
+        .filter(|(path, _)| path.exists())
+        .chain([(inner.as_path(), Use::Read)])
+        .collect();
+    let mut detached = stand_in(dir.path(), &script);
+    detached.surroundings.privileges = Privileges::Fewest;
+    detached.surroundings.fence = Fence::around(&paths).unwrap();
+    let process = Process::start(detached).unwrap();
+    process.ended().await;
+    let log = std::fs::read_to_string(dir.path().join("vmm.log")).unwrap();
+    let said: Vec<_> = log.lines().filter(|line| !line.contains(':')).collect();
+    assert_eq!(
+        said,
+        ["inner word", "no outer", "no more", "no new"],
+        "{log}"
+    );
+    assert!(!dir.path().join("new").exists());
 }
