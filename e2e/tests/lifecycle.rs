@@ -248,6 +248,16 @@ fn every_verb_takes_several_machines_or_all() {
         .code(1)
         .stderr_has(["is running, so it cannot be changed", "stop it first"]);
 
+    let told = ["vm", "set", "c", "--label", "team=red", "--ttl", "1h"];
+    world.banger(told).ok();
+    let found = ["vm", "list", "-q", "--filter", "label=team=red"];
+    world.banger(found).ok().stdout("c\n");
+    world
+        .banger(["vm", "list", "-q", "--filter", "label=team=blue"])
+        .ok()
+        .stdout("");
+    assert!(world.vm("c").expires_at.is_some());
+
     // What runs is none of `prune`'s business, and nobody is deleted unasked.
     world.banger(["vm", "prune", "-n"]).ok().stdout("b\n");
     world

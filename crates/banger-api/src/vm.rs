@@ -1,5 +1,7 @@
 //! VMs on the wire.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -89,6 +91,11 @@ pub struct Vm {
     pub last_error: Option<String>,
     /// Goes away with the session that it was made for.
     pub auto_remove: bool,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// RFC 3339, UTC; when it is deleted, whatever it does then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
     /// RFC 3339, UTC.
     pub created_at: String,
     /// RFC 3339, UTC; when the state last changed.
@@ -161,6 +168,11 @@ pub struct CreateVm {
     /// `qemu` or `firecracker`; the host probe decides when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vmm: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Seconds until it is deleted, whatever it does then; 0 or absent: it stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<u64>,
     /// Start it and wait until its agent answers.
     #[serde(default)]
     pub start: bool,
@@ -193,7 +205,7 @@ pub struct RenameVm {
     pub name: String,
 }
 
-/// Body of `PATCH /v1/vms/{vm}`. What is absent stays as it is.
+/// Body of `PATCH /v1/vms/{vm}`. Processors, memory, disk and network change only while it does not run. What is absent stays as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeVm {
@@ -207,6 +219,14 @@ pub struct ChangeVm {
     /// `user` or `none`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub set_labels: BTreeMap<String, String>,
+    /// Keys; removed before others are set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove_labels: Vec<String>,
+    /// Seconds until it is deleted, whatever it does then; 0: it stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<u64>,
 }
 
 /// What a client waits for.

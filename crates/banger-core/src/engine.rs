@@ -23,8 +23,9 @@ use crate::{
     image_target::ImageTarget,
     images::{Images, Registration},
     kernels::{KernelChoice, Kernels},
+    labels::Labels,
     name::{ImageName, VmId, VmName},
-    record::{VmRecord, VmState},
+    record::{Seconds, VmRecord, VmState},
     spec::{DiskSize, Init, Memory, Network, Vcpus, VmSpec},
     store::{ImageRow, Store, StoreError},
     target,
@@ -57,6 +58,9 @@ pub struct CreateRequest {
     pub init: Option<Init>,
     pub network: Option<Network>,
     pub vmm: Option<VmmKind>,
+    pub labels: Labels,
+    /// When the VM is deleted, whatever it does then.
+    pub expires_at: Option<Seconds>,
     pub start: bool,
     pub auto_remove: bool,
 }
@@ -307,6 +311,8 @@ impl Engine {
             network: request.network.unwrap_or(Network::User),
             vmm: request.vmm,
             auto_remove: request.auto_remove,
+            labels: request.labels.clone(),
+            expires_at: request.expires_at,
         })
     }
 
@@ -350,8 +356,14 @@ impl Engine {
         record.state == VmState::Created && (record.spec.auto_remove || !places.disk().exists())
     }
 
+    /// Seconds since the epoch, by the clock that all VMs' times are of.
+    #[must_use]
+    pub fn now(&self) -> Seconds {
+        (self.surroundings.clock)()
+    }
+
     fn insert(&self, name: Option<&VmName>, spec: VmSpec) -> Result<VmRecord, Error> {
-        let now = (self.surroundings.clock)();
+        let now = self.now();
         let mut record = VmRecord {
             id: VmId::random(),
             name: name.cloned().unwrap_or_else(|| self.free_name()),

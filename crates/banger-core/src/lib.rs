@@ -16,6 +16,7 @@ pub mod image_config;
 pub mod image_target;
 pub mod images;
 pub mod kernels;
+pub mod labels;
 mod locks;
 pub mod name;
 pub mod policy;

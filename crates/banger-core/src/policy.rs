@@ -10,8 +10,9 @@ pub enum Verb {
     Kill,
     Pause,
     Resume,
-    Rename,
-    /// Of what the VM is made of.
+    /// To give it a name, labels, a time to go: what its VMM knows nothing of.
+    Describe,
+    /// To change what it is made of.
     Change,
     Exec,
     Delete {
@@ -58,10 +59,10 @@ pub fn admit(state: VmState, verb: Verb) -> Admission {
         (Verb::Kill, VmState::Running | VmState::Paused) => Proceed,
         (Verb::Kill, VmState::Starting | VmState::Stopping) => Interrupt,
         (Verb::Kill, VmState::Created | VmState::Stopped | VmState::Error) => Done,
-        (Verb::Rename, VmState::Deleting) => Refuse,
-        (Verb::Rename, VmState::Starting | VmState::Stopping) => Wait,
+        (Verb::Describe, VmState::Deleting) => Refuse,
+        (Verb::Describe | Verb::Change, VmState::Starting | VmState::Stopping) => Wait,
         (
-            Verb::Rename,
+            Verb::Describe,
             VmState::Created
             | VmState::Stopped
             | VmState::Error
@@ -69,7 +70,6 @@ pub fn admit(state: VmState, verb: Verb) -> Admission {
             | VmState::Paused,
         ) => Proceed,
         (Verb::Change, VmState::Created | VmState::Stopped | VmState::Error) => Proceed,
-        (Verb::Change, VmState::Starting | VmState::Stopping) => Wait,
         (Verb::Change, VmState::Running | VmState::Paused | VmState::Deleting) => Refuse,
         (Verb::Exec, VmState::Running) => Proceed,
         (Verb::Exec, VmState::Starting) => Wait,

@@ -1,8 +1,15 @@
 //! What a VM is made of, with the limits that hold everywhere. Knows no host.
 
+use std::collections::BTreeMap;
+
 use banger_image::kernel::KernelName;
 
-use crate::{host::VmmKind, name::ImageName};
+use crate::{
+    host::VmmKind,
+    labels::{LabelError, Labels},
+    name::ImageName,
+    record::Seconds,
+};
 
 /// Why a specification is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,6 +22,13 @@ pub enum SpecError {
     Disk(u64),
     #[error("a VM's disk only grows: it has {has} MiB, so it cannot have {wanted} MiB", has = .has / MIB, wanted = .wanted / MIB)]
     Shrinks { has: u64, wanted: u64 },
+    #[error(
+        "a VM lives at most {} days, or as long as it is not deleted",
+        MOST_DAYS
+    )]
+    Ttl,
+    #[error(transparent)]
+    Label(#[from] LabelError),
     #[error("an init is auto, agent, systemd or an absolute path, not \"{0}\"")]
     Init(String),
     #[error("a network is user or none, not \"{0}\"")]
@@ -24,6 +38,18 @@ pub enum SpecError {
 }
 
 const MIB: u64 = 1 << 20;
+
+/// Longer than that is for ever.
+const MOST_DAYS: u64 = 3650;
+
+/// When a VM that may live so many seconds from now on is deleted; with none, never.
+pub fn expiry(ttl: Seconds, now: Seconds) -> Result<Option<Seconds>, SpecError> {
+    match ttl {
+        0 => Ok(None),
+        ttl if ttl <= MOST_DAYS * 24 * 3600 => Ok(Some(now.saturating_add(ttl))),
+        _ => Err(SpecError::Ttl),
+    }
+}
 
 /// How many virtual processors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,18 +232,34 @@ pub struct VmSpec {
     pub vmm: Option<VmmKind>,
     /// The VM goes away with the session that it was made for.
     pub auto_remove: bool,
+    pub labels: Labels,
+    /// When the VM is deleted, whatever it does then.
+    pub expires_at: Option<Seconds>,
 }
 
-/// What is to be different of a VM from its next start on; what is absent stays.
+/// What is to be different of a VM; what is absent stays.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SpecChange {
     pub vcpus: Option<Vcpus>,
     pub memory: Option<Memory>,
     pub disk: Option<DiskSize>,
     pub network: Option<Network>,
+    pub set_labels: BTreeMap<String, String>,
+    pub remove_labels: Vec<String>,
+    /// When it is deleted; `Some(None)` for never.
+    pub expires_at: Option<Option<Seconds>>,
 }
 
 impl SpecChange {
+    /// Whether it is a change of the machine, which a VMM that runs cannot follow.
+    #[must_use]
+    pub fn is_of_the_machine(&self) -> bool {
+        self.vcpus.is_some()
+            || self.memory.is_some()
+            || self.disk.is_some()
+            || self.network.is_some()
+    }
+
     /// The changed specification. A disk that is full of a guest's files does not shrink.
     pub fn apply(&self, spec: &VmSpec) -> Result<VmSpec, SpecError> {
         let disk = self.disk.unwrap_or(spec.disk);
@@ -232,6 +274,10 @@ impl SpecChange {
             memory: self.memory.unwrap_or(spec.memory),
             disk,
             network: self.network.unwrap_or(spec.network),
+            labels: spec
+                .labels
+                .changed(self.set_labels.clone(), &self.remove_labels)?,
+            expires_at: self.expires_at.unwrap_or(spec.expires_at),
             ..spec.clone()
         })
     }

@@ -21,14 +21,14 @@ use banger_core::{
     kernel::{Arch, DebianPackage, Kernel, KernelName, KernelSource, Origin},
     kernels::Offer,
     manifest::ImageConfig,
-    record::VmState,
-    spec::{Init, Network, SpecChange, SpecError},
+    record::{Seconds, VmState},
+    spec::{Init, Network, SpecChange, SpecError, expiry},
     store::ImageRow,
     vm::{Timeline, View},
 };
 
 /// Parses a request for a VM: whatever is wrong with it is found here.
-pub(crate) fn create_request(request: CreateVm) -> Result<CreateRequest, Error> {
+pub(crate) fn create_request(request: CreateVm, now: Seconds) -> Result<CreateRequest, Error> {
     Ok(CreateRequest {
         name: request.name.map(|name| name.parse()).transpose()?,
         image: request.image.map(|image| image.parse()).transpose()?,
@@ -39,18 +39,26 @@ pub(crate) fn create_request(request: CreateVm) -> Result<CreateRequest, Error> 
         init: request.init.map(Init::try_from).transpose()?,
         network: request.network.map(|word| network(&word)).transpose()?,
         vmm: request.vmm.map(|word| vmm_kind(&word)).transpose()?,
+        labels: request.labels.try_into().map_err(SpecError::from)?,
+        expires_at: expiry(request.ttl_seconds.unwrap_or(0), now)?,
         start: request.start,
         auto_remove: request.auto_remove,
     })
 }
 
 /// Parses a change of a VM, as [`create_request`] does.
-pub(crate) fn spec_change(request: ChangeVm) -> Result<SpecChange, Error> {
+pub(crate) fn spec_change(request: ChangeVm, now: Seconds) -> Result<SpecChange, Error> {
     Ok(SpecChange {
         vcpus: request.vcpus.map(TryInto::try_into).transpose()?,
         memory: request.memory_bytes.map(TryInto::try_into).transpose()?,
         disk: request.disk_bytes.map(TryInto::try_into).transpose()?,
         network: request.network.map(|word| network(&word)).transpose()?,
+        set_labels: request.set_labels,
+        remove_labels: request.remove_labels,
+        expires_at: request
+            .ttl_seconds
+            .map(|ttl| expiry(ttl, now))
+            .transpose()?,
     })
 }
 
@@ -147,6 +155,8 @@ pub(crate) fn vm(view: View) -> Vm {
         }),
         last_error: record.last_error,
         auto_remove: spec.auto_remove,
+        labels: spec.labels.into(),
+        expires_at: spec.expires_at.map(rfc3339),
         boot: timeline.as_ref().map(boot),
         created_at: rfc3339(record.created_at),
         updated_at: rfc3339(record.updated_at),

@@ -52,6 +52,10 @@ const STEPS: &[&str] = &[
     ALTER TABLE images ADD COLUMN kernel TEXT;
     CREATE INDEX images_by_reference ON images (reference);
 ",
+    "
+    ALTER TABLE vms ADD COLUMN labels TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE vms ADD COLUMN expires_at INTEGER;
+",
 ];
 
 /// Runs the missing steps, each in a transaction with its version number.

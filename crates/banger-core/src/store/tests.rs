@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     host::{Accelerator, VmmChoice, VmmKind},
+    labels::Labels,
     record::{VmRecord, VmState},
     spec::{Init, Network, VmSpec},
 };
@@ -40,6 +41,8 @@ fn vm(name: &str, image: &ImageName) -> VmRecord {
             network: Network::User,
             vmm: None,
             auto_remove: true,
+            labels: Labels::default(),
+            expires_at: None,
         },
         state: VmState::Created,
         choice: None,

@@ -5,6 +5,7 @@ use rusqlite::{OptionalExtension, Row, ffi, named_params};
 use super::{Store, StoreError, breaches, query};
 use crate::{
     host::{Accelerator, VmmChoice, VmmKind},
+    labels::Labels,
     name::{VmId, VmName},
     record::{Seconds, VmRecord, VmState},
     spec::{Init, Network, VmSpec},
@@ -16,9 +17,11 @@ impl Store {
         let spec = &vm.spec;
         let inserted = self.lock().execute(
             "INSERT INTO vms (id, name, image, kernel, kernel_reason, vcpus, memory, disk, init, network,
-                              wanted_vmm, auto_remove, state, created_at, updated_at)
+                              wanted_vmm, auto_remove, labels, expires_at, state, created_at,
+                              updated_at)
              SELECT :id, :name, :image, :kernel, :kernel_reason, :vcpus, :memory, :disk, :init, :network,
-                    :wanted_vmm, :auto_remove, :state, :created_at, :updated_at
+                    :wanted_vmm, :auto_remove, :labels, :expires_at, :state, :created_at,
+                    :updated_at
              WHERE EXISTS (SELECT 1 FROM images WHERE name = :image AND stage = 'ready')",
             named_params! {
                 ":id": vm.id.to_string(),
@@ -33,6 +36,8 @@ impl Store {
                 ":network": spec.network.as_str(),
                 ":wanted_vmm": spec.vmm.map(VmmKind::as_str),
                 ":auto_remove": spec.auto_remove,
+                ":labels": spec.labels.to_json(),
+                ":expires_at": spec.expires_at.map(signed),
                 ":state": vm.state.as_str(),
                 ":created_at": signed(vm.created_at),
                 ":updated_at": signed(vm.updated_at),
@@ -120,13 +125,15 @@ impl Store {
             .lock()
             .execute(
                 "UPDATE vms SET vcpus = :vcpus, memory = :memory, disk = :disk, network = :network,
-                        updated_at = :now WHERE id = :id",
+                        labels = :labels, expires_at = :expires_at, updated_at = :now WHERE id = :id",
                 named_params! {
                     ":id": id.to_string(),
                     ":vcpus": spec.vcpus.get(),
                     ":memory": signed(spec.memory.bytes()),
                     ":disk": signed(spec.disk.bytes()),
                     ":network": spec.network.as_str(),
+                    ":labels": spec.labels.to_json(),
+                    ":expires_at": spec.expires_at.map(signed),
                     ":now": signed(now),
                 },
             )
@@ -238,6 +245,13 @@ fn spec(row: &Row<'_>) -> Result<VmSpec, StoreError> {
             Some(vmm) => Some(parse("VMM", &vmm, vmm_of)?),
         },
         auto_remove: column(row, "auto_remove")?,
+        labels: parse(
+            "labels",
+            &column::<String>(row, "labels")?,
+            Labels::from_json,
+        )?,
+        expires_at: column::<Option<i64>>(row, "expires_at")?
+            .map(|value| u64::try_from(value).unwrap_or_default()),
     })
 }
 

@@ -14,6 +14,7 @@ use super::{FakeHost, FakeMachine, PATIENCE, clock, reaches, silent};
 use crate::{
     error::Error,
     host::{LaunchPlan, VmPlaces, VmmChoice},
+    labels::Labels,
     name::{ImageName, VmId},
     record::{VmRecord, VmState},
     spec::{Init, Network, VmSpec},
@@ -191,5 +192,7 @@ fn spec(auto_remove: bool) -> VmSpec {
         network: Network::User,
         vmm: None,
         auto_remove,
+        labels: Labels::default(),
+        expires_at: None,
     }
 }

@@ -59,6 +59,7 @@ pub(crate) fn spawn(
         unsure: false,
         connecting: None,
         owner_deadline: None,
+        expiry: None,
         on_deleted: Some(Box::new(on_deleted)),
     };
     tokio::spawn(task.run());
@@ -77,6 +78,8 @@ struct Task {
     connecting: Option<Connecting>,
     /// When an auto-removed VM without an owner goes away.
     owner_deadline: Option<Instant>,
+    /// When the VM's time is over.
+    expiry: Option<Instant>,
     /// Called before anybody hears that the VM is deleted.
     on_deleted: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -95,6 +98,7 @@ enum Event {
     Connected(Result<Arc<dyn Guest>, GuestError>),
     Disconnected,
     OwnerMissing,
+    Expired,
     HandlesGone,
 }
 
@@ -102,6 +106,7 @@ impl Task {
     /// Breaks when the VM is deleted, continues when the daemon lets go of it.
     async fn run(mut self) -> ControlFlow<()> {
         self.adopt().await?;
+        self.expiry = self.deadline();
         loop {
             match self.next_event().await {
                 Event::Command(command) => self.serve(command).await?,
@@ -111,6 +116,12 @@ impl Task {
                 Event::OwnerMissing => {
                     info!(vm = %self.record().name, "no session came for this VM: removing it");
                     self.delete_quietly().await?;
+                }
+                Event::Expired => {
+                    info!(vm = %self.record().name, "this VM's time is over: removing it");
+                    self.delete_quietly().await?;
+                    // What could not be deleted is tried again by a deletion or the next daemon.
+                    self.expiry = None;
                 }
                 Event::HandlesGone => return ControlFlow::Continue(()),
             }
@@ -123,13 +134,14 @@ impl Task {
         }
         let machine = self.machine.clone();
         let guest = self.views.borrow().guest.clone();
-        let deadline = self.owner_deadline;
+        let (deadline, expiry) = (self.owner_deadline, self.expiry);
         tokio::select! {
             command = self.queue.recv() => command.map_or(Event::HandlesGone, Event::Command),
             exit = maybe(machine.as_ref().map(|machine| machine.exited())) => Event::Exited(exit),
             result = maybe(self.connecting.as_mut()) => Event::Connected(result),
             () = maybe(guest.as_ref().map(|guest| guest.closed())) => Event::Disconnected,
             () = maybe(deadline.map(tokio::time::sleep_until)) => Event::OwnerMissing,
+            () = maybe(expiry.map(tokio::time::sleep_until)) => Event::Expired,
         }
     }
 

@@ -1,7 +1,7 @@
 //! What people type, parsed once: names, targets, variables, import sources.
 //! Knows the forms; whether a name exists is the daemon's business.
 
-use std::{ffi::OsString, path::PathBuf, str::FromStr};
+use std::{ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
 
 use banger_api::size::{SizeError, parse_size};
 
@@ -16,6 +16,12 @@ pub(crate) enum ValueError {
     Target,
     #[error("write KEY=VALUE, or KEY to pass on this environment's value")]
     Variable,
+    #[error("write KEY=VALUE, or KEY")]
+    Label,
+    #[error("write state=STATE, image=NAME, name=PART, label=KEY or label=KEY=VALUE")]
+    Filter,
+    #[error("write a time of a second at least, as in 90s, 2h or 7d, or never")]
+    Ttl,
     #[error("write tar:FILE, or tar:- for standard input")]
     Source,
     #[error("write auto, agent, systemd or an absolute path")]
@@ -167,6 +173,76 @@ impl FromStr for Variable {
     }
 }
 
+/// A label as `KEY=VALUE`, or `KEY` with an empty value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Label(pub(crate) String, pub(crate) String);
+
+impl FromStr for Label {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let (key, value) = text.split_once('=').unwrap_or((text, ""));
+        if key.is_empty() {
+            return Err(ValueError::Label);
+        }
+        Ok(Self(key.to_owned(), value.to_owned()))
+    }
+}
+
+/// What a VM in a list must be like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Filter {
+    State(String),
+    Image(String),
+    Name(String),
+    /// A key, and the value that it must have.
+    Label(String, Option<String>),
+}
+
+impl FromStr for Filter {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let (key, value) = text.split_once('=').ok_or(ValueError::Filter)?;
+        let value = value.to_owned();
+        match key {
+            "state" => Ok(Self::State(value)),
+            "image" => Ok(Self::Image(value)),
+            "name" => Ok(Self::Name(value)),
+            "label" => Ok(match value.split_once('=') {
+                Some((key, value)) => Self::Label(key.to_owned(), Some(value.to_owned())),
+                None => Self::Label(value, None),
+            }),
+            _ => Err(ValueError::Filter),
+        }
+    }
+}
+
+/// How long, as in `90s`, `2h` or `7d`; `never` is for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ttl(pub(crate) Option<Duration>);
+
+impl FromStr for Ttl {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        if text == "never" {
+            return Ok(Self(None));
+        }
+        match humantime::parse_duration(text) {
+            Ok(ttl) if ttl.as_secs() > 0 => Ok(Self(Some(ttl))),
+            Ok(_) | Err(_) => Err(ValueError::Ttl),
+        }
+    }
+}
+
+impl Ttl {
+    /// As the wire has it: none is no end.
+    pub(crate) fn seconds(self) -> u64 {
+        self.0.map_or(0, |ttl| ttl.as_secs())
+    }
+}
+
 /// Where an image's content comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Source {
@@ -276,5 +352,27 @@ mod tests {
         assert_eq!(init("sbin/init"), Err(ValueError::Init));
         assert_eq!(directory("work"), Err(ValueError::Directory));
         assert_eq!(directory("/work").as_deref(), Ok("/work"));
+    }
+
+    #[test]
+    fn labels_filters_and_times() {
+        let label = |text: &str| text.parse::<Label>();
+        assert_eq!(label("a=b=c"), Ok(Label("a".into(), "b=c".into())));
+        assert_eq!(label("a"), Ok(Label("a".into(), String::new())));
+        assert_eq!(label("=b"), Err(ValueError::Label));
+        let filter = |text: &str| text.parse::<Filter>();
+        assert_eq!(
+            filter("label=a=b"),
+            Ok(Filter::Label("a".into(), Some("b".into())))
+        );
+        assert_eq!(filter("label=a"), Ok(Filter::Label("a".into(), None)));
+        assert_eq!(filter("state=running"), Ok(Filter::State("running".into())));
+        assert_eq!(filter("owner=me"), Err(ValueError::Filter));
+        assert_eq!(filter("running"), Err(ValueError::Filter));
+        let seconds = |text: &str| text.parse::<Ttl>().map(Ttl::seconds);
+        assert_eq!(seconds("2h"), Ok(7200));
+        assert_eq!(seconds("never"), Ok(0));
+        assert_eq!(seconds("10ms"), Err(ValueError::Ttl));
+        assert_eq!(seconds("soon"), Err(ValueError::Ttl));
     }
 }

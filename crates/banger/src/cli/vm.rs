@@ -6,7 +6,7 @@ use clap_complete::engine::ArgValueCandidates;
 use super::{
     JsonArgs, QuietArgs,
     image_reference::ImageReference,
-    values::{Size, StoreName, Target, Variable, VmName, directory, init},
+    values::{Filter, Label, Size, StoreName, Target, Ttl, Variable, VmName, directory, init},
 };
 use crate::complete;
 
@@ -35,7 +35,7 @@ pub(crate) enum VmCommand {
     Prune(PruneArgs),
     /// Give a VM another name
     Rename(RenameArgs),
-    /// Change processors, memory, disk or network of a stopped VM
+    /// Change what a VM is made of, its labels, or how long it lives
     Set(SetArgs),
     /// Wait until VMs have stopped, run or are gone
     Wait(WaitArgs),
@@ -80,6 +80,12 @@ pub(crate) struct SpecArgs {
     /// VMM to use: qemu or firecracker [default: what this host can run]
     #[arg(long, value_enum, hide_possible_values = true)]
     pub(crate) vmm: Option<Vmm>,
+    /// Write a label on it, to find it by
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    pub(crate) label: Vec<Label>,
+    /// Delete it after this time, whatever it does then, as in 90s, 2h or 7d
+    #[arg(long, value_name = "TIME")]
+    pub(crate) ttl: Option<Ttl>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -292,8 +298,10 @@ Examples:
   banger vm set web --memory 4G --vcpu 2
   banger vm set web --disk-size 20G
   banger vm set web --network none
+  banger vm set web --ttl 2h --label owner=me
 
-Holds from the VM's next start on. A disk only grows, and its file system with it.")]
+Processors, memory, disk and network change while the VM is stopped; labels and time at any time.
+A disk only grows, and its file system with it.")]
 pub(crate) struct SetArgs {
     /// Name, id or unique prefix
     #[arg(value_name = "VM", add = ArgValueCandidates::new(complete::vms))]
@@ -318,6 +326,15 @@ pub(crate) struct ChangeArgs {
     /// Network: user (outbound) or none
     #[arg(long, value_enum, hide_possible_values = true)]
     pub(crate) network: Option<Network>,
+    /// Write a label on it
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    pub(crate) label: Vec<Label>,
+    /// Take a label away
+    #[arg(long, value_name = "KEY")]
+    pub(crate) unlabel: Vec<String>,
+    /// Delete it after this time from now, or never
+    #[arg(long, value_name = "TIME")]
+    pub(crate) ttl: Option<Ttl>,
 }
 
 #[derive(Debug, Args)]
@@ -389,11 +406,15 @@ pub(crate) struct DeleteArgs {
 #[command(after_help = "\
 Examples:
   banger vm list
+  banger vm list --filter label=owner=me --filter state=stopped
   banger vm list --json | jq -r '.[] | select(.state == \"stopped\").name'")]
 pub(crate) struct ListArgs {
     /// All VMs, not only those that run; `vm list` does so anyway
     #[arg(short, long)]
     pub(crate) all: bool,
+    /// Only those that are so: state=STATE, image=NAME, name=PART, label=KEY[=VALUE]
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<Filter>,
     /// Print names only
     #[arg(short, long, conflicts_with = "json")]
     pub(crate) quiet: bool,

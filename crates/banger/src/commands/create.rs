@@ -1,13 +1,18 @@
 //! `vm create`, and what `vm run` shares with it: a specification becomes a request.
 
+use std::collections::BTreeMap;
+
 use banger_api::{
     client::Client,
     vm::{CreateVm, Vm},
 };
 
 use crate::{
-    cli::image_reference::ImageReference,
-    cli::vm::{CreateArgs, Network, SpecArgs, Vmm},
+    cli::{
+        image_reference::ImageReference,
+        values::{Label, Ttl},
+        vm::{CreateArgs, Network, SpecArgs, Vmm},
+    },
     exec::signals::Signals,
     output,
     progress::Display,
@@ -53,7 +58,17 @@ pub(super) fn request(spec: SpecArgs) -> Result<CreateVm, Failure> {
         init: spec.init,
         network: spec.network.map(Network::as_str).map(str::to_owned),
         vmm: spec.vmm.map(Vmm::as_str).map(str::to_owned),
+        labels: labels(spec.label),
+        ttl_seconds: spec.ttl.map(Ttl::seconds),
         start: false,
         auto_remove: false,
     })
+}
+
+/// As the wire has them; the last of two with one key counts.
+pub(super) fn labels(given: Vec<Label>) -> BTreeMap<String, String> {
+    given
+        .into_iter()
+        .map(|Label(key, value)| (key, value))
+        .collect()
 }

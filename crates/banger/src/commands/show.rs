@@ -9,7 +9,10 @@ use banger_api::{
 };
 
 use crate::{
-    cli::vm::{ListArgs, ShowArgs},
+    cli::{
+        values::Filter,
+        vm::{ListArgs, ShowArgs},
+    },
     output,
     report::{Failure, SUCCESS},
     table::{fields, table},
@@ -19,6 +22,7 @@ use crate::{
 pub(super) async fn list(client: &Client, args: &ListArgs, all: bool) -> Result<u8, Failure> {
     let mut vms = client.vms().await?;
     vms.retain(|vm| all || is_up(vm.state));
+    vms.retain(|vm| args.filter.iter().all(|filter| fits(vm, filter)));
     if args.json.json {
         output::print_json(&vms)?;
     } else if args.quiet {
@@ -52,6 +56,16 @@ pub(super) fn is_up(state: VmState) -> bool {
     }
 }
 
+fn fits(vm: &Vm, filter: &Filter) -> bool {
+    match filter {
+        Filter::State(state) => vm.state.as_str() == state,
+        Filter::Image(image) => vm.image == *image,
+        Filter::Name(part) => vm.name.contains(part.as_str()),
+        Filter::Label(key, None) => vm.labels.contains_key(key),
+        Filter::Label(key, Some(value)) => vm.labels.get(key) == Some(value),
+    }
+}
+
 fn overview(vms: &[Vm], now: SystemTime) -> String {
     let header = [
         "NAME", "STATE", "IMAGE", "VCPU", "MEM", "DISK", "VMM", "CREATED", "ID",
@@ -80,6 +94,14 @@ fn machine(vm: &Vm) -> Option<String> {
         (Some(vmm), None) => Some(vmm.clone()),
         (None, _) => None,
     }
+}
+
+fn labels(vm: &Vm) -> String {
+    let pairs = vm
+        .labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"));
+    pairs.collect::<Vec<_>>().join(", ")
 }
 
 /// The stages of a boot, each with the time since the start was asked for.
@@ -126,6 +148,8 @@ fn details(vm: &Vm, now: SystemTime) -> String {
         ("boot id", agent.map(|agent| agent.boot_id.clone())),
         ("boot", vm.boot.as_ref().map(boot)),
         ("removed at end", yes(vm.auto_remove)),
+        ("removed at", vm.expires_at.clone()),
+        ("labels", (!vm.labels.is_empty()).then(|| labels(vm))),
         ("created", Some(age(&vm.created_at, now))),
         ("changed", Some(age(&vm.updated_at, now))),
         ("disk path", Some(vm.disk_path.clone())),
@@ -184,6 +208,8 @@ mod tests {
             }),
             last_error: None,
             auto_remove: false,
+            labels: [("owner".to_owned(), "me".to_owned())].into(),
+            expires_at: Some("1970-01-01T02:00:00Z".into()),
             created_at: "1970-01-01T00:00:00Z".into(),
             updated_at: "1970-01-01T00:01:00Z".into(),
         }
@@ -233,6 +259,8 @@ mod tests {
         first process   systemd\u{1b}
         boot id         b
         boot            VMM 20 ms, kernel 150 ms, init 800 ms, agent 1000 ms
+        removed at      1970-01-01T02:00:00Z
+        labels          owner=me
         created         3 minutes ago
         changed         2 minutes ago
         disk path       /s/disk.ext4

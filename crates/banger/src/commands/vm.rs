@@ -9,8 +9,9 @@ use banger_api::{
 };
 use futures_util::StreamExt;
 
-use super::show::is_up;
+use super::{create::labels, show::is_up};
 use crate::{
+    cli::values::Ttl,
     cli::vm::{
         DeleteArgs, KillArgs, LogsArgs, Network, PauseArgs, RenameArgs, RestartArgs, ResumeArgs,
         SetArgs, StartArgs, StopArgs,
@@ -103,6 +104,9 @@ pub(super) async fn set(client: &Client, args: SetArgs) -> Result<u8, Failure> {
         memory_bytes: change.memory.map(|size| size.0),
         disk_bytes: change.disk_size.map(|size| size.0),
         network: change.network.map(Network::as_str).map(str::to_owned),
+        set_labels: labels(change.label),
+        remove_labels: change.unlabel,
+        ttl_seconds: change.ttl.map(Ttl::seconds),
     };
     let vm = client.change_vm(args.target.as_str(), &request).await?;
     output::print(&format!("{}\n", vm.name))?;

@@ -76,6 +76,8 @@ fn the_help_of_run_names_every_flag() {
           --init <INIT>           First process: auto, agent, systemd or an absolute path
           --network <NETWORK>     Network: user (outbound) or none
           --vmm <VMM>             VMM to use: qemu or firecracker [default: what this host can run]
+      -l, --label <KEY[=VALUE]>   Write a label on it, to find it by
+          --ttl <TIME>            Delete it after this time, whatever it does then, as in 90s, 2h or 7d
       -e, --env <KEY[=VALUE]>     Set a variable, or pass on this environment's value
       -w, --workdir <DIR>         Directory to run it in
       -u, --user <USER>           User to run it as: NAME, UID, NAME:GROUP or UID:GID [default: root]

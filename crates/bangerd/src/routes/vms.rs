@@ -36,7 +36,7 @@ pub(crate) async fn create(
     State(app): State<Arc<App>>,
     Body(request): Body<CreateVm>,
 ) -> Result<Response, Failure> {
-    let request = convert::create_request(request)?;
+    let request = convert::create_request(request, app.engine.now())?;
     Ok(long_answer(move |progress| async move {
         app.engine.create(request, progress).await.map(convert::vm)
     }))
@@ -148,7 +148,7 @@ pub(crate) async fn change(
     Path(target): Path<String>,
     Body(request): Body<ChangeVm>,
 ) -> Result<Json<Vm>, Failure> {
-    let change = convert::spec_change(request)?;
+    let change = convert::spec_change(request, app.engine.now())?;
     let vm = app.engine.find(&target)?;
     Ok(Json(convert::vm(vm.change(change).await?)))
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::{
+    engine::CreateRequest,
     record::{VmRecord, VmState},
     testing::{
         Act, Connect, LONG, Shutdown, Step, World, create, is_over, reaches, request, silent, soon,
@@ -111,6 +112,25 @@ fn a_vm_that_could_not_be_looked_for_is_taken_up_by_the_next_start() {
         soon("the agent answers", vm.guest()).await.unwrap();
         assert_eq!(world.host.count(Act::Launch), launches);
     });
+}
+
+#[test]
+fn a_vm_whose_time_ran_out_in_between_is_removed_by_the_next_daemon() {
+    let world = World::new();
+    world.life(async |engine| {
+        let request = CreateRequest {
+            expires_at: Some(1),
+            ..request("a", false, false)
+        };
+        // Made, and the daemon is gone before anybody looks at the clock.
+        drop(engine.create(request, silent()).await);
+    });
+    world.life(async |engine| {
+        if let Ok(vm) = engine.find("a") {
+            is_over(&vm).await;
+        }
+    });
+    world.is_empty();
 }
 
 #[test]

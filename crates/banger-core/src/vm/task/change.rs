@@ -1,5 +1,9 @@
 //! What a VM is called and made of. Only rows change here: the next start makes it so.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::{Task, answer};
 use crate::{
     error::Error,
@@ -12,7 +16,7 @@ use crate::{
 impl Task {
     /// The store is what refuses a name that is taken.
     pub(super) fn rename(&self, name: VmName, reply: Reply<View>) {
-        let result = self.may(Verb::Rename, "be renamed").and_then(|()| {
+        let result = self.may(Verb::Describe, "be renamed").and_then(|()| {
             let store = &self.surroundings.store;
             Ok(store.rename_vm(self.record().id, &name)?)
         });
@@ -22,13 +26,14 @@ impl Task {
         answer(reply, result.map(|()| self.view()));
     }
 
-    pub(super) fn change(&self, change: &SpecChange, reply: Reply<View>) {
-        let result = self.may(Verb::Change, "be changed");
+    pub(super) fn change(&mut self, change: &SpecChange, reply: Reply<View>) {
+        let verb = change_verb(change);
+        let result = self.may(verb, "be changed");
         let result = result.and_then(|()| self.write_spec(change));
         answer(reply, result.map(|()| self.view()));
     }
 
-    fn write_spec(&self, change: &SpecChange) -> Result<(), Error> {
+    fn write_spec(&mut self, change: &SpecChange) -> Result<(), Error> {
         let record = self.record();
         let spec = change.apply(&record.spec)?;
         let now = (self.surroundings.clock)();
@@ -37,7 +42,16 @@ impl Task {
             view.record.spec = spec;
             view.record.updated_at = now;
         });
+        self.expiry = self.deadline();
         Ok(())
+    }
+
+    /// When a VM with a time to go is to be deleted. A clock that was set meanwhile is looked at anew
+    /// by each daemon.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let expires = self.views.borrow().record.spec.expires_at?;
+        let left = expires.saturating_sub((self.surroundings.clock)());
+        Instant::now().checked_add(Duration::from_secs(left))
     }
 
     fn may(&self, verb: Verb, refused: &'static str) -> Result<(), Error> {
@@ -45,5 +59,14 @@ impl Task {
             Admission::Refuse | Admission::Interrupt => Err(self.refusal(refused)),
             Admission::Proceed | Admission::Done | Admission::Wait => Ok(()),
         }
+    }
+}
+
+/// Labels and a time to go may change while the machine runs.
+pub(super) fn change_verb(change: &SpecChange) -> Verb {
+    if change.is_of_the_machine() {
+        Verb::Change
+    } else {
+        Verb::Describe
     }
 }

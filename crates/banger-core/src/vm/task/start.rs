@@ -9,7 +9,7 @@ use std::{
 use banger_image::progress::SharedProgress;
 use tracing::warn;
 
-use super::{Interruption, Task, answer, maybe};
+use super::{Interruption, Task, answer, change::change_verb, maybe};
 use crate::{
     error::Error,
     host::Machine,
@@ -176,8 +176,8 @@ impl Task {
                 Command::Start { .. } => Some(Verb::Start),
                 Command::Stop { .. } => Some(Verb::Stop),
                 Command::Kill { .. } => Some(Verb::Kill),
-                Command::Rename { .. } => Some(Verb::Rename),
-                Command::Change { .. } => Some(Verb::Change),
+                Command::Rename { .. } => Some(Verb::Describe),
+                Command::Change { change, .. } => Some(change_verb(change)),
                 Command::Pause { .. } => Some(Verb::Pause),
                 Command::Resume { .. } => Some(Verb::Resume),
                 Command::Delete { force, .. } => Some(Verb::Delete { force: *force }),

@@ -1,8 +1,11 @@
 //! What happens to a VM without anybody asking: it ends, its owner goes, its daemon goes.
 
+use std::time::Duration;
+
 use crate::{
     record::VmState,
-    testing::{LONG, PATIENCE, VmWorld, is_over, reaches, silent, soon, time_passes},
+    spec::SpecChange,
+    testing::{LONG, PATIENCE, VmWorld, clock, is_over, reaches, silent, soon, time_passes},
 };
 
 #[tokio::test(start_paused = true)]
@@ -113,4 +116,29 @@ async fn a_task_ends_with_its_last_handle_and_leaves_the_vmm() {
     .await;
     assert!(machine.is_alive());
     assert_eq!(view.borrow().record.state, VmState::Running);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_goes_when_its_time_is_over_whatever_it_does() {
+    let world = VmWorld::new();
+    let (vm, _) = world.running("a").await;
+    let until = |seconds: Option<u64>| SpecChange {
+        expires_at: Some(seconds.map(|seconds| clock() + seconds)),
+        set_labels: [("owner".to_owned(), "me".to_owned())].into(),
+        ..SpecChange::default()
+    };
+    vm.change(until(Some(60))).await.expect("it may run");
+    assert_eq!(world.row(&vm).unwrap(), vm.view().record);
+    time_passes(Duration::from_secs(59)).await;
+    assert_eq!(world.settled(&vm).0, VmState::Running);
+    vm.change(until(None)).await.unwrap();
+    time_passes(LONG).await;
+    assert_eq!(
+        world.settled(&vm).0,
+        VmState::Running,
+        "it may stay after all"
+    );
+    vm.change(until(Some(60))).await.unwrap();
+    is_over(&vm).await;
+    world.is_gone(&vm);
 }
