@@ -104,6 +104,42 @@ async fn a_kill_at_any_stage_leaves_nothing_that_is_not_swept() {
     }
 }
 
+/// What the next daemon does after one that died at any stage of a start: it takes over a guest
+/// that has begun, and ends a VMM without one.
+#[tokio::test]
+async fn a_daemon_that_dies_at_any_stage_leaves_nothing_that_is_not_found() {
+    if !can_be_told() {
+        return;
+    }
+    for walls in all_walls() {
+        let mut story = Story::of(&guest::waiting(), walls);
+        if walls != Walls::Landlock {
+            story.plan.network = Network::User;
+        }
+        for stage in STAGES {
+            drop(story.start_until(stage).await);
+            let lock = places::vmm_lock(story.places());
+            let found = Process::adopt(&lock).unwrap();
+            assert_eq!(
+                found.is_some(),
+                stage > Stage::Placed,
+                "{walls:?} {stage:?}"
+            );
+            let adopted = match found {
+                Some((process, _)) => launch::adopt(story.places(), process).await.unwrap(),
+                None => None,
+            };
+            let has_begun = stage >= Stage::Answering;
+            assert!(adopted.is_some() || !has_begun, "{walls:?} {stage:?}");
+            if let Some((process, _control)) = adopted {
+                process.kill().unwrap();
+                process.ended().await;
+            }
+            story.end().await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_forgotten_vmm_is_taken_over_with_its_guest() {
     if !can_be_told() {
