@@ -61,6 +61,9 @@ impl Limits {
     /// The file of a group that holds a limit, and what is to be written there.
     fn words(self, controller: Controller, version: Version) -> Vec<(&'static str, String)> {
         let time = u64::from(self.processors) * PERIOD;
+        // A group weighs as much as one process, however many it has, unless it is told: on a
+        // busy host a machine shall weigh as much as its processors.
+        let weigh = |one: u32| (one * self.processors).to_string();
         match (controller, version) {
             (Controller::Memory, Version::First) => {
                 vec![("memory.limit_in_bytes", self.memory.to_string())]
@@ -72,8 +75,12 @@ impl Limits {
             (Controller::Cpu, Version::First) => vec![
                 ("cpu.cfs_period_us", PERIOD.to_string()),
                 ("cpu.cfs_quota_us", time.to_string()),
+                ("cpu.shares", weigh(1024)),
             ],
-            (Controller::Cpu, Version::Second) => vec![("cpu.max", format!("{time} {PERIOD}"))],
+            (Controller::Cpu, Version::Second) => vec![
+                ("cpu.max", format!("{time} {PERIOD}")),
+                ("cpu.weight", weigh(100)),
+            ],
         }
     }
 }
@@ -260,10 +267,12 @@ mod tests {
         check(Controller::Memory, First, &memory);
         check(Controller::Memory, Second, &[("memory.max", "1000")]);
         check(Controller::Pids, First, &[("pids.max", "33")]);
-        check(Controller::Cpu, Second, &[("cpu.max", "200000 100000")]);
+        let quota = [("cpu.max", "200000 100000"), ("cpu.weight", "200")];
+        check(Controller::Cpu, Second, &quota);
         let quota = [
             ("cpu.cfs_period_us", "100000"),
             ("cpu.cfs_quota_us", "200000"),
+            ("cpu.shares", "2048"),
         ];
         check(Controller::Cpu, First, &quota);
     }

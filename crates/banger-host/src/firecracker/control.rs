@@ -31,8 +31,9 @@ use crate::{
 /// How long a guest may take to accept or refuse a connection. One that is lost in a restore
 /// or in a guest's boot is never answered.
 const HANDSHAKE: Duration = Duration::from_secs(2);
-/// Each attempt is a packet that the guest has to deal with.
-const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+/// Each attempt is a packet that the guest has to deal with, once it has a driver for it: until
+/// then the first attempt waits, and from then on the agent is a moment away.
+const LONGEST_PAUSE: Duration = Duration::from_millis(16);
 /// Firecracker itself gives up a connection after two seconds.
 const LONGEST_LINE: usize = 32;
 
