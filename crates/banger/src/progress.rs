@@ -105,12 +105,11 @@ impl Parts {
     }
 
     fn step(&mut self, line: &str, step: &Step) {
-        let bar = self.bars.entry(step.detail.clone()).or_insert_with(|| {
+        let bar = self.bars.entry(line.to_owned()).or_insert_with(|| {
             let bar = self.group.add(ProgressBar::no_length());
             bar.with_style(style(BAR)).with_message(line.to_owned())
         });
-        bar.set_length(step.total.unwrap_or(0));
-        bar.set_position(step.done);
+        advance(bar, step);
         if is_complete(step) {
             bar.finish_and_clear();
         }
@@ -125,8 +124,16 @@ impl Drop for Parts {
     }
 }
 
-/// The stage whose details name parts that go on at the same time.
-const PARTS: &str = "layer";
+/// Stages that go on beside the others: each layer that arrives, and all of them together.
+const PARTS: [&str; 2] = ["layer", "download"];
+
+/// Both at once: nobody sees one number beside the other's predecessor.
+fn advance(bar: &ProgressBar, step: &Step) {
+    bar.update(|state| {
+        state.set_len(step.total.unwrap_or(0));
+        state.set_pos(step.done);
+    });
+}
 
 fn is_complete(step: &Step) -> bool {
     step.total.is_some_and(|total| step.done >= total)
@@ -135,7 +142,7 @@ fn is_complete(step: &Step) -> bool {
 impl Progress {
     pub(crate) fn step(&mut self, step: &Step) {
         let line = format!("{}{}", self.label, describe(step));
-        if step.stage == PARTS {
+        if PARTS.contains(&step.stage.as_str()) {
             return self.part(&line, step);
         }
         let changed = line != self.last;
@@ -158,8 +165,7 @@ impl Progress {
                     bar.reset_elapsed();
                     bar.set_message(line.clone());
                 }
-                bar.set_length(step.total.unwrap_or(0));
-                bar.set_position(step.done);
+                advance(bar, step);
             }
         }
         self.last = line;

@@ -31,6 +31,9 @@ pub(super) struct Build<'a> {
     options: &'a BuildOptions,
     progress: &'a SharedProgress,
     image: Image,
+    /// How many layers there are, and how many of them were unpacked.
+    layers: usize,
+    unpacked: usize,
     loaded: Loaded,
     reused: Vec<Sha256>,
     /// Data that is still in the cache only, but for what is copied ahead of the first of these.
@@ -52,6 +55,7 @@ impl<'a> Build<'a> {
     pub(super) fn begin(
         cache: &'a LayerCache,
         dest: &Path,
+        layers: usize,
         options: &'a BuildOptions,
         progress: &'a SharedProgress,
     ) -> Result<Self, LayersError> {
@@ -60,6 +64,8 @@ impl<'a> Build<'a> {
             options,
             progress,
             image: Image::create(dest).map_err(LayersError::Image)?,
+            layers,
+            unpacked: 0,
             loaded: Loaded::default(),
             reused: Vec::new(),
             stored: Vec::new(),
@@ -164,7 +170,7 @@ impl<'a> Build<'a> {
         digest: Sha256,
     ) -> Result<(), LayersError> {
         let failed = |source| LayersError::Layer { digest, source };
-        let watch = self.watch(digest.to_string());
+        let watch = self.watch(self.place(digest));
         let input = Input::headers(headers, watch, &self.options.limits);
         let input = self.load(input).map_err(failed)?;
         input.finish().map_err(failed)?;
@@ -186,7 +192,7 @@ impl<'a> Build<'a> {
         let first = self.image.blocks.position();
         let recorder = Recorder::new().map_err(LayersError::Keep)?;
         let how = Unpack::As(packing(compression));
-        let watch = self.watch(digest.to_string());
+        let watch = self.watch(self.place(digest));
         let mut input = Input::archive(bytes, size, how, watch, &self.options.limits);
         input.record(Box::new(recorder.clone()));
         let input = self.load(input).map_err(failed)?;
@@ -200,6 +206,7 @@ impl<'a> Build<'a> {
                 found,
             });
         }
+        self.unpacked += 1;
         self.fresh.push(Fresh {
             diff_id: expected,
             first,
@@ -283,6 +290,12 @@ impl<'a> Build<'a> {
         self.loaded
             .load(&mut archive, &loading, &mut self.image.blocks)?;
         Ok(archive.into_input())
+    }
+
+    /// Which of the layers one is, for people.
+    fn place(&self, digest: Sha256) -> String {
+        let number = self.reused.len() + self.unpacked + 1;
+        format!("{number}/{} {}", self.layers, &digest.to_hex()[..12])
     }
 
     fn watch(&self, detail: String) -> Watch {

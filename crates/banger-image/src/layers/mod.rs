@@ -132,7 +132,7 @@ pub fn build(
 ) -> Result<Built, LayersError> {
     cache.prepare().map_err(LayersError::Cache)?;
     let _pinned = cache.pin(layers.iter().map(|layer| layer.descriptor().diff_id));
-    let mut build = Build::begin(cache, dest, options, progress)?;
+    let mut build = Build::begin(cache, dest, layers.len(), options, progress)?;
     for layer in layers {
         if let Err(error) = build.add(&**layer) {
             build.salvage();
