@@ -3,8 +3,13 @@
 
 use std::fs::File;
 use std::io::Cursor;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
+use banger_image::bundle::{Bundle, unpack_image};
+use banger_image::catalog::{Catalog, Downloads, Place, Signed};
+use banger_image::digest::Sha256;
 use banger_image::layout::{self, Kind as LayoutKind};
 use banger_image::manifest::{ConfigDocument, Document, Platform};
 use banger_image::progress::{SharedProgress, Silent};
@@ -137,6 +142,69 @@ fn check_tree(tree: &Tree) {
             assert_eq!(tree.lookup(path, Last::Keep), Some(id), "{path:?}");
         }
     }
+}
+
+/// A catalog, signed or not: what is read is what was signed, and reads the same again.
+pub(crate) fn catalog(data: &[u8]) {
+    const KEY: &str = "seed+2271d73a+AQOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4";
+    let signed = include_bytes!("seeds/catalog/signed");
+    let plain = Catalog::parse(include_bytes!("seeds/catalog/plain")).expect("a catalog");
+    if let Ok(opened) = Signed::open(data, &KEY.parse().expect("a key")) {
+        assert!(
+            data.starts_with(&signed[..signed.len() - 200]),
+            "nobody has signed that"
+        );
+        assert_eq!(opened.catalog, plain);
+    }
+    if let Ok(catalog) = Catalog::parse(data) {
+        let again = Catalog::parse(catalog.to_json().as_bytes());
+        assert_eq!(again.expect("its own JSON"), catalog);
+        for entry in catalog.images() {
+            assert!(!entry.bundle.file.as_str().contains('/'));
+        }
+    }
+    let _ = data
+        .utf8_chunks()
+        .next()
+        .map(|chunk| chunk.valid().parse::<Place>());
+}
+
+/// A bundle with any content, of which a catalog promises just this: an image of the size that
+/// was promised comes out, or nothing.
+pub(crate) fn bundle(data: &[u8]) {
+    const SIZE: u64 = 4096;
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = "web.tar".to_owned();
+    std::fs::write(dir.path().join(&file), data).expect("written");
+    let bundle = Bundle {
+        file: file.try_into().expect("a name"),
+        sha256: Sha256::of(data),
+        bytes: data.len() as u64,
+    };
+    let (place, downloads) = (
+        Place::Directory(dir.path().to_owned()),
+        Downloads::default(),
+    );
+    let progress: SharedProgress = Arc::new(Silent);
+    let opening = pin!(place.bundle(&bundle, dir.path(), &downloads, &progress));
+    // What lies on this host is there at once.
+    let Poll::Ready(opened) = opening.poll(&mut Context::from_waker(Waker::noop())) else {
+        panic!("a file is waited for");
+    };
+    let image = dir.path().join("image");
+    let cancel = CancellationToken::new();
+    let opened = opened.expect("it is there");
+    let unpacked = unpack_image(opened, SIZE, &image, &cancel, &progress);
+    match unpacked {
+        Ok(_) => assert_eq!(image.metadata().expect("made").len(), SIZE),
+        Err(_) => assert!(!image.exists()),
+    }
+    let left = std::fs::read_dir(dir.path()).expect("readable").count();
+    assert_eq!(
+        left,
+        1 + usize::from(image.exists()),
+        "nothing but the image"
+    );
 }
 
 /// A manifest or an index, as a registry could send it.

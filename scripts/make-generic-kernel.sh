@@ -249,7 +249,8 @@ bundle() {
     mv "$into/bundle.tar.zst" "$into/$file"
     cat >"$into/catalog.json" <<CATALOG
 {
-  "entries": [
+  "format": 1,
+  "kernels": [
     {
       "name": "$KERNEL",
       "description": "banger's own kernel, Linux $version: all that machines and docker need is built in",

@@ -22,6 +22,7 @@ mod stumbler;
 mod terminal;
 mod token_server;
 mod wait;
+mod web;
 mod workbench;
 mod world;
 
@@ -36,5 +37,6 @@ pub use running::Running;
 pub use stumbler::{Mood, Stumbler};
 pub use terminal::Terminal;
 pub use wait::{eventually, wait_for_end};
+pub use web::StaticServer;
 pub use workbench::{KernelUnderTest, WORKBENCH};
 pub use world::{BUSYBOX, DEBIAN, KERNEL, ONE_BINARY, World};

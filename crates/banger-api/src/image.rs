@@ -83,7 +83,7 @@ pub struct ImportImage {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PullImage {
-    /// A name of the catalog, or an image reference: of a registry, `docker://`, `oci:DIR[:TAG]`,
+    /// A name of a catalog, `CATALOG/NAME`, or an image reference: of a registry, `docker://`, `oci:DIR[:TAG]`,
     /// `oci-archive:FILE`, `docker-archive:FILE`, `tar:FILE`. Paths are absolute.
     pub reference: String,
     /// The name in the local store; made from the reference when absent.

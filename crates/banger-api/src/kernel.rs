@@ -50,6 +50,9 @@ pub enum KernelSource {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AvailableKernel {
     pub name: String,
+    /// The catalog that was added and has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalog: Option<String>,
     pub arch: String,
     pub description: String,
     pub source: String,
@@ -60,6 +63,7 @@ pub struct AvailableKernel {
 /// Body of `POST /v1/kernels/pull`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PullKernel {
+    /// `NAME`, or `CATALOG/NAME`.
     pub name: String,
     /// Replace a kernel of this name.
     #[serde(default)]

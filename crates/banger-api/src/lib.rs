@@ -4,6 +4,7 @@
 
 pub mod build;
 pub mod cache;
+pub mod catalog;
 pub mod client;
 pub mod daemon;
 pub mod doctor;

@@ -60,6 +60,8 @@ pub enum Error {
     #[error(transparent)]
     Disk(#[from] banger_image::ext4::DiskError),
     #[error(transparent)]
+    Catalog(#[from] crate::catalogs::CatalogError),
+    #[error(transparent)]
     Kernel(#[from] banger_image::kernel::KernelError),
     #[error(transparent)]
     KernelName(#[from] banger_image::kernel::NameError),
@@ -111,7 +113,7 @@ pub enum Error {
     },
     #[error("a registry's user has a name without a colon, not {username:?}")]
     Username { username: String },
-    #[error("the catalog has no image \"{name}\"; it has {}", .available.join(", "))]
+    #[error("no catalog has an image \"{name}\"; there is {}", .available.join(", "))]
     NotInCatalog {
         name: ImageName,
         available: Vec<String>,
@@ -136,6 +138,7 @@ pub enum Kind {
     Vm,
     Image,
     Kernel,
+    Catalog,
 }
 
 impl std::fmt::Display for Kind {
@@ -144,6 +147,7 @@ impl std::fmt::Display for Kind {
             Self::Vm => "VM",
             Self::Image => "image",
             Self::Kernel => "kernel",
+            Self::Catalog => "catalog",
         })
     }
 }

@@ -24,6 +24,18 @@ pub struct CatalogImage {
     pub sources: &'static [Source],
 }
 
+impl CatalogImage {
+    /// Where it comes from, in the order of asking.
+    #[must_use]
+    pub fn sources_for_people(&self) -> String {
+        let sources = self.sources.iter().map(|source| match source {
+            Source::Debian { suite, .. } => format!("Debian {suite}, mmdebstrap"),
+            Source::Registry { reference } => (*reference).to_owned(),
+        });
+        sources.collect::<Vec<_>>().join("; ")
+    }
+}
+
 /// The whole catalog.
 pub const CATALOG: &[CatalogImage] = &[CatalogImage {
     name: "debian-bookworm",

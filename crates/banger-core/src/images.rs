@@ -4,6 +4,7 @@
 //! restart finds and removes whatever was cut short.
 
 mod adopt;
+mod bundle;
 mod pull;
 mod recipe;
 mod workshop;
@@ -12,6 +13,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use banger_image::{
     cache::{CacheItem, ImageCache, Pruned},
+    catalog::ImageEntry,
     manifest::Platform,
     progress::{SharedProgress, Step},
     reference::ImageRef,
@@ -23,9 +25,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use adopt::Registration;
+pub use bundle::ImageOffer;
 pub use pull::{PullRequest, PullSummary, Pulled};
 
 use crate::{
+    catalogs::{Catalogs, Found},
     debian_settings::DebianSettings,
     error::{Error, Kind},
     host::Host,
@@ -60,6 +64,7 @@ pub struct Images {
     host: Arc<dyn Host>,
     debian: DebianSettings,
     sources: ImageSources,
+    catalogs: Arc<Catalogs>,
     locks: NameLocks,
 }
 
@@ -80,6 +85,7 @@ impl Images {
         host: Arc<dyn Host>,
         debian: DebianSettings,
         sources: ImageSources,
+        catalogs: Arc<Catalogs>,
         clock: fn() -> Seconds,
     ) -> Self {
         Self {
@@ -87,6 +93,7 @@ impl Images {
             host,
             debian,
             sources,
+            catalogs,
             locks: NameLocks::default(),
         }
     }
@@ -100,6 +107,7 @@ impl Images {
         if let Err(error) = self.sources.cache.sweep() {
             warn!(%error, cause = %error.io(), "cannot sweep the cache of images");
         }
+        self.sweep_bundles();
         self.work.sweep()
     }
 
@@ -150,16 +158,19 @@ impl Images {
 
     /// A finished image by its name, or by what it was pulled by.
     pub fn find(&self, target: &ImageTarget) -> Result<ImageRow, Error> {
-        match target {
-            ImageTarget::Named(name) => self.get(name),
-            ImageTarget::At(reference) => {
-                let found = self.pulled_before(reference, &Platform::host())?;
-                found.ok_or_else(|| Error::NotFound {
-                    kind: Kind::Image,
-                    target: reference.to_string(),
-                })
+        let found = match target {
+            ImageTarget::Named(name) => return self.get(name),
+            ImageTarget::Either { catalog, .. } if self.catalogs.has(catalog)? => {
+                self.pulled_by(&target.to_string())?
             }
-        }
+            ImageTarget::Either { reference, .. } | ImageTarget::At(reference) => {
+                self.pulled_before(reference, &Platform::host())?
+            }
+        };
+        found.ok_or_else(|| Error::NotFound {
+            kind: Kind::Image,
+            target: target.to_string(),
+        })
     }
 
     /// The read-only file that VMs boot from.
@@ -185,7 +196,11 @@ impl Images {
         }
         match target {
             ImageTarget::Named(name) => self.ensure_named(name, progress).await,
-            ImageTarget::At(reference) => {
+            ImageTarget::Either { catalog, entry, .. } if self.catalogs.has(catalog)? => {
+                let pulled = Box::pin(self.pull_entry(catalog, entry, None, progress)).await?;
+                Ok(pulled.row.name)
+            }
+            ImageTarget::Either { reference, .. } | ImageTarget::At(reference) => {
                 let request = PullRequest::of(reference.clone());
                 let pulled = self.pull_reference(request, progress).await?;
                 Ok(pulled.row.name)
@@ -200,7 +215,10 @@ impl Images {
     ) -> Result<ImageName, Error> {
         let lock = self.lock(name, &progress).await;
         let row = match self.get(name) {
-            Err(Error::NotFound { .. }) => self.make_of_catalog(name, name, lock, progress).await?,
+            Err(Error::NotFound { .. }) => {
+                let found = Box::pin(self.catalogs.image(None, name, &progress)).await?;
+                Box::pin(self.make_of_catalog(name, found, name, lock, progress)).await?
+            }
             // Somebody else made it while this waited.
             found => found?,
         };
@@ -216,25 +234,55 @@ impl Images {
     ) -> Result<Pulled, Error> {
         match target {
             ImageTarget::At(_) => {}
-            ImageTarget::Named(entry) if image_catalog::find(entry).is_some() => {
-                let name = request.name.as_ref().unwrap_or(entry);
-                return self.pull_of_catalog(entry, name, progress).await;
+            ImageTarget::Either { catalog, entry, .. } if self.catalogs.has(catalog)? => {
+                let name = request.name.as_ref();
+                return Box::pin(self.pull_entry(catalog, entry, name, progress)).await;
             }
-            // Not of the catalog: then it is a repository of Docker Hub.
-            ImageTarget::Named(word) => request.reference = word.as_str().parse()?,
+            ImageTarget::Either { reference, .. } => request.reference = reference.clone(),
+            ImageTarget::Named(word) => {
+                // If it is in no catalog, it is a repository of Docker Hub.
+                request.reference = word.as_str().parse()?;
+                let name = request.name.clone().unwrap_or_else(|| word.clone());
+                if let Some(row) = self.of_catalog(&name, word)? {
+                    let summary = PullSummary::nothing();
+                    return Ok(Pulled { row, summary });
+                }
+                if self
+                    .pulled_before(&request.reference, &request.platform)?
+                    .is_none()
+                {
+                    let found = Box::pin(self.catalogs.image(None, word, &progress)).await?;
+                    if found.is_some() || image_catalog::find(word).is_some() {
+                        return self.pull_of_catalog(word, found, &name, progress).await;
+                    }
+                }
+            }
         }
         self.pull_reference(request, progress).await
+    }
+
+    /// The image of this name, if it came as this entry of some catalog.
+    fn of_catalog(&self, name: &ImageName, entry: &ImageName) -> Result<Option<ImageRow>, Error> {
+        let row = match self.get(name) {
+            Err(Error::NotFound { .. }) => return Ok(None),
+            found => found?,
+        };
+        let target = row.reference.as_ref().and_then(|text| text.parse().ok());
+        let same = matches!(&target, Some(ImageTarget::Either { entry: was, .. }) if was == entry);
+        Ok(same.then_some(row))
     }
 
     async fn pull_of_catalog(
         &self,
         entry: &ImageName,
+        found: Option<Found<ImageEntry>>,
         name: &ImageName,
         progress: SharedProgress,
     ) -> Result<Pulled, Error> {
         self.refuse_taken(name)?;
         let lock = self.lock(name, &progress).await;
-        let row = self.make_of_catalog(entry, name, lock, progress).await?;
+        let made = self.make_of_catalog(entry, found, name, lock, progress);
+        let row = Box::pin(made).await?;
         Ok(Pulled {
             row,
             summary: PullSummary::default(),
@@ -280,6 +328,7 @@ impl Images {
                 content_bytes: report.content_bytes,
                 entries: report.entries,
                 facts: report.facts,
+                wants: None,
             })
         };
         workshop::make(&self.work, job, Arc::new(lock), work).await
@@ -315,6 +364,13 @@ impl Images {
             .work
             .store()
             .image_by_reference(&reference, &platform)?)
+    }
+
+    /// What was pulled as this entry of a catalog.
+    fn pulled_by(&self, reference: &str) -> Result<Option<ImageRow>, Error> {
+        let platform = Platform::host().to_string();
+        let store = self.work.store();
+        Ok(store.image_by_reference(reference, &platform)?)
     }
 
     async fn lock(&self, name: &ImageName, progress: &SharedProgress) -> OwnedMutexGuard<()> {

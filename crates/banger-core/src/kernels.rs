@@ -1,20 +1,27 @@
 //! Kernels as the engine uses them: which one a VM gets, the local store, and whoever has what the
 //! store has not: this release, configured catalogs, Debian's archive.
 
-use std::path::Path;
+use std::{path::Path, str::FromStr, sync::Arc};
 
 use banger_image::{
+    bundle::Bundle,
+    catalog::{Catalog, Place},
     debian::Keyring,
     fetch::{Fetcher, Patience},
     kernel::{
-        Bundle, Catalog, CatalogEntry, CommandLine, IfTaken, Kernel, KernelError, KernelName,
-        KernelSource, KernelStore, Manifest, Origin, Shelf, UnknownKernel, Upstream,
+        self, CatalogEntry, CommandLine, IfTaken, Kernel, KernelError, KernelName, KernelSource,
+        KernelStore, Manifest, Origin, Shelf, UnknownKernel, Upstream,
     },
     progress::SharedProgress,
 };
 use tracing::{info, warn};
 
-use crate::{debian_settings::DebianSettings, error::Error};
+use crate::{
+    catalogs::{CatalogError, Catalogs, Found, Publication, Published},
+    debian_settings::DebianSettings,
+    error::{Error, Kind},
+    name::CatalogName,
+};
 
 /// The kernel that a VM gets where nobody chooses, if it can be had without a download.
 const PREFERRED: &str = "generic-6.12";
@@ -27,7 +34,9 @@ pub struct KernelSources {
     /// What came with this release, where it did.
     pub release: Option<Shelf>,
     /// What the configuration adds.
-    pub catalogs: Vec<Shelf>,
+    pub directories: Vec<Shelf>,
+    /// What the user trusts by a key.
+    pub catalogs: Arc<Catalogs>,
     pub debian: DebianSettings,
 }
 
@@ -38,11 +47,21 @@ pub struct KernelChoice {
     pub reason: String,
 }
 
-/// A kernel that can be pulled, and where it is if it is a bundle.
+/// What people call a kernel that they want: `NAME`, or `CATALOG/NAME`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelTarget {
+    pub catalog: Option<CatalogName>,
+    pub name: KernelName,
+}
+
+/// A kernel that can be pulled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
     pub entry: CatalogEntry,
-    pub shelf: Option<Shelf>,
+    /// The catalog that was added and has it.
+    pub catalog: Option<CatalogName>,
+    /// Where its files are; banger's own list has none.
+    pub place: Option<Place>,
 }
 
 /// The kernels of this user.
@@ -75,16 +94,73 @@ impl Kernels {
         Ok(self.store.get(name)?)
     }
 
-    /// All that can be pulled, each name once: what is nearest comes first.
+    /// All that can be pulled, as far as it is known here: what is nearest comes first. Of a name
+    /// that several have, the first is pulled; the others are had as `CATALOG/NAME`.
     pub fn offers(&self) -> Result<Vec<Offer>, Error> {
-        let mut offers: Vec<Offer> = Vec::new();
-        let shelves = self.sources.release.iter().chain(&self.sources.catalogs);
-        for shelf in shelves {
-            let catalog = shelf.catalog().map_err(KernelError::from)?;
-            add(&mut offers, catalog.as_ref(), Some(shelf));
+        let mut offers = self.near()?;
+        for known in self.sources.catalogs.list()? {
+            let (catalog, place) = (Some(&known.row.name), Some(&known.row.place));
+            offers.extend(all(&known.catalog, catalog, place));
         }
-        add(&mut offers, Some(&Catalog::embedded()), None);
+        offers.extend(all(&kernel::embedded(), None, None));
         Ok(offers)
+    }
+
+    /// What lies on this host.
+    fn near(&self) -> Result<Vec<Offer>, Error> {
+        let mut offers = Vec::new();
+        let shelves = self.sources.release.iter().chain(&self.sources.directories);
+        for shelf in shelves {
+            if let Some(catalog) = shelf.catalog().map_err(KernelError::from)? {
+                offers.extend(all(&catalog, None, Some(&shelf.place())));
+            }
+        }
+        Ok(offers)
+    }
+
+    /// What a target means now.
+    async fn find(&self, target: &KernelTarget, progress: &SharedProgress) -> Result<Offer, Error> {
+        let KernelTarget { catalog, name } = target;
+        let named = |offers: Vec<Offer>| offers.into_iter().find(|offer| offer.entry.name == *name);
+        if catalog.is_none()
+            && let Some(offer) = named(self.near()?)
+        {
+            return Ok(offer);
+        }
+        let catalogs = &self.sources.catalogs;
+        let found = catalogs.kernel(catalog.as_ref(), name, progress).await?;
+        if let Some(found) = found {
+            let Found {
+                catalog,
+                place,
+                entry,
+            } = found;
+            return Ok(Offer {
+                entry,
+                catalog: Some(catalog),
+                place: Some(place),
+            });
+        }
+        if let Some(catalog) = catalog {
+            return Err(CatalogError::NoEntry {
+                catalog: catalog.clone(),
+                kind: Kind::Kernel,
+                entry: name.to_string(),
+            }
+            .into());
+        }
+        if let Some(offer) = named(all(&kernel::embedded(), None, None).collect()) {
+            return Ok(offer);
+        }
+        let mut available: Vec<String> = Vec::new();
+        for offer in self.offers()? {
+            let name = offer.entry.name.to_string();
+            if !available.contains(&name) {
+                available.push(name);
+            }
+        }
+        let name = name.clone();
+        Err(KernelError::from(UnknownKernel { name, available }).into())
     }
 
     /// The kernel of a new VM: the one that is asked for, the configured one, or ours.
@@ -108,11 +184,17 @@ impl Kernels {
                 None => Ok(()),
                 Some((bundle, shelf)) => {
                     info!(%name, "this release brings another build of the kernel");
-                    self.unpack(name, &bundle, &shelf, &progress, IfTaken::Replace)
-                        .await
+                    let from = (&bundle, &shelf.place());
+                    self.unpack(name, from, &progress, IfTaken::Replace).await
                 }
             },
-            Err(KernelError::NotFound { .. }) => self.fetch(name, &progress, IfTaken::Keep).await,
+            Err(KernelError::NotFound { .. }) => {
+                let target = KernelTarget {
+                    catalog: None,
+                    name: name.clone(),
+                };
+                self.fetch(&target, &progress, IfTaken::Keep).await
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -120,12 +202,45 @@ impl Kernels {
     /// Pulls a kernel of a catalog.
     pub async fn pull(
         &self,
-        name: &KernelName,
+        target: &KernelTarget,
         force: bool,
         progress: SharedProgress,
     ) -> Result<Kernel, Error> {
-        self.fetch(name, &progress, if_taken(force)).await?;
-        self.get(name)
+        if !force && let Ok(present) = self.store.get(&target.name) {
+            let name = present.manifest.name;
+            return Err(KernelError::Taken { name }.into());
+        }
+        self.fetch(target, &progress, if_taken(force)).await?;
+        self.get(&target.name)
+    }
+
+    /// Puts a kernel and a new catalog into a directory for others.
+    pub async fn publish(
+        &self,
+        name: &KernelName,
+        publication: Publication,
+        progress: SharedProgress,
+    ) -> Result<Published, Error> {
+        let kernel = self.get(name)?;
+        let description = publication.description.clone();
+        let description =
+            description.unwrap_or_else(|| format!("Linux {}", kernel.manifest.version));
+        let published = self.sources.catalogs.publish(
+            format!("the kernel {name}"),
+            publication,
+            move |publisher, cancel| {
+                let go_on = || !cancel.is_cancelled();
+                let bundle = kernel.pack(publisher.directory(), &progress, go_on)?;
+                publisher.put_kernel(CatalogEntry {
+                    name: kernel.manifest.name.clone(),
+                    description,
+                    arch: kernel.manifest.arch.into(),
+                    source: KernelSource::Bundle(bundle.clone()),
+                });
+                Ok(bundle)
+            },
+        );
+        published.await
     }
 
     /// Copies a kernel out of a directory of this host.
@@ -167,7 +282,9 @@ impl Kernels {
             return Ok(None);
         };
         let catalog = shelf.catalog().map_err(KernelError::from)?;
-        let entry = catalog.as_ref().and_then(|catalog| catalog.get(name).ok());
+        let entry = catalog
+            .as_ref()
+            .and_then(|catalog| catalog.kernel(name).ok());
         Ok(match entry.map(|entry| &entry.source) {
             Some(KernelSource::Bundle(bundle)) => Some((bundle.clone(), shelf.clone())),
             Some(KernelSource::Debian(_) | KernelSource::Built) | None => None,
@@ -177,29 +294,38 @@ impl Kernels {
     /// The release's build of a kernel that came with another release. What the user imported or
     /// pulled stays.
     fn newer_release(&self, present: &Manifest) -> Result<Option<(Bundle, Shelf)>, Error> {
-        let Origin::Bundle { sha256, .. } = &present.source else {
+        let Origin::Bundle {
+            sha256, catalog, ..
+        } = &present.source
+        else {
             return Ok(None);
         };
+        if self.is_elsewhere(catalog) {
+            return Ok(None);
+        }
         let released = self.released(&present.name)?;
         Ok(released.filter(|(bundle, _)| bundle.sha256 != *sha256))
     }
 
+    /// Whether a bundle's origin is a catalog that is no release's. Releases may move.
+    fn is_elsewhere(&self, catalog: &str) -> bool {
+        let place = catalog.parse::<Place>();
+        let mut configured = self.sources.directories.iter().map(Shelf::place);
+        place.is_ok_and(|place| match place {
+            Place::Web(_) => true,
+            Place::Directory(_) => configured.any(|own| own == place),
+        })
+    }
+
     async fn fetch(
         &self,
-        name: &KernelName,
+        target: &KernelTarget,
         progress: &SharedProgress,
         if_taken: IfTaken,
     ) -> Result<(), Error> {
-        let offers = self.offers()?;
-        let Some(offer) = offers.iter().find(|offer| offer.entry.name == *name) else {
-            let available = offers.iter().map(|offer| offer.entry.name.to_string());
-            return Err(KernelError::from(UnknownKernel {
-                name: name.clone(),
-                available: available.collect(),
-            })
-            .into());
-        };
-        match (&offer.entry.source, &offer.shelf) {
+        let offer = self.find(target, progress).await?;
+        let name = &target.name;
+        match (&offer.entry.source, &offer.place) {
             (KernelSource::Debian(package), _) => {
                 let upstream = Upstream {
                     fetcher: Fetcher::new(Patience::default())?,
@@ -211,8 +337,8 @@ impl Kernels {
                     .pull(name, package, &upstream, progress, if_taken);
                 Ok(pull.await.map(drop)?)
             }
-            (KernelSource::Bundle(bundle), Some(shelf)) => {
-                self.unpack(name, bundle, shelf, progress, if_taken).await
+            (KernelSource::Bundle(bundle), Some(place)) => {
+                self.unpack(name, (bundle, place), progress, if_taken).await
             }
             (KernelSource::Bundle(_), None) | (KernelSource::Built, _) => {
                 Err(KernelError::NotOffered { name: name.clone() }.into())
@@ -223,13 +349,26 @@ impl Kernels {
     async fn unpack(
         &self,
         name: &KernelName,
-        bundle: &Bundle,
-        shelf: &Shelf,
+        from: (&Bundle, &Place),
         progress: &SharedProgress,
         if_taken: IfTaken,
     ) -> Result<(), Error> {
-        let unpack = self.store.unpack(name, bundle, shelf, progress, if_taken);
+        let downloads = self.sources.catalogs.bundles();
+        let unpack = self.store.unpack(name, from, downloads, progress, if_taken);
         Ok(unpack.await.map(drop)?)
+    }
+}
+
+impl FromStr for KernelTarget {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let (catalog, name) = match text.split_once('/') {
+            Some((catalog, name)) => (Some(catalog.parse()?), name),
+            None => (None, text),
+        };
+        let name = name.parse()?;
+        Ok(Self { catalog, name })
     }
 }
 
@@ -270,15 +409,19 @@ fn preferred() -> KernelName {
     PREFERRED.parse().expect("the preferred name is a name")
 }
 
-/// Adds what is not offered under its name yet.
-fn add(offers: &mut Vec<Offer>, catalog: Option<&Catalog>, shelf: Option<&Shelf>) {
-    for entry in catalog.into_iter().flat_map(Catalog::entries) {
-        let entry = entry.clone();
-        if !offers.iter().any(|offer| offer.entry.name == entry.name) {
-            let shelf = shelf.cloned();
-            offers.push(Offer { entry, shelf });
-        }
-    }
+/// What a catalog offers.
+fn all(
+    read: &Catalog,
+    catalog: Option<&CatalogName>,
+    place: Option<&Place>,
+) -> impl Iterator<Item = Offer> {
+    let entries: Vec<_> = read.kernels().cloned().collect();
+    let (catalog, place) = (catalog.cloned(), place.cloned());
+    entries.into_iter().map(move |entry| Offer {
+        entry,
+        catalog: catalog.clone(),
+        place: place.clone(),
+    })
 }
 
 fn if_taken(force: bool) -> IfTaken {

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod assembly;
+pub mod catalogs;
 pub mod credentials;
 pub mod debian_settings;
 pub mod engine;
@@ -29,6 +30,6 @@ mod testing;
 pub mod vm;
 
 pub use banger_image::{
-    auth, blobs, cache, debian, digest, ext4, fetch, initramfs, kernel, layers, layout, manifest,
-    progress, pull, reference, registry, rootfs,
+    auth, blobs, bundle, cache, catalog, debian, digest, ext4, fetch, initramfs, kernel, layers,
+    layout, manifest, progress, pull, reference, registry, rootfs,
 };

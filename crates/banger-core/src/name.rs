@@ -15,6 +15,10 @@ pub enum NameError {
         "an image name has only a-z, 0-9 and . _ -, and begins with a letter or digit: \"{0}\""
     )]
     ImageCharacters(String),
+    #[error(
+        "a catalog's name has 1 to 63 of a-z, 0-9 and -, and begins with a letter or digit: \"{0}\""
+    )]
+    Catalog(String),
     #[error("a VM id is 32 hexadecimal digits: \"{0}\"")]
     Id(String),
 }
@@ -29,6 +33,11 @@ pub struct VmName(String);
 /// The name of an image in the local store.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageName(String);
+
+/// The name of a catalog that is trusted: short, and never a registry's host, which has a dot or a
+/// colon.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CatalogName(String);
 
 /// The identity of a VM for its whole life: 128 random bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -104,6 +113,21 @@ impl FromStr for ImageName {
     }
 }
 
+impl FromStr for CatalogName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+        let fits = (1..=63).contains(&text.len()) && text.bytes().all(allowed);
+        // The one registry whose host has neither.
+        if fits && !text.starts_with('-') && text != "localhost" {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(NameError::Catalog(shown(text)))
+        }
+    }
+}
+
 /// A name as a message may repeat it: bounded and without control characters.
 fn shown(text: &str) -> String {
     text.chars().take(80).flat_map(char::escape_debug).collect()
@@ -126,7 +150,7 @@ macro_rules! text_name {
     )*};
 }
 
-text_name!(VmName, ImageName);
+text_name!(VmName, ImageName, CatalogName);
 
 #[cfg(test)]
 mod tests {
@@ -158,6 +182,14 @@ mod tests {
         check::<ImageName>(
             &["debian-bookworm", "alpine_3.20", "0"],
             &["", ".", "..", "a/b", "-a", ".hidden", "A", "a\0"],
+        );
+    }
+
+    #[test]
+    fn catalog_names_are_no_hosts() {
+        check::<CatalogName>(
+            &["acme", "team-7", "0"],
+            &["", "localhost", "a.b", "a:5000", "-a", "A", "a/b"],
         );
     }
 

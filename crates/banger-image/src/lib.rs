@@ -6,7 +6,9 @@
 pub mod auth;
 pub mod blobs;
 mod blocking;
+pub mod bundle;
 pub mod cache;
+pub mod catalog;
 pub mod debian;
 mod decompress;
 pub mod digest;

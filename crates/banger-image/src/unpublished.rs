@@ -47,6 +47,10 @@ impl Unpublished {
         })
     }
 
+    pub(crate) fn directory(&self) -> &Path {
+        &self.dir
+    }
+
     pub(crate) fn file(&self) -> &File {
         &self.file
     }

@@ -179,6 +179,16 @@ fn indexes_are_taken_or_refused() {
 }
 
 #[test]
+fn catalogs_are_taken_or_refused() {
+    check("catalog", targets::catalog);
+}
+
+#[test]
+fn bundles_are_taken_or_refused() {
+    check("bundle", targets::bundle);
+}
+
+#[test]
 fn layouts_are_taken_or_refused() {
     check("layout", targets::layout);
 }

@@ -1,7 +1,7 @@
 //! Completion in shells: the scripts, and live names from the daemon where it runs.
 //! Starts no daemon and reports nothing: who presses Tab wants names or silence.
 
-use std::{env, io, path::Path, time::Duration};
+use std::{collections::BTreeSet, env, io, path::Path, time::Duration};
 
 use banger_api::{
     client::{Client, ClientError},
@@ -108,13 +108,35 @@ pub(crate) fn kernels() -> Vec<CompletionCandidate> {
 
 pub(crate) fn available_kernels() -> Vec<CompletionCandidate> {
     ask(async |client| {
-        Ok(client
-            .available_kernels()
-            .await?
-            .into_iter()
-            .map(|kernel| kernel.name)
-            .collect())
+        let kernels = client.available_kernels().await?.into_iter();
+        let names = kernels.flat_map(|kernel| names(kernel.name, kernel.catalog));
+        Ok(distinct(names))
     })
+}
+
+pub(crate) fn available_images() -> Vec<CompletionCandidate> {
+    ask(async |client| {
+        let images = client.available_images().await?.into_iter();
+        let names = images.flat_map(|image| names(image.name, image.catalog));
+        Ok(distinct(names))
+    })
+}
+
+pub(crate) fn catalogs() -> Vec<CompletionCandidate> {
+    ask(async |client| {
+        let catalogs = client.catalogs().await?.into_iter();
+        Ok(catalogs.map(|catalog| catalog.name).collect())
+    })
+}
+
+/// What an entry can be called.
+fn names(name: String, catalog: Option<String>) -> Vec<String> {
+    let exact = catalog.map(|catalog| format!("{catalog}/{name}"));
+    [Some(name), exact].into_iter().flatten().collect()
+}
+
+fn distinct(names: impl Iterator<Item = String>) -> Vec<String> {
+    names.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn ask(

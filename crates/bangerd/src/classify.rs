@@ -1,5 +1,6 @@
 //! The one place where failures get their code, their hint, and what is left behind.
 
+mod catalog;
 mod pull;
 
 use banger_api::error::{ApiError, ErrorCode};
@@ -58,11 +59,12 @@ fn judge(error: &Error) -> Judged {
                  `banger image import`"
                 }
                 Kind::Kernel => "see the kernels with `banger kernel list`",
+                Kind::Catalog => "see the catalogs with `banger catalog list`",
             },
         ),
         Error::NotInCatalog { .. } => judged(
             ErrorCode::NotFound,
-            "see the images that are here with `banger image list`; an image of a registry is written \
+            "see what there is with `banger image list --available`; an image of a registry is written \
              with its registry or its tag: docker.io/library/alpine, alpine:3",
         ),
         Error::Ambiguous { .. } => judged(
@@ -98,6 +100,7 @@ fn judge(error: &Error) -> Judged {
             ErrorCode::HostFailed,
             "check the space and the permissions of banger's state directory",
         ),
+        Error::Catalog(error) => catalog::catalog(error),
         Error::Kernel(error) => kernel(error),
         Error::Initramfs(error) => Judged {
             code: ErrorCode::HostFailed,
@@ -144,6 +147,14 @@ fn store(error: &StoreError) -> Judged {
         StoreError::ImageTaken(name) => judged(
             ErrorCode::AlreadyExists,
             format!("choose another name, or delete the image: `banger image delete {name}`"),
+        ),
+        StoreError::CatalogTaken(name) => judged(
+            ErrorCode::AlreadyExists,
+            format!("choose another name, or remove it: `banger catalog remove {name}`"),
+        ),
+        StoreError::NoCatalog(_) => judged(
+            ErrorCode::NotFound,
+            "see the catalogs with `banger catalog list`",
         ),
         StoreError::NoImage(_) | StoreError::NoVm(_) => plain(ErrorCode::NotFound),
         StoreError::ImageUsed(_) => plain(ErrorCode::Conflict),
@@ -236,12 +247,14 @@ fn guest(error: &GuestError) -> Judged {
 
 fn kernel(error: &KernelError) -> Judged {
     let code = match error {
+        KernelError::Bundle(error) => return catalog::bundle(error),
+        KernelError::Shelf(error) => return catalog::shelf(error),
         KernelError::Unknown(_) | KernelError::NotFound { .. } | KernelError::NotOffered { .. } => {
             ErrorCode::NotFound
         }
         KernelError::Taken { .. } => ErrorCode::AlreadyExists,
         KernelError::Archive(_)
-        | KernelError::Bundle(_)
+        | KernelError::CommandLine(_)
         | KernelError::NoPackage { .. }
         | KernelError::NoDependency { .. }
         | KernelError::Unpack { .. } => ErrorCode::SourceFailed,

@@ -1,6 +1,7 @@
 //! `config.toml`: parsed once, unknown keys refused. Knows what may be set, not what it does.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -88,6 +89,9 @@ pub(crate) struct Registries {
     /// PEM files with certificates to trust beside the system's.
     #[serde(default)]
     pub(crate) extra_ca: Vec<PathBuf>,
+    /// Registries that are asked in the place of others.
+    #[serde(default)]
+    pub(crate) mirrors: BTreeMap<String, String>,
 }
 
 /// Sizes of a VM that asks for none.
@@ -210,6 +214,10 @@ mod tests {
             ("kernel_catalogs = [\"kernels\"]", false),
             (
                 "allow_emulated_kvm = true\n[firecracker]\ndisk_bandwidth = \"64M\"",
+                true,
+            ),
+            (
+                "[registries.mirrors]\n\"docker.io\" = \"mirror:5000\"",
                 true,
             ),
             ("[firecracker]\nballoon = 1", false),

@@ -3,7 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use banger_api::{
-    doctor, exec as wire_exec,
+    catalog::{AvailableImage, Catalog as WireCatalog, Published as WirePublished},
+    doctor,
+    error::ApiError,
+    exec as wire_exec,
     image::{
         Image as WireImage, ImageConfig as WireConfig, PullSummary as WireSummary, PulledImage,
     },
@@ -12,12 +15,13 @@ use banger_api::{
     vm::{Agent, Boot, ChangeVm, CreateVm, Vm, VmState as WireState, WaitFor},
 };
 use banger_core::{
+    catalogs::{Found, Known, Published},
     engine::CreateRequest,
     error::Error,
     exec::{ExecFailure, ExecRequest, ExecStatus, WindowSize},
     host::{Check, Verdict, VmmKind},
     image_config::ImageUse,
-    images::PullSummary,
+    images::{ImageOffer, PullSummary},
     kernel::{Arch, DebianPackage, Kernel, KernelName, KernelSource, Origin},
     kernels::Offer,
     manifest::ImageConfig,
@@ -283,16 +287,17 @@ pub(crate) fn kernel(kernel: Kernel) -> WireKernel {
 
 pub(crate) fn available_kernel(offer: &Offer, present: &[KernelName]) -> AvailableKernel {
     let entry = &offer.entry;
-    let source = match (&entry.source, &offer.shelf) {
+    let source = match (&entry.source, &offer.place) {
         (KernelSource::Debian(DebianPackage { package, suite, .. }), _) => {
             format!("Debian {suite}, {package}")
         }
-        (KernelSource::Bundle(_), Some(shelf)) => shelf.directory().display().to_string(),
+        (KernelSource::Bundle(_), Some(place)) => place.to_string(),
         (KernelSource::Bundle(_), None) | (KernelSource::Built, _) => "make kernel".to_owned(),
     };
     AvailableKernel {
         name: entry.name.to_string(),
-        arch: arch(entry.arch),
+        arch: entry.arch.to_string(),
+        catalog: offer.catalog.as_ref().map(ToString::to_string),
         description: entry.description.clone(),
         source,
         present: present.contains(&entry.name),
@@ -302,6 +307,65 @@ pub(crate) fn available_kernel(offer: &Offer, present: &[KernelName]) -> Availab
 fn arch(arch: Arch) -> String {
     match arch {
         Arch::X86_64 => "x86_64".to_owned(),
+    }
+}
+
+pub(crate) fn available_image(offer: ImageOffer, rows: &[ImageRow]) -> AvailableImage {
+    match offer {
+        ImageOffer::Own(image) => AvailableImage {
+            name: image.name.to_owned(),
+            description: image.description.to_owned(),
+            catalog: None,
+            source: image.sources_for_people(),
+            bytes: None,
+            image_bytes: None,
+            present: rows.iter().any(|row| row.name.as_str() == image.name),
+        },
+        ImageOffer::Entry(found) => {
+            let Found {
+                catalog,
+                place,
+                entry,
+            } = *found;
+            let pulled_by = Some(format!("{catalog}/{}", entry.name));
+            AvailableImage {
+                present: rows.iter().any(|row| row.reference == pulled_by),
+                name: entry.name.to_string(),
+                description: entry.description,
+                catalog: Some(catalog.to_string()),
+                source: place.to_string(),
+                bytes: Some(entry.bundle.bytes),
+                image_bytes: Some(entry.image_bytes),
+            }
+        }
+    }
+}
+
+/// A catalog as clients see it.
+pub(crate) fn catalog(known: Known, problem: Option<ApiError>) -> WireCatalog {
+    let Known { row, catalog } = known;
+    WireCatalog {
+        name: row.name.to_string(),
+        url: row.place.to_string(),
+        key: row.key.to_string(),
+        serial: row.serial,
+        expires: catalog.expires.map(|expiry| expiry.to_string()),
+        images: catalog.images().count() as u64,
+        kernels: catalog.kernels().count() as u64,
+        added_at: rfc3339(row.added_at),
+        seen_at: rfc3339(row.seen_at),
+        problem,
+    }
+}
+
+/// What was published, as clients see it.
+pub(crate) fn published(published: &Published) -> WirePublished {
+    WirePublished {
+        file: published.bundle.file.to_string(),
+        digest: published.bundle.sha256.to_string(),
+        bytes: published.bundle.bytes,
+        serial: published.serial,
+        key: published.key.to_string(),
     }
 }
 

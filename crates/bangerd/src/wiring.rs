@@ -11,6 +11,7 @@ use banger_core::{
     assembly::{AgentBinary, Assembly},
     auth::{self, Keychain},
     cache::ImageCache,
+    catalogs::Catalogs,
     credentials::HostHelpers,
     debian::{Mirror, Suite},
     debian_settings::DebianSettings,
@@ -61,6 +62,7 @@ const PATIENCE: Patience = Patience {
 /// What every request needs.
 pub(crate) struct App {
     pub(crate) engine: Engine,
+    pub(crate) catalogs: Arc<Catalogs>,
     pub(crate) places: Places,
     pub(crate) started: Instant,
     /// Cancelled when the daemon ends.
@@ -83,21 +85,24 @@ pub(crate) fn app(
         mmdebstrap: None,
         scratch: places.state.join("scratch"),
     }));
+    let catalogs = Arc::new(Catalogs::new(store.clone(), now));
     let images = Arc::new(Images::new(
         store.clone(),
         places.state.join("images"),
         host.clone(),
         debian.clone(),
         image_sources(places, config, host.clone())?,
+        catalogs.clone(),
         now,
     ));
     let sources = KernelSources {
         release: release_kernels(),
-        catalogs: config
+        directories: config
             .kernel_catalogs
             .iter()
             .map(|path| Shelf::new(path.as_ref()))
             .collect(),
+        catalogs: catalogs.clone(),
         debian,
     };
     let kernels = Arc::new(Kernels::new(
@@ -131,6 +136,7 @@ pub(crate) fn app(
     let engine = Engine::start(parts, host, now)?;
     Ok(App {
         engine,
+        catalogs,
         places: places.clone(),
         started: Instant::now(),
         ending,
@@ -156,10 +162,13 @@ fn image_sources(
     host: Arc<dyn Host>,
 ) -> Result<ImageSources, Fatal> {
     let insecure = config.registries.insecure.iter().map(|host| host.parse());
+    let mirrors = config.registries.mirrors.iter();
+    let mirrors = mirrors.map(|(host, mirror)| Ok::<_, Fatal>((host.parse()?, mirror.parse()?)));
     let settings = Settings {
         patience: fetch::Patience::default(),
         extra_cas: config.registries.extra_ca.clone(),
         insecure: insecure.collect::<Result<_, _>>()?,
+        mirrors: mirrors.collect::<Result<_, _>>()?,
     };
     let auth_file = places.config.join("auth.json");
     let mut files = vec![auth_file.clone()];

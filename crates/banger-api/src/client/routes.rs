@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     cache::{ImageCache, PruneCache, PrunedCache},
+    catalog::{AddCatalog, AvailableImage, Catalog, GenerateKey, GeneratedKey, Publish, Published},
     daemon::DaemonStatus,
     doctor::Check,
     image::{Image, ImportImage, Login, LoginState, Logout, PullImage, PulledImage, RegisterImage},
@@ -260,6 +261,62 @@ impl Client {
     pub async fn logout(&self, request: &Logout) -> Result<LoginState, ClientError> {
         let payload = Payload::json(request);
         self.document(Method::POST, "/v1/registries/logout", payload)
+            .await
+    }
+
+    /// What can be pulled by name, as far as the daemon knows.
+    pub async fn available_images(&self) -> Result<Vec<AvailableImage>, ClientError> {
+        self.document(Method::GET, "/v1/images/available", Payload::Empty)
+            .await
+    }
+
+    /// Puts an image into a directory for others.
+    pub async fn publish_image(
+        &self,
+        name: &str,
+        request: &Publish,
+        on_step: impl FnMut(Step),
+    ) -> Result<Published, ClientError> {
+        let path = image_path(name, "/publish");
+        self.follow(Method::POST, &path, Payload::json(request), on_step)
+            .await
+    }
+
+    /// Puts a kernel into a directory for others.
+    pub async fn publish_kernel(
+        &self,
+        name: &str,
+        request: &Publish,
+        on_step: impl FnMut(Step),
+    ) -> Result<Published, ClientError> {
+        let path = format!("{}/publish", kernel_path(name));
+        self.follow(Method::POST, &path, Payload::json(request), on_step)
+            .await
+    }
+
+    pub async fn catalogs(&self) -> Result<Vec<Catalog>, ClientError> {
+        self.document(Method::GET, "/v1/catalogs", Payload::Empty)
+            .await
+    }
+
+    /// Has all catalogs read anew.
+    pub async fn refresh_catalogs(&self) -> Result<Vec<Catalog>, ClientError> {
+        self.document(Method::POST, "/v1/catalogs/refresh", Payload::Empty)
+            .await
+    }
+
+    pub async fn add_catalog(&self, request: &AddCatalog) -> Result<Catalog, ClientError> {
+        self.document(Method::POST, "/v1/catalogs", Payload::json(request))
+            .await
+    }
+
+    pub async fn remove_catalog(&self, name: &str) -> Result<(), ClientError> {
+        let path = format!("/v1/catalogs/{}", segment(name));
+        self.act(Method::DELETE, &path, Payload::Empty).await
+    }
+
+    pub async fn generate_key(&self, request: &GenerateKey) -> Result<GeneratedKey, ClientError> {
+        self.document(Method::POST, "/v1/catalogs/keys", Payload::json(request))
             .await
     }
 

@@ -66,6 +66,7 @@ impl Images {
                 content_bytes: 0,
                 entries: 0,
                 facts: Facts::default(),
+                wants: None,
             })
         };
         workshop::make(&self.work, job, Arc::new(lock), work).await

@@ -83,7 +83,7 @@ pub struct PullSummary {
 }
 
 impl PullSummary {
-    fn nothing() -> Self {
+    pub(super) fn nothing() -> Self {
         Self {
             was_here: true,
             ..Self::default()
@@ -317,6 +317,7 @@ impl Images {
                 content_bytes: built.content_bytes,
                 entries: built.entries,
                 facts: built.facts,
+                wants: None,
             })
         };
         let row = workshop::make(&self.work, job, lock, work).await?;

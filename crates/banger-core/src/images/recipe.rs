@@ -3,6 +3,7 @@
 use std::io;
 
 use banger_image::{
+    catalog::ImageEntry,
     debian::SourcesError,
     progress::{SharedProgress, Step},
     rootfs::{Scrub, Source},
@@ -11,13 +12,14 @@ use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::{Images, PullRequest, workshop::Job};
+use super::{ImageOffer, Images, PullRequest, workshop::Job};
 use crate::{
+    catalogs::{CatalogError, Found},
     debian_settings::DebianSettings,
     error::Error,
     host::RootTar,
     host_error::HostError,
-    image_catalog::{self, CATALOG, CatalogImage, Source as CatalogSource},
+    image_catalog::{self, CatalogImage, Source as CatalogSource},
     name::ImageName,
     store::ImageRow,
 };
@@ -26,19 +28,44 @@ impl Images {
     pub(super) async fn make_of_catalog(
         &self,
         entry: &ImageName,
+        found: Option<Found<ImageEntry>>,
         name: &ImageName,
         lock: OwnedMutexGuard<()>,
         progress: SharedProgress,
     ) -> Result<ImageRow, Error> {
-        let Some(entry) = image_catalog::find(entry) else {
-            let available = CATALOG.iter().map(|image| image.name.to_owned()).collect();
-            return Err(Error::NotInCatalog {
-                name: entry.clone(),
-                available,
-            });
+        let own = image_catalog::find(entry);
+        let Some(found) = found else {
+            return match own {
+                Some(own) => {
+                    self.make_of_sources(own, name, Some(lock), None, progress)
+                        .await
+                }
+                None => Err(self.in_no_catalog(entry)?),
+            };
         };
-        let mut lock = Some(lock);
-        let mut refused = None;
+        let made = Box::pin(self.make_of_bundle(found, name, lock, progress.clone())).await;
+        match (made, own) {
+            (Err(Error::Catalog(CatalogError::Bundle(error))), Some(own))
+                if error.is_out_of_reach() =>
+            {
+                let error = Error::from(CatalogError::from(error));
+                go_on(name, &error, &progress);
+                self.make_of_sources(own, name, None, Some(error), progress)
+                    .await
+            }
+            (made, _) => made,
+        }
+    }
+
+    /// Asks the sources of an image of our own, one after the other.
+    async fn make_of_sources(
+        &self,
+        entry: &CatalogImage,
+        name: &ImageName,
+        mut lock: Option<OwnedMutexGuard<()>>,
+        mut refused: Option<Error>,
+        progress: SharedProgress,
+    ) -> Result<ImageRow, Error> {
         for source in entry.sources {
             let lock = match lock.take() {
                 Some(lock) => lock,
@@ -62,18 +89,26 @@ impl Images {
             };
             match made {
                 // What this host lacks, another source does without.
-                Err(
-                    error @ (Error::Host(HostError::ProgramMissing { .. })
-                    | Error::Sources(SourcesError::NoMirror { .. })),
-                ) => {
-                    info!(image = %name, error = error.chain(), "asking the next source");
-                    refused = Some(error);
+                Err(error) if is_of_the_source(&error) => {
+                    go_on(name, &error, &progress);
+                    refused.get_or_insert(error);
                 }
                 Err(error) => return Err(refused.unwrap_or(error)),
                 Ok(row) => return Ok(row),
             }
         }
         Err(refused.expect("every image of the catalog has a source"))
+    }
+
+    fn in_no_catalog(&self, name: &ImageName) -> Result<Error, Error> {
+        let offers = self.offers()?.into_iter().map(|offer| match offer {
+            ImageOffer::Own(image) => image.name.to_owned(),
+            ImageOffer::Entry(found) => format!("{}/{}", found.catalog, found.entry.name),
+        });
+        Ok(Error::NotInCatalog {
+            name: name.clone(),
+            available: offers.collect(),
+        })
     }
 
     async fn build_debian(
@@ -111,6 +146,46 @@ impl Images {
         })
         .await
     }
+}
+
+/// Whether another source may do better.
+fn is_of_the_source(error: &Error) -> bool {
+    match error {
+        Error::Host(HostError::ProgramMissing { .. })
+        | Error::Sources(SourcesError::NoMirror { .. }) => true,
+        Error::Import { source, .. } => is_of_a_program(source),
+        _ => false,
+    }
+}
+
+/// Whether the end of a chain of causes is a program that failed.
+fn is_of_a_program(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(HostError::ProgramFailed { .. }) = error.downcast_ref() {
+            return true;
+        }
+        // An I/O error hides what it wraps from `source`, but not from `get_ref`.
+        next = match error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+        {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    false
+}
+
+fn go_on(name: &ImageName, error: &Error, progress: &SharedProgress) {
+    let told = error.chain();
+    info!(image = %name, error = told, "asking the next source");
+    progress.report(Step {
+        stage: "image",
+        detail: format!("asking the next source: {told}"),
+        done: 0,
+        total: None,
+    });
 }
 
 /// Shows what the program says while it works, and ends it when the work is given up: it may

@@ -63,6 +63,15 @@ pub(super) struct Made {
     pub(super) content_bytes: u64,
     pub(super) entries: u64,
     pub(super) facts: Facts,
+    /// How it wants to be run, where its source said so only at the end.
+    pub(super) wants: Option<Wants>,
+}
+
+/// How an image wants to be run.
+#[derive(Debug)]
+pub(super) struct Wants {
+    pub(super) config: ImageConfig,
+    pub(super) kernel: Option<KernelName>,
 }
 
 /// Makes an image on a thread that ends by itself when nobody waits any more. The lock is held
@@ -118,6 +127,10 @@ impl Workshop {
     fn confirm(&self, job: &Job, made: Made) -> Result<ImageRow, Error> {
         let row = self.store.image(&job.name)?;
         let row = row.ok_or_else(|| StoreError::NoImage(job.name.clone()))?;
+        let wants = made.wants.unwrap_or_else(|| Wants {
+            config: job.config.clone(),
+            kernel: job.kernel.clone(),
+        });
         let row = ImageRow {
             stage: ImageStage::Ready,
             digest: made.digest,
@@ -129,8 +142,8 @@ impl Workshop {
             has_shell: made.facts.has_shell,
             reference: job.reference.clone(),
             platform: job.platform.clone(),
-            config: job.config.clone(),
-            kernel: job.kernel.clone(),
+            config: wants.config,
+            kernel: wants.kernel,
             rootfs: job.rootfs.clone(),
             ..row
         };

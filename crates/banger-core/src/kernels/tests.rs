@@ -6,10 +6,32 @@ use banger_image::digest::Sha256;
 use tempfile::TempDir;
 
 use super::*;
-use crate::testing::{archive, kernel_sources, runtime, silent, vmlinux};
+use crate::{
+    store::Store,
+    testing::{archive, catalogs, kernel_sources, runtime, silent, vmlinux},
+};
 
 fn name(text: &str) -> KernelName {
     text.parse().unwrap()
+}
+
+fn target(text: &str) -> KernelTarget {
+    text.parse().unwrap()
+}
+
+#[test]
+fn a_kernel_is_called_by_its_name_or_by_its_catalog_s_too() {
+    let check = |text: &str, expected: Option<(Option<&str>, &str)>| {
+        let target = text.parse::<KernelTarget>().ok();
+        let parts = target.map(|t| (t.catalog.map(|c| c.to_string()), t.name.to_string()));
+        let expected = expected.map(|(c, n)| (c.map(str::to_owned), n.to_owned()));
+        assert_eq!(parts, expected, "{text}");
+    };
+    check("generic-6.12", Some((None, "generic-6.12")));
+    check("acme/generic-6.12", Some((Some("acme"), "generic-6.12")));
+    for wrong in ["", "/", "a/", "/a", "a.b/c", "a/b/c"] {
+        check(wrong, None);
+    }
 }
 
 #[test]
@@ -43,10 +65,11 @@ impl Place {
     }
 
     fn kernels(&self) -> Kernels {
+        let store = Arc::new(Store::open(&self.path("state.db")).unwrap());
         let sources = KernelSources {
             release: Some(Shelf::new(self.path("release"))),
-            catalogs: vec![Shelf::new(self.path("catalog"))],
-            ..kernel_sources()
+            directories: vec![Shelf::new(self.path("catalog"))],
+            ..kernel_sources(catalogs(&store))
         };
         Kernels::new(KernelStore::new(self.path("store")), sources)
     }
@@ -58,7 +81,7 @@ impl Place {
         let bytes = archive("vmlinux", &built(build));
         fs::write(directory.join("bundle.tar"), &bytes).unwrap();
         let catalog = format!(
-            r#"{{"entries": [{{"name": "{kernel}", "description": "", "arch": "x86_64", "source":
+            r#"{{"format": 1, "kernels": [{{"name": "{kernel}", "description": "", "arch": "x86_64", "source":
                 {{"kind": "bundle", "file": "bundle.tar", "sha256": "{}", "bytes": {}}}}}]}}"#,
             Sha256::of(&bytes),
             bytes.len()
@@ -120,21 +143,30 @@ fn what_the_user_imported_is_not_renewed() {
 #[test]
 fn a_configured_catalog_offers_what_the_release_does_not() {
     runtime().block_on(async {
-        let (place, own) = (Place::new(), name(PREFERRED));
+        let place = Place::new();
         let kernels = place.kernels();
-        let refused = kernels.pull(&own, false, silent()).await.unwrap_err();
+        let refused = kernels
+            .pull(&target(PREFERRED), false, silent())
+            .await
+            .unwrap_err();
         assert!(matches!(
             refused,
             Error::Kernel(KernelError::NotOffered { .. })
         ));
         place.offer("catalog", PREFERRED, '1');
-        let pulled = kernels.pull(&own, false, silent()).await.unwrap();
+        let pulled = kernels
+            .pull(&target(PREFERRED), false, silent())
+            .await
+            .unwrap();
         assert_eq!(pulled.manifest.version, "6.1.0-1-test");
         place.offer("release", "other", '2');
         let offered = kernels.offers().unwrap();
         let offered = offered.iter().map(|offer| offer.entry.name.as_str());
-        assert_eq!(offered.collect::<Vec<_>>(), ["other", PREFERRED, FALLBACK]);
-        let unknown = kernels.pull(&name("hurd"), false, silent()).await;
+        assert_eq!(
+            offered.collect::<Vec<_>>(),
+            ["other", PREFERRED, PREFERRED, FALLBACK]
+        );
+        let unknown = kernels.pull(&target("hurd"), false, silent()).await;
         let text = unknown.unwrap_err().to_string();
         assert!(
             text.ends_with("available: other, generic-6.12, debian-6.1"),

@@ -56,6 +56,18 @@ const STEPS: &[&str] = &[
     ALTER TABLE vms ADD COLUMN labels TEXT NOT NULL DEFAULT '{}';
     ALTER TABLE vms ADD COLUMN expires_at INTEGER;
 ",
+    "
+    CREATE TABLE catalogs (
+        position INTEGER PRIMARY KEY,
+        name     TEXT NOT NULL UNIQUE,
+        place    TEXT NOT NULL,
+        key      TEXT NOT NULL,
+        serial   INTEGER NOT NULL,
+        note     TEXT NOT NULL,
+        added_at INTEGER NOT NULL,
+        seen_at  INTEGER NOT NULL
+    ) STRICT;
+",
 ];
 
 /// Runs the missing steps, each in a transaction with its version number.

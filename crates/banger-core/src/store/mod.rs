@@ -4,6 +4,7 @@
 //! calls it directly. What a call has returned survives a SIGKILL of the daemon: the log is
 //! written before it returns (`journal_mode=WAL`, `synchronous=FULL`).
 
+mod catalogs;
 mod images;
 mod migrations;
 mod vms;
@@ -15,9 +16,10 @@ use std::{
 
 use rusqlite::Connection;
 
+pub use catalogs::CatalogRow;
 pub use images::{ImageRow, ImageStage};
 
-use crate::name::{ImageName, VmId, VmName};
+use crate::name::{CatalogName, ImageName, VmId, VmName};
 
 /// Why the store could not serve.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +54,10 @@ pub enum StoreError {
     NoImage(ImageName),
     #[error("VM {0} is not in the store")]
     NoVm(VmId),
+    #[error("a catalog named {0} was added already")]
+    CatalogTaken(CatalogName),
+    #[error("there is no catalog {0}")]
+    NoCatalog(CatalogName),
     #[error("image {0} is used by VMs")]
     ImageUsed(ImageName),
 }

@@ -17,7 +17,7 @@ pub(crate) use machine::FakeMachine;
 pub(crate) use script::{Act, Connect, Script, Shutdown, Step};
 pub(crate) use tar::FakeTar;
 pub(crate) use vms::VmWorld;
-pub(crate) use world::{World, create, kernel_sources, request, runtime};
+pub(crate) use world::{World, catalogs, create, kernel_sources, request, runtime};
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,6 +1,10 @@
 //! Sources of images for worlds without a network: there are registries, but nobody asks them.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+};
 
 use banger_image::{
     auth::{Keychain, NoHelpers},
@@ -17,6 +21,7 @@ pub(crate) fn image_sources(root: &Path) -> ImageSources {
         patience: Patience::default(),
         extra_cas: Vec::new(),
         insecure: BTreeSet::new(),
+        mirrors: BTreeMap::new(),
     };
     let keychain = Keychain::new(Vec::new(), Arc::new(NoHelpers));
     ImageSources {

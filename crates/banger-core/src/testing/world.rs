@@ -13,6 +13,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::{FakeHost, PATIENCE, clock, entries, files, silent, sources::image_sources};
 use crate::{
     assembly::{AgentBinary, Assembly},
+    catalogs::Catalogs,
     debian_settings::DebianSettings,
     engine::{CreateRequest, Defaults, Directories, Engine, Parts},
     images::Images,
@@ -58,7 +59,8 @@ impl World {
     pub(crate) fn engine(&self) -> Engine {
         let store = Arc::new(self.store());
         let images = Arc::new(self.images(store.clone()));
-        let kernels = Arc::new(Kernels::new(self.kernels(), kernel_sources()));
+        let catalogs = catalogs(&store);
+        let kernels = Arc::new(Kernels::new(self.kernels(), kernel_sources(catalogs)));
         let root = self.root.path();
         let assembly = Assembly {
             kernels: kernels.clone(),
@@ -89,14 +91,21 @@ impl World {
     }
 
     pub(crate) fn images(&self, store: Arc<Store>) -> Images {
+        let catalogs = catalogs(&store);
         Images::new(
             store,
             self.images_directory(),
             self.host.clone(),
             debian(),
             image_sources(self.root.path()),
+            catalogs,
             clock,
         )
+    }
+
+    /// The kernels, with other catalogs.
+    pub(crate) fn kernels_of(&self, catalogs: Arc<Catalogs>) -> Kernels {
+        Kernels::new(self.kernels(), kernel_sources(catalogs))
     }
 
     pub(crate) fn store(&self) -> Store {
@@ -182,11 +191,16 @@ fn kernel() -> KernelName {
     "test".parse().unwrap()
 }
 
-/// Nothing but Debian's archive.
-pub(crate) fn kernel_sources() -> KernelSources {
+pub(crate) fn catalogs(store: &Arc<Store>) -> Arc<Catalogs> {
+    Arc::new(Catalogs::new(store.clone(), clock))
+}
+
+/// Nothing but Debian's archive, and catalogs.
+pub(crate) fn kernel_sources(catalogs: Arc<Catalogs>) -> KernelSources {
     KernelSources {
         release: None,
-        catalogs: Vec::new(),
+        directories: Vec::new(),
+        catalogs,
         debian: debian(),
     }
 }

@@ -97,6 +97,12 @@ impl FetchError {
             if matches!(*status, StatusCode::NOT_FOUND | StatusCode::GONE))
     }
 
+    /// Whether this host is to blame, and no server was.
+    #[must_use]
+    pub fn is_of_this_host(&self) -> bool {
+        matches!(self, Self::Client { .. } | Self::Write { .. })
+    }
+
     /// Whether the server sent something other than what was promised.
     #[must_use]
     pub fn is_a_lie(&self) -> bool {

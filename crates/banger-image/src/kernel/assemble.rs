@@ -14,6 +14,10 @@ use crate::digest::{Hashing, Sha256};
 pub(super) const VMLINUX: &str = "vmlinux";
 pub(super) const MODULES: &str = "modules";
 pub(super) const CONFIG: &str = "config";
+/// What a bundled kernel must be told.
+pub(super) const CMDLINE: &str = "cmdline";
+/// The licence, and where the source is: whoever passes a kernel on passes these on, too.
+pub(super) const NOTICES: [&str; 2] = ["COPYING", "SOURCE"];
 const DEEPEST: usize = 32;
 
 /// Whether the source is kept.
@@ -47,6 +51,11 @@ pub(super) fn assemble(
     })?;
     if let Some(config) = find_config(from, &version) {
         copy_file(&config, &into.join(CONFIG))?;
+    }
+    for notice in NOTICES.map(|notice| from.join(notice)) {
+        if let Some(name) = notice.file_name().filter(|_| notice.is_file()) {
+            copy_file(&notice, &into.join(name))?;
+        }
     }
     let mut boot_modules = Vec::new();
     if let Some(modules) = find_modules(from, &version)? {

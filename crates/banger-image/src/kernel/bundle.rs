@@ -1,32 +1,28 @@
-//! Owns kernels that travel as one file: a packed archive whose name and digest stand in a catalog
-//! beside it, as a release carries them. Knows no release and no configuration.
+//! Owns kernels that travel as one file: how they are packed and unpacked, and directories of them
+//! that are trusted for being where they are. Knows no release and no configuration.
 
 use std::fs::{self, File};
-use std::io::{self, Seek as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use super::assemble::{self, CONFIG, MODULES, Transfer, VMLINUX};
-use super::catalog::Catalog;
+use super::assemble::{self, CMDLINE, CONFIG, MODULES, NOTICES, Transfer, VMLINUX};
 use super::error::KernelError;
-use super::manifest::{KernelName, Manifest, Origin};
+use super::manifest::{CommandLine, KernelName, Manifest, Origin};
 use super::staging::{GiveUpOnDrop, Staging};
-use super::store::{IfTaken, KernelStore};
+use super::store::{IfTaken, Kernel, KernelStore};
 use crate::blocking;
+use crate::bundle::{Bundle, BundleError, OpenBundle, Packer};
+use crate::catalog::{self, Catalog, CatalogFault, Downloads, Place, SourceError};
 use crate::debian::DebError;
 use crate::debian::package::{self, Unpacked, Verdict};
-use crate::decompress::{self, Bounded};
-use crate::digest::Sha256;
+use crate::decompress::Bounded;
 use crate::progress::{SharedProgress, Step};
 
-const CATALOG: &str = "catalog.json";
 const UNPACKED: &str = "unpacked";
-/// A catalog of a thousand kernels is smaller.
-const LARGEST_CATALOG: u64 = 1024 * 1024;
 /// More than a kernel with all of a distribution's modules unpacks to.
 const LARGEST_CONTENT: u64 = 2 * 1024 * 1024 * 1024;
+const DEEPEST: usize = 32;
 
 /// A directory with a catalog and the bundles that it names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,67 +30,19 @@ pub struct Shelf {
     directory: PathBuf,
 }
 
-/// A kernel in one file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bundle {
-    pub file: BundleName,
-    pub sha256: Sha256,
-    pub bytes: u64,
-}
-
-/// The name of a bundle's file; never a path.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct BundleName(String);
-
-/// What was refused as a bundle's name.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no name of a bundle: letters, digits and . + - _ are allowed")]
-pub struct BundleNameError {
-    text: String,
-}
-
-/// Why a shelf or a bundle on it cannot be used.
+/// Why a shelf cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum BundleError {
-    #[error("cannot read the kernel catalog {}", path.display())]
-    ReadCatalog { path: PathBuf, source: io::Error },
-    #[error("the kernel catalog {} is not valid", path.display())]
+pub enum ShelfError {
+    #[error("cannot use the kernel catalog in {}", directory.display())]
+    Read {
+        directory: PathBuf,
+        source: SourceError,
+    },
+    #[error("the kernel catalog in {} cannot be used", directory.display())]
     Catalog {
-        path: PathBuf,
-        source: serde_json::Error,
+        directory: PathBuf,
+        source: CatalogFault,
     },
-    #[error("cannot read the kernel bundle {}", path.display())]
-    Read { path: PathBuf, source: io::Error },
-    #[error("the kernel bundle {} is {found}, but its catalog promises {promised}", path.display())]
-    Changed {
-        path: PathBuf,
-        promised: Sha256,
-        found: Sha256,
-    },
-    #[error("cannot unpack the kernel bundle {}", path.display())]
-    Unpack { path: PathBuf, source: DebError },
-}
-
-impl BundleError {
-    /// What to do next.
-    #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Unpack {
-                source: DebError::Write { source, .. },
-                ..
-            } if source.kind() == io::ErrorKind::StorageFull => {
-                Some("free some space on that file system and try again")
-            }
-            Self::ReadCatalog { .. } | Self::Read { .. } => {
-                Some("check that this user can read that file")
-            }
-            Self::Catalog { .. } | Self::Changed { .. } | Self::Unpack { .. } => {
-                Some("unpack the release again, or have the catalog made again")
-            }
-        }
-    }
 }
 
 impl Shelf {
@@ -106,26 +54,22 @@ impl Shelf {
     }
 
     #[must_use]
-    pub fn directory(&self) -> &Path {
-        &self.directory
+    pub fn place(&self) -> Place {
+        Place::Directory(self.directory.clone())
     }
 
     /// What is on it; nothing where there is no such directory.
-    pub fn catalog(&self) -> Result<Option<Catalog>, BundleError> {
-        let path = self.directory.join(CATALOG);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(BundleError::ReadCatalog { path, source }),
-        };
-        let json = match decompress::read_all(file, LARGEST_CATALOG) {
-            Ok(json) => json,
-            Err(source) => return Err(BundleError::ReadCatalog { path, source }),
-        };
-        match serde_json::from_slice(&json) {
-            Ok(catalog) => Ok(Some(catalog)),
-            Err(source) => Err(BundleError::Catalog { path, source }),
-        }
+    pub fn catalog(&self) -> Result<Option<Catalog>, ShelfError> {
+        let directory = || self.directory.clone();
+        let json = catalog::plain(&self.directory).map_err(|source| ShelfError::Read {
+            directory: directory(),
+            source,
+        })?;
+        let catalog = json.map(|json| Catalog::parse(&json)).transpose();
+        catalog.map_err(|source| ShelfError::Catalog {
+            directory: directory(),
+            source,
+        })
     }
 }
 
@@ -135,8 +79,8 @@ impl KernelStore {
     pub async fn unpack(
         &self,
         name: &KernelName,
-        bundle: &Bundle,
-        shelf: &Shelf,
+        (bundle, place): (&Bundle, &Place),
+        downloads: &Downloads,
         progress: &SharedProgress,
         if_taken: IfTaken,
     ) -> Result<Manifest, KernelError> {
@@ -146,24 +90,27 @@ impl KernelStore {
         }
         let staging = Arc::new(self.stage(name)?);
         let _give_up = GiveUpOnDrop(staging.clone());
+        let bundle = place
+            .bundle(bundle, staging.path(), downloads, progress)
+            .await?;
         let (store, name, progress) = (self.clone(), name.clone(), progress.clone());
-        let (bundle, shelf) = (bundle.clone(), shelf.clone());
         blocking::run(move || {
             // The name stays locked until this is through, even if nobody waits for it any more.
             let _lock = lock;
+            let origin = Origin::Bundle {
+                catalog: bundle.from().to_owned(),
+                file: bundle.bundle().file.to_string(),
+                sha256: bundle.bundle().sha256,
+            };
             let unpacked = staging.path().join(UNPACKED);
             fs::create_dir(&unpacked).map_err(KernelError::io("create", &unpacked))?;
-            place(&bundle, &shelf, &unpacked, &staging, &progress)?;
-            let assembled = assemble::assemble(&unpacked, staging.path(), Transfer::Move)?;
+            unpack(bundle, &unpacked, &staging, &progress)?;
+            let mut assembled = assemble::assemble(&unpacked, staging.path(), Transfer::Move)?;
+            assembled.cmdline = told(&unpacked)?;
             fs::remove_dir_all(&unpacked).map_err(KernelError::io("remove", &unpacked))?;
             if staging.is_given_up() {
                 return Err(KernelError::GivenUp { name });
             }
-            let origin = Origin::Bundle {
-                catalog: shelf.directory.display().to_string(),
-                file: bundle.file.0,
-                sha256: bundle.sha256,
-            };
             store.publish(&name, &staging, assembled, origin, if_taken)
         })
         .await
@@ -171,87 +118,141 @@ impl KernelStore {
 }
 
 /// Unpacks a bundle that is what its catalog promises.
-fn place(
-    bundle: &Bundle,
-    shelf: &Shelf,
+fn unpack(
+    bundle: OpenBundle,
     into: &Path,
     staging: &Staging,
     progress: &SharedProgress,
 ) -> Result<(), BundleError> {
-    let path = shelf.directory.join(&bundle.file.0);
-    let mut file = match open_checked(&path, bundle) {
-        Ok(Ok(file)) => file,
-        Ok(Err(found)) => {
-            let promised = bundle.sha256;
-            return Err(BundleError::Changed {
-                path,
-                promised,
-                found,
+    bundle.read(|content, bundle| {
+        let go_on = |done: Unpacked| {
+            progress.report(Step {
+                stage: "unpack",
+                detail: bundle.file.to_string(),
+                done: done.bytes,
+                total: None,
             });
-        }
-        Err(source) => return Err(BundleError::Read { path, source }),
-    };
-    let go_on = |done: Unpacked| {
-        progress.report(Step {
-            stage: "unpack",
-            detail: bundle.file.0.clone(),
-            done: done.bytes,
-            total: None,
-        });
-        !staging.is_given_up()
-    };
-    let content = match decompress::reader(&mut file) {
-        Ok(content) => Bounded::new(content, LARGEST_CONTENT),
-        Err(source) => return Err(BundleError::Read { path, source }),
-    };
-    match package::unpack_tar(content, |member| wanted(member, into), go_on) {
-        Ok(_) => Ok(()),
-        Err(source) => Err(BundleError::Unpack { path, source }),
-    }
+            !staging.is_given_up()
+        };
+        let content = Bounded::new(content, LARGEST_CONTENT);
+        let unpacked = package::unpack_tar(content, |member| wanted(member, into), go_on);
+        unpacked
+            .map(drop)
+            .map_err(|source: DebError| BundleError::Unpack {
+                file: bundle.file.clone(),
+                source,
+            })
+    })
 }
 
-/// The file at its beginning, or the digest that it has instead of the promised one. No byte is
-/// unpacked before all are known.
-fn open_checked(path: &Path, bundle: &Bundle) -> io::Result<Result<File, Sha256>> {
-    let mut file = File::open(path)?;
-    // One byte more than promised makes another digest.
-    let found = Sha256::of_reader(io::Read::take(&file, bundle.bytes.saturating_add(1)))?;
-    if found != bundle.sha256 {
-        return Ok(Err(found));
-    }
-    file.rewind()?;
-    Ok(Ok(file))
-}
-
-/// The kernel, its configuration and its modules; licences stay in the bundle.
+/// The kernel, its configuration and its modules, what it must be told and what its licence is.
 fn wanted(member: &Path, into: &Path) -> Verdict {
     let first = member.iter().next().and_then(|part| part.to_str());
-    if first.is_some_and(|part| [VMLINUX, CONFIG, MODULES].contains(&part)) {
+    let kept =
+        |part| [VMLINUX, CONFIG, MODULES, CMDLINE].contains(&part) || NOTICES.contains(&part);
+    if first.is_some_and(kept) {
         Verdict::Place(into.join(member))
     } else {
         Verdict::Skip
     }
 }
 
-impl TryFrom<String> for BundleName {
-    type Error = BundleNameError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || ".+-_".contains(c);
-        let good = (1..=200).contains(&text.len())
-            && text.chars().all(allowed)
-            && text.starts_with(|c: char| c.is_ascii_alphanumeric());
-        if good {
-            Ok(Self(text))
-        } else {
-            let text = text.chars().take(80).collect();
-            Err(BundleNameError { text })
+fn told(unpacked: &Path) -> Result<CommandLine, KernelError> {
+    let path = unpacked.join(CMDLINE);
+    match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(CommandLine::default()),
+        Err(source) => Err(KernelError::io("open", &path)(source)),
+        Ok(file) => {
+            let limit = CommandLine::MAX as u64 + 1;
+            let text = io::read_to_string(io::Read::take(file, limit));
+            let text = text.map_err(KernelError::io("read", &path))?;
+            Ok(text.parse()?)
         }
     }
 }
 
-impl From<BundleName> for String {
-    fn from(name: BundleName) -> Self {
-        name.0
+impl Kernel {
+    /// Makes a bundle in `directory` of all that its store has of it. Asks before each file
+    /// whether to go on.
+    pub fn pack(
+        &self,
+        directory: &Path,
+        progress: &SharedProgress,
+        go_on: impl Fn() -> bool,
+    ) -> Result<Bundle, BundleError> {
+        let name = &self.manifest.name;
+        let pack = || -> io::Result<Option<Bundle>> {
+            let mut packer = Packer::create(directory)?;
+            let cmdline = self.manifest.cmdline.to_string();
+            if !cmdline.is_empty() {
+                packer.add(CMDLINE, cmdline.len() as u64, cmdline.as_bytes())?;
+            }
+            let mut done = 0;
+            for (member, path) in self.members()? {
+                if !go_on() {
+                    return Ok(None);
+                }
+                let file = File::open(path)?;
+                let size = file.metadata()?.len();
+                packer.add(&member, size, file)?;
+                done += size;
+                progress.report(Step {
+                    stage: "pack",
+                    detail: name.to_string(),
+                    done,
+                    total: Some(self.manifest.size_bytes),
+                });
+            }
+            let bundle = packer.finish(&format!("{name}-{}", self.manifest.arch))?;
+            Ok(Some(bundle))
+        };
+        match pack() {
+            Ok(Some(bundle)) => Ok(bundle),
+            Ok(None) => Err(BundleError::GivenUp),
+            Err(source) => Err(BundleError::Pack {
+                what: format!("the kernel {name}"),
+                source,
+            }),
+        }
     }
+
+    /// Its files, by their names in a bundle, in an order that is always the same.
+    fn members(&self) -> io::Result<Vec<(String, PathBuf)>> {
+        let mut members = vec![(VMLINUX.to_owned(), self.vmlinux.clone())];
+        if let Some(config) = &self.config {
+            members.push((CONFIG.to_owned(), config.clone()));
+        }
+        for notice in NOTICES {
+            let path = self.vmlinux.with_file_name(notice);
+            if path.is_file() {
+                members.push((notice.to_owned(), path));
+            }
+        }
+        if let Some(modules) = &self.modules {
+            files(modules, MODULES, DEEPEST, &mut members)?;
+        }
+        members.sort();
+        Ok(members)
+    }
+}
+
+fn files(
+    directory: &Path,
+    name: &str,
+    depth: usize,
+    members: &mut Vec<(String, PathBuf)>,
+) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let own = entry.file_name().into_string();
+        let own = own.map_err(|_| io::ErrorKind::InvalidFilename)?;
+        let (path, name) = (entry.path(), format!("{name}/{own}"));
+        let kind = entry.file_type()?;
+        if kind.is_file() {
+            members.push((name, path));
+        } else if kind.is_dir() && depth > 0 {
+            files(&path, &name, depth - 1, members)?;
+        }
+    }
+    Ok(())
 }

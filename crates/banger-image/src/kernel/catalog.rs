@@ -1,24 +1,20 @@
-//! Owns the list of kernels that can be had by name. Knows no place: an entry says which package of
-//! which suite or which file, who reads the catalog knows where that is.
+//! Owns what catalogs say of kernels, and the list that is built in. Knows no place: an entry says
+//! which package of which suite or which file, who reads the catalog knows where that is.
 
 use serde::{Deserialize, Serialize};
 
-use super::bundle::Bundle;
-use super::manifest::{Arch, KernelName};
+use super::manifest::KernelName;
+use crate::bundle::Bundle;
+use crate::catalog::{Arch, Catalog};
 use crate::debian::Suite;
 
 const EMBEDDED: &str = include_str!("catalog.json");
-
-/// The kernels that can be pulled.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Catalog {
-    entries: Vec<CatalogEntry>,
-}
 
 /// A kernel that can be pulled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CatalogEntry {
     pub name: KernelName,
+    #[serde(default)]
     pub description: String,
     pub arch: Arch,
     pub source: KernelSource,
@@ -53,34 +49,13 @@ pub struct UnknownKernel {
     pub available: Vec<String>,
 }
 
-impl Catalog {
-    /// The catalog that is built in.
-    ///
-    /// # Panics
-    /// If the catalog that is compiled in cannot be read, which a test rules out.
-    #[must_use]
-    pub fn embedded() -> Self {
-        serde_json::from_str(EMBEDDED).expect("the built-in catalog is read by a test")
-    }
-
-    #[must_use]
-    pub fn entries(&self) -> &[CatalogEntry] {
-        &self.entries
-    }
-
-    pub fn get(&self, name: &KernelName) -> Result<&CatalogEntry, UnknownKernel> {
-        self.entries
-            .iter()
-            .find(|entry| entry.name == *name)
-            .ok_or_else(|| UnknownKernel {
-                name: name.clone(),
-                available: self
-                    .entries
-                    .iter()
-                    .map(|entry| entry.name.to_string())
-                    .collect(),
-            })
-    }
+/// The catalog that is built in.
+///
+/// # Panics
+/// If the catalog that is compiled in cannot be read, which a test rules out.
+#[must_use]
+pub fn embedded() -> Catalog {
+    Catalog::parse(EMBEDDED.as_bytes()).expect("the built-in catalog is read by a test")
 }
 
 #[cfg(test)]
@@ -89,8 +64,8 @@ mod tests {
 
     #[test]
     fn the_embedded_catalog_offers_debians_kernel() {
-        let catalog = Catalog::embedded();
-        let entry = catalog.get(&"debian-6.1".parse().unwrap()).unwrap();
+        let catalog = embedded();
+        let entry = catalog.kernel(&"debian-6.1".parse().unwrap()).unwrap();
         let KernelSource::Debian(package) = &entry.source else {
             panic!("{:?}", entry.source)
         };
@@ -99,9 +74,7 @@ mod tests {
 
     #[test]
     fn an_unknown_name_lists_what_there_is() {
-        let error = Catalog::embedded()
-            .get(&"hurd".parse().unwrap())
-            .unwrap_err();
+        let error = embedded().kernel(&"hurd".parse().unwrap()).unwrap_err();
         assert_eq!(
             error.to_string(),
             "there is no kernel named hurd to pull; available: generic-6.12, debian-6.1"

@@ -4,11 +4,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::boot_modules::BootModulesError;
-use super::bundle::BundleError;
+use super::bundle::ShelfError;
 use super::bzimage::BzImageError;
 use super::catalog::UnknownKernel;
 use super::elf::ElfError;
-use super::manifest::KernelName;
+use super::manifest::{CommandLineError, KernelName};
+use crate::bundle::BundleError;
 use crate::debian::{ArchiveError, DebError, Suite};
 
 /// Why something could not be done with a kernel.
@@ -76,6 +77,10 @@ pub enum KernelError {
     Damaged { name: KernelName, path: PathBuf },
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    #[error(transparent)]
+    Shelf(#[from] ShelfError),
+    #[error(transparent)]
+    CommandLine(#[from] CommandLineError),
     #[error("the kernel {name} is neither in this release nor in a configured catalog")]
     NotOffered { name: KernelName },
     #[error("the work on {name} was given up")]
@@ -134,12 +139,13 @@ impl KernelError {
                  CONFIG_PVH",
             ),
             Self::Modules { source, .. } => source.hint(),
-            Self::Bundle(error) => error.hint(),
             Self::NotOffered { .. } => Some(
                 "build it with `make kernel` in banger's source, import a build of it with \
-                 `banger kernel import NAME --from DIR`, or name a catalog that has it as \
-                 kernel_catalogs in the configuration",
+                 `banger kernel import NAME --from DIR`, or add a catalog that has it: \
+                 `banger catalog add`",
             ),
+            // Whoever classifies failures knows what to do about those.
+            Self::Bundle(_) | Self::Shelf(_) | Self::CommandLine(_) => None,
             Self::Unpack { .. }
             | Self::TooLarge { .. }
             | Self::Io { .. }

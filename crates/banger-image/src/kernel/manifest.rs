@@ -204,6 +204,13 @@ impl fmt::Display for KernelName {
     }
 }
 
+impl From<Arch> for crate::catalog::Arch {
+    fn from(arch: Arch) -> Self {
+        let name = arch.to_string();
+        name.parse().expect("our own names of processors are words")
+    }
+}
+
 impl fmt::Display for Arch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

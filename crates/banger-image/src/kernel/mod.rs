@@ -3,7 +3,7 @@
 
 mod assemble;
 pub mod boot_modules;
-pub mod bundle;
+mod bundle;
 pub mod bzimage;
 pub mod catalog;
 mod config;
@@ -14,8 +14,8 @@ mod pull;
 mod staging;
 pub mod store;
 
-pub use bundle::{Bundle, BundleError, Shelf};
-pub use catalog::{Catalog, CatalogEntry, DebianPackage, KernelSource, UnknownKernel};
+pub use bundle::{Shelf, ShelfError};
+pub use catalog::{CatalogEntry, DebianPackage, KernelSource, UnknownKernel, embedded};
 pub use error::KernelError;
 pub use manifest::{
     Arch, BootModule, CommandLine, CommandLineError, KernelName, Manifest, NameError, Origin,

@@ -8,7 +8,7 @@ mod pace;
 mod proof;
 mod session;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -33,6 +33,8 @@ pub struct Settings {
     pub extra_cas: Vec<PathBuf>,
     /// Registries that may be plain HTTP or have any certificate.
     pub insecure: BTreeSet<RegistryHost>,
+    /// Registries that are asked in the place of others.
+    pub mirrors: BTreeMap<RegistryHost, RegistryHost>,
 }
 
 /// All registries there are. Opens no connection before it has to.
@@ -40,6 +42,7 @@ pub struct Settings {
 pub struct Registries {
     http: Arc<Http>,
     insecure: BTreeSet<RegistryHost>,
+    mirrors: BTreeMap<RegistryHost, RegistryHost>,
     keychain: Keychain,
 }
 
@@ -49,6 +52,7 @@ impl Registries {
         Self {
             http: Arc::new(Http::new(settings.patience, settings.extra_cas)),
             insecure: settings.insecure,
+            mirrors: settings.mirrors,
             keychain,
         }
     }
@@ -59,7 +63,7 @@ impl Registries {
         reference: &RegistryRef,
         insecure: bool,
     ) -> Result<Session, RegistryError> {
-        let host = &reference.host;
+        let host = self.mirrors.get(&reference.host).unwrap_or(&reference.host);
         let credentials = self.keychain.find(host, reference.repository()).await?;
         let (base, approach) = self.base(host, insecure).await?;
         let client = self.http.client(approach)?.clone();

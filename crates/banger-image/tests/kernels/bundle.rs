@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::PathBuf;
 
+use banger_image::bundle::Bundle;
+use banger_image::catalog::Downloads;
 use banger_image::digest::Sha256;
 use banger_image::kernel::{
-    Bundle, Catalog, IfTaken, KernelError, KernelSource, KernelStore, Manifest, Origin, Shelf,
+    self, CommandLine, IfTaken, KernelError, KernelSource, KernelStore, Manifest, Origin, Shelf,
 };
 
 use crate::store::{name, names};
@@ -39,7 +41,7 @@ impl Place {
 
     fn bundle(&self) -> Bundle {
         let catalog = self.shelf().catalog().unwrap().unwrap();
-        match &catalog.get(&name()).unwrap().source {
+        match &catalog.kernel(&name()).unwrap().source {
             KernelSource::Bundle(bundle) => bundle.clone(),
             other => panic!("{other:?}"),
         }
@@ -47,8 +49,9 @@ impl Place {
 
     async fn unpack(&self, taken: IfTaken) -> Result<Manifest, KernelError> {
         let (bundle, shelf) = (self.bundle(), self.shelf());
+        let (place, downloads) = (shelf.place(), Downloads::default());
         self.store
-            .unpack(&name(), &bundle, &shelf, &silent(), taken)
+            .unpack(&name(), (&bundle, &place), &downloads, &silent(), taken)
             .await
     }
 }
@@ -56,7 +59,7 @@ impl Place {
 fn catalog(file: &str, promised: &[u8]) -> String {
     let (digest, bytes) = (Sha256::of(promised), promised.len());
     format!(
-        r#"{{"entries": [{{"name": "mine", "description": "", "arch": "x86_64", "source":
+        r#"{{"format": 1, "kernels": [{{"name": "mine", "description": "", "arch": "x86_64", "source":
             {{"kind": "bundle", "file": "{file}", "sha256": "{digest}", "bytes": {bytes}}}}}]}}"#
     )
 }
@@ -88,7 +91,8 @@ async fn a_bundle_becomes_a_kernel_that_knows_where_it_came_from() {
     assert_eq!(manifest.size_bytes, kept as u64);
     let kernel = place.store.get(&name()).unwrap();
     assert!(kernel.config.is_some() && kernel.modules.is_some());
-    assert!(!kernel.vmlinux.with_file_name("COPYING").exists());
+    let licence = fs::read(kernel.vmlinux.with_file_name("COPYING"));
+    assert_eq!(licence.unwrap(), b"GPL\n");
     assert_eq!(names(&place.root.path().join("kernels")), ["mine"]);
     assert!(matches!(
         place.unpack(IfTaken::Refuse).await,
@@ -97,12 +101,55 @@ async fn a_bundle_becomes_a_kernel_that_knows_where_it_came_from() {
     assert_eq!(place.unpack(IfTaken::Keep).await.unwrap(), manifest);
 }
 
+#[tokio::test]
+async fn a_kernel_is_packed_as_it_is_and_the_same_each_time() {
+    let bytes = gzip(&tar(&members()));
+    let place = Place::with(&bytes, &bytes);
+    place.unpack(IfTaken::Refuse).await.unwrap();
+    let told: CommandLine = "noxsave lpj=1".parse().unwrap();
+    let from = place.root.path().join("kernels/mine");
+    let imported = "told".parse().unwrap();
+    let import = place
+        .store
+        .import_told(&imported, &from, told.clone(), IfTaken::Refuse);
+    import.unwrap();
+    let kernel = place.store.get(&imported).unwrap();
+    let shelf = place.root.path().join("shelf");
+    let pack = || kernel.pack(&shelf, &silent(), || true).unwrap();
+    let bundle = pack();
+    assert_eq!(pack(), bundle);
+    let digest = &bundle.sha256.to_hex()[..16];
+    assert_eq!(
+        bundle.file.to_string(),
+        format!("told-x86_64-{digest}.tar.zst")
+    );
+    let (shelf, downloads) = (place.shelf().place(), Downloads::default());
+    let again = "again".parse().unwrap();
+    let from = (&bundle, &shelf);
+    let unpack = place
+        .store
+        .unpack(&again, from, &downloads, &silent(), IfTaken::Refuse)
+        .await;
+    let manifest = unpack.unwrap();
+    assert_eq!(
+        (manifest.cmdline, manifest.sha256),
+        (told, kernel.manifest.sha256)
+    );
+    assert_eq!(manifest.boot_modules, kernel.manifest.boot_modules);
+    assert_eq!(manifest.size_bytes, kernel.manifest.size_bytes);
+    let licence = place.root.path().join("kernels/again/COPYING");
+    assert_eq!(fs::read(licence).unwrap(), b"GPL\n");
+    let given_up = kernel.pack(place.root.path(), &silent(), || false);
+    assert!(given_up.is_err());
+    let left = names(place.root.path());
+    assert!(left.iter().all(|name| !name.contains("told")), "{left:?}");
+}
+
 async fn check_refused(file: &[u8], promised: &[u8], expected: &str) {
     let place = Place::with(file, promised);
     let error = place.unpack(IfTaken::Refuse).await.unwrap_err();
     let text = chain(&error);
     assert!(text.contains(expected), "{text}");
-    assert!(error.hint().is_some(), "{text}");
     assert_eq!(names(&place.root.path().join("kernels")), [""; 0], "{text}");
 }
 
@@ -140,7 +187,7 @@ fn an_absent_shelf_is_empty_and_a_damaged_catalog_is_an_error() {
 
 #[test]
 fn the_embedded_catalog_says_that_banger_s_own_kernel_is_built() {
-    let catalog = Catalog::embedded();
-    let entry = catalog.get(&"generic-6.12".parse().unwrap()).unwrap();
+    let catalog = kernel::embedded();
+    let entry = catalog.kernel(&"generic-6.12".parse().unwrap()).unwrap();
     assert_eq!(entry.source, KernelSource::Built);
 }

@@ -17,3 +17,5 @@ mod newc;
 mod pull;
 mod store;
 mod support;
+#[path = "../web/mod.rs"]
+mod web;

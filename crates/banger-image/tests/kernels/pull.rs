@@ -4,16 +4,16 @@ use std::time::{Duration, SystemTime};
 
 use banger_image::digest::Sha256;
 use banger_image::kernel::{
-    Catalog, DebianPackage, IfTaken, KernelError, KernelName, KernelSource, KernelStore, Manifest,
+    self, DebianPackage, IfTaken, KernelError, KernelName, KernelSource, KernelStore, Manifest,
     Origin, Upstream,
 };
 
 use crate::store::names;
 use crate::support::fakes::{RELEASE, vmlinux};
 use crate::support::mirror::{Dist, IMAGE, META, Mirror};
-use crate::support::server::Answer;
 use crate::support::signer::{How, Signer};
 use crate::support::{chain, silent};
+use crate::web::Answer;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -22,7 +22,7 @@ fn name() -> KernelName {
 }
 
 fn package() -> DebianPackage {
-    match &Catalog::embedded().get(&name()).unwrap().source {
+    match &kernel::embedded().kernel(&name()).unwrap().source {
         KernelSource::Debian(package) => package.clone(),
         other => panic!("{other:?}"),
     }
@@ -82,7 +82,7 @@ async fn a_truthful_mirror_gives_a_kernel() {
         .unwrap();
     assert_eq!(manifest.version, RELEASE);
     assert_eq!(manifest.sha256, Sha256::of(&vmlinux(RELEASE)));
-    let package = mirror.server.body("debian/pool/6.1.5-1.deb");
+    let package = mirror.server.content("debian/pool/6.1.5-1.deb");
     assert_eq!(
         manifest.source,
         Origin::Debian {
@@ -99,13 +99,7 @@ async fn a_truthful_mirror_gives_a_kernel() {
         ["config", "manifest.json", "modules", "vmlinux"]
     );
     place.store.verify(&manifest.name).unwrap();
-    assert!(
-        mirror
-            .server
-            .requests()
-            .iter()
-            .any(|path| path.contains("by-hash"))
-    );
+    assert!(!mirror.server.asked_for("by-hash").is_empty());
 }
 
 #[tokio::test]
@@ -145,7 +139,7 @@ async fn a_mirror_without_names_by_hash_will_do() {
         .unwrap();
     // One that promises them, but does not have them.
     let mirror = Mirror::with(&dist()).await;
-    mirror.spoil("by-hash", &Answer::Status(404));
+    mirror.spoil("by-hash", &Answer::Status(404, vec![]));
     Place::new()
         .pull(&mirror.upstream(false), IfTaken::Refuse)
         .await
@@ -175,16 +169,14 @@ async fn a_missing_security_mirror_is_not_passed_over() {
 #[tokio::test]
 async fn a_changed_release_is_refused() {
     let mirror = Mirror::with(&dist()).await;
-    let release = String::from_utf8(mirror.server.body(&dist().in_release())).unwrap();
+    let release = String::from_utf8(mirror.server.content(&dist().in_release())).unwrap();
     let changed = release.replace("Origin: Test", "Origin: Evil");
     mirror
         .server
-        .set(&dist().in_release(), Answer::Body(changed.into_bytes()));
+        .put(&dist().in_release(), changed.into_bytes());
     check_refused(&mirror.upstream(false), "does not match the text").await;
     let around = format!("{release}SHA256:\n 00 1 main/binary-amd64/Packages.xz\n");
-    mirror
-        .server
-        .set(&dist().in_release(), Answer::Body(around.into_bytes()));
+    mirror.server.put(&dist().in_release(), around.into_bytes());
     check_refused(&mirror.upstream(false), "something follows the signature").await;
 }
 
@@ -242,13 +234,13 @@ async fn a_release_of_another_time_or_suite_is_refused() {
 #[tokio::test]
 async fn another_index_than_was_signed_is_refused() {
     let mirror = Mirror::with(&dist()).await;
-    let mut index = mirror.server.body(&dist().index());
+    let mut index = mirror.server.content(&dist().index());
     let last = index.len() - 1;
     index[last] ^= 1;
-    mirror.spoil("Packages", &Answer::Status(404));
-    mirror.spoil("by-hash", &Answer::Body(index.clone()));
+    mirror.spoil("Packages", &Answer::Status(404, vec![]));
+    mirror.spoil("by-hash", &Answer::Other(index.clone()));
     check_refused(&mirror.upstream(false), "has the digest").await;
-    mirror.spoil("by-hash", &Answer::Body(index[..last].to_vec()));
+    mirror.spoil("by-hash", &Answer::Other(index[..last].to_vec()));
     check_refused(&mirror.upstream(false), "where").await;
     mirror.spoil("by-hash", &Answer::Endless(index));
     check_refused(&mirror.upstream(false), "is larger than").await;
@@ -261,7 +253,7 @@ async fn an_index_that_unpacks_to_more_than_was_signed_is_refused() {
     let index = crate::support::fakes::xz(format!("{packages}{packages}").as_bytes());
     mirror
         .server
-        .set(&dist().index_by_hash(&index), Answer::Body(index.clone()));
+        .put(&dist().index_by_hash(&index), index.clone());
     mirror.publish_release(&dist(), &dist().release(&packages, &index));
     check_refused(&mirror.upstream(false), "unpacks to too much").await;
 }
@@ -269,14 +261,14 @@ async fn an_index_that_unpacks_to_more_than_was_signed_is_refused() {
 #[tokio::test]
 async fn another_package_than_was_signed_is_refused() {
     let mirror = Mirror::with(&dist()).await;
-    let mut package = mirror.server.body("debian/pool/6.1.5-1.deb");
+    let mut package = mirror.server.content("debian/pool/6.1.5-1.deb");
     let middle = package.len() / 2;
     package[middle] ^= 1;
-    mirror.spoil("pool", &Answer::Body(package.clone()));
+    mirror.spoil("pool", &Answer::Other(package.clone()));
     check_refused(&mirror.upstream(false), "has the digest").await;
-    mirror.spoil("pool", &Answer::BreaksOff(package[1..].to_vec()));
+    mirror.spoil("pool", &Answer::BreaksOff(0));
     check_refused(&mirror.upstream(false), "broke off").await;
-    mirror.spoil("pool", &Answer::Status(404));
+    mirror.spoil("pool", &Answer::Status(404, vec![]));
     check_refused(&mirror.upstream(false), "answered 404").await;
 }
 
@@ -325,13 +317,7 @@ async fn pulls_of_one_name_wait_for_each_other() {
     let pull = |taken| place.pull(&upstream, taken);
     let (first, second) = tokio::join!(pull(IfTaken::Keep), pull(IfTaken::Keep));
     assert_eq!(first.unwrap(), second.unwrap());
-    let packages = mirror
-        .server
-        .requests()
-        .iter()
-        .filter(|path| path.contains("pool"))
-        .count();
-    assert_eq!(packages, 1);
+    assert_eq!(mirror.server.asked_for("pool").len(), 1);
     let error = pull(IfTaken::Refuse).await.unwrap_err();
     assert!(matches!(error, KernelError::Taken { .. }));
     pull(IfTaken::Replace).await.unwrap();
@@ -341,16 +327,10 @@ async fn pulls_of_one_name_wait_for_each_other() {
 #[tokio::test]
 async fn a_dropped_pull_leaves_nothing() {
     let mirror = Mirror::with(&dist()).await;
-    let package = mirror.server.body("debian/pool/6.1.5-1.deb");
-    mirror.spoil("pool", &Answer::Stalls(package[1..].to_vec()));
+    mirror.spoil("pool", &Answer::Stalls(100));
     let (place, upstream) = (Place::new(), mirror.upstream(false));
     let asked = async {
-        while !mirror
-            .server
-            .requests()
-            .iter()
-            .any(|path| path.contains("pool"))
-        {
+        while mirror.server.asked_for("pool").is_empty() {
             tokio::task::yield_now().await;
         }
     };
@@ -375,8 +355,6 @@ async fn an_expired_signature_is_refused() {
     };
     let release = dist().release("", b"");
     let signed = mirror.signer.sign(&release, how);
-    mirror
-        .server
-        .set(&dist().in_release(), Answer::Body(signed.into_bytes()));
+    mirror.server.put(&dist().in_release(), signed.into_bytes());
     check_refused(&mirror.upstream(false), "signature expired").await;
 }

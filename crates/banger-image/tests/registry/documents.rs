@@ -64,7 +64,7 @@ async fn a_configuration_that_is_another_is_fetched_once_more_then_refused() {
     let world = World::new().await;
     let resolved = world.resolve().await.unwrap();
     drop(resolved);
-    let all = world.server.config_path();
+    let all = world.server.asked_for("/blobs/").remove(0);
     world
         .server
         .script(&all, &[Answer::Corrupt, Answer::Content]);
@@ -74,4 +74,11 @@ async fn a_configuration_that_is_another_is_fetched_once_more_then_refused() {
     let error = world.resolve().await.unwrap_err();
     assert!(matches!(error, RegistryError::Corrupt { .. }), "{error:?}");
     assert_eq!(world.server.requests(&all).len() - before, 2);
+}
+
+#[tokio::test]
+async fn a_mirror_is_asked_in_the_place_of_a_registry() {
+    let world = World::new().await;
+    world.resolve_at("mirrored.example", vec![]).await.unwrap();
+    assert_eq!(world.server.requests(&world.manifest_path).len(), 1);
 }

@@ -42,7 +42,7 @@ async fn a_wrong_password_is_shown_once() {
 async fn a_token_is_got_for_the_password_and_shown_instead_of_it() {
     let world = World::new().await;
     let realm = Server::start().await;
-    realm.put("/token", br#"{"token":"t1"}"#.to_vec(), "application/json");
+    realm.put("/token", br#"{"token":"t1"}"#.to_vec());
     let challenge = format!("Bearer realm=\"{}\",service=\"s\"", realm.url("/token"));
     let guarded = Answer::Only("Bearer t1".into(), wants(&challenge));
     world
@@ -66,7 +66,7 @@ async fn a_token_is_got_for_the_password_and_shown_instead_of_it() {
 async fn no_credentials_follow_a_redirect_to_another_host() {
     let world = World::new().await;
     let elsewhere = Server::start().await;
-    elsewhere.put("/data", world.layer.clone(), "application/octet-stream");
+    elsewhere.put("/data", world.layer.clone());
     let guarded = Answer::Only(BASIC.into(), wants("Basic realm=\"x\""));
     world.server.script(&world.manifest_path, &[guarded]);
     let redirect = Answer::Redirect(elsewhere.url("/data"));

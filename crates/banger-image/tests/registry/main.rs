@@ -9,3 +9,5 @@ mod blobs;
 mod documents;
 mod identity;
 mod support;
+#[path = "../web/mod.rs"]
+mod web;

@@ -1,6 +1,7 @@
 //! The command line as types: every command, flag and help text.
 //! Parses and refuses; acts on nothing.
 
+pub(crate) mod catalog;
 pub(crate) mod image_reference;
 pub(crate) mod registry;
 pub(crate) mod store;
@@ -13,6 +14,7 @@ use banger_api::build::BuildInfo;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::{
+    catalog::CatalogCommand,
     registry::RegistryCommand,
     store::{ImageCommand, KernelCommand},
     vm::{DeleteArgs, ExecArgs, ListArgs, RunArgs, VmCommand},
@@ -63,6 +65,9 @@ pub(crate) enum Command {
     /// Kernels that VMs boot
     #[command(subcommand)]
     Kernel(KernelCommand),
+    /// Catalogs that images and kernels come from
+    #[command(subcommand)]
+    Catalog(CatalogCommand),
     /// The daemon that keeps the VMs
     #[command(subcommand)]
     Daemon(DaemonCommand),
@@ -206,6 +211,11 @@ mod tests {
         check("banger image import ../x tar:-", false);
         check("banger image import x x.tar", false);
         check("banger vm stop", false);
+        check("banger catalog add a.b https://x --key k", false);
+        check("banger catalog add a https://x", false);
+        check("banger kernel pull a/b", true);
+        check("banger kernel pull a/b/c", false);
+        check("banger image publish a", false);
         check("banger completion tcsh", false);
     }
 
@@ -218,5 +228,7 @@ mod tests {
         check("banger vm rm a", true);
         check("banger image rm a", true);
         check("banger kernel delete a", true);
+        check("banger catalog ls", true);
+        check("banger catalog rm a b", true);
     }
 }

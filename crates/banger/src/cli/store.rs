@@ -7,8 +7,9 @@ use clap_complete::engine::ArgValueCandidates;
 
 use super::{
     JsonArgs, QuietArgs,
+    catalog::PublishArgs,
     image_reference::ImageReference,
-    values::{Room, Source, StoreName},
+    values::{EntryName, Room, Source, StoreName},
 };
 use crate::complete;
 
@@ -16,8 +17,7 @@ use crate::complete;
 pub(crate) enum ImageCommand {
     /// List images
     #[command(visible_alias = "ls")]
-    #[command(after_help = "Example:\n  banger image list --json")]
-    List(JsonArgs),
+    List(ImageListArgs),
     /// Show an image
     Show(ImageShowArgs),
     /// Delete images that no VM uses
@@ -25,12 +25,14 @@ pub(crate) enum ImageCommand {
     Delete(ImageDeleteArgs),
     /// Make an image of a tar of a root file system
     Import(ImageImportArgs),
-    /// Get an image from a registry, a layout or the catalog
+    /// Get an image from a registry, a layout or a catalog
     Pull(ImagePullArgs),
     /// Make a file of this host an image, as it is
     Register(ImageRegisterArgs),
     /// Copy registered images into banger's own store
     Promote(ImagePromoteArgs),
+    /// Put an image into a directory from which others can pull it
+    Publish(ImagePublishArgs),
     /// What earlier pulls left for later ones
     #[command(subcommand)]
     Cache(CacheCommand),
@@ -44,6 +46,35 @@ pub(crate) enum CacheCommand {
     List(JsonArgs),
     /// Remove what was not used for longest
     Prune(CachePruneArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  banger image list
+  banger image list --available
+  banger image list --json")]
+pub(crate) struct ImageListArgs {
+    /// What the catalogs offer
+    #[arg(long)]
+    pub(crate) available: bool,
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  banger image publish web --to /srv/www/banger
+  banger image publish web --to catalog --key acme.key --valid-days 90
+
+The directory gets a bundle and a signed catalog; any web server can serve it as it is. What is
+published once more takes the place of what was there. `banger catalog key generate` makes the key.")]
+pub(crate) struct ImagePublishArgs {
+    #[arg(add = ArgValueCandidates::new(complete::images))]
+    pub(crate) name: StoreName,
+    #[command(flatten)]
+    pub(crate) publish: PublishArgs,
 }
 
 #[derive(Debug, Args)]
@@ -110,6 +141,7 @@ pub(crate) struct ImageImportArgs {
 #[command(after_help = "\
 Examples:
   banger image pull debian-bookworm
+  banger image pull acme/web
   banger image pull docker.io/library/alpine:3
   banger image pull --name web 127.0.0.1:5000/web@sha256:0123...
   banger image pull oci:layout:v1
@@ -117,8 +149,8 @@ Examples:
 
 What is here already is not fetched again, and the network is not asked.")]
 pub(crate) struct ImagePullArgs {
-    /// Name in the catalog, or image reference
-    #[arg(value_name = "REF")]
+    /// Name in a catalog, CATALOG/NAME, or image reference
+    #[arg(value_name = "REF", add = ArgValueCandidates::new(complete::available_images))]
     pub(crate) reference: ImageReference,
     /// Name of the new image [default: made from the reference]
     #[arg(long)]
@@ -184,8 +216,24 @@ pub(crate) enum KernelCommand {
     Rm(KernelRmArgs),
     /// Make a kernel of a directory's vmlinux and modules
     Import(KernelImportArgs),
-    /// Get a kernel of the catalog
+    /// Get a kernel of a catalog
     Pull(KernelPullArgs),
+    /// Put a kernel into a directory from which others can pull it
+    Publish(KernelPublishArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  banger kernel publish generic-6.12 --to /srv/www/banger
+
+The directory gets a bundle and a signed catalog; any web server can serve it as it is. Whoever
+gives a Linux kernel to others owes them its source.")]
+pub(crate) struct KernelPublishArgs {
+    #[arg(add = ArgValueCandidates::new(complete::kernels))]
+    pub(crate) name: StoreName,
+    #[command(flatten)]
+    pub(crate) publish: PublishArgs,
 }
 
 #[derive(Debug, Args)]
@@ -194,7 +242,7 @@ Examples:
   banger kernel list
   banger kernel list --available")]
 pub(crate) struct KernelListArgs {
-    /// What the catalog offers
+    /// What the catalogs offer
     #[arg(long)]
     pub(crate) available: bool,
     #[command(flatten)]
@@ -251,12 +299,13 @@ pub(crate) struct KernelImportArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
-  banger kernel pull debian-6.1")]
+Examples:
+  banger kernel pull debian-6.1
+  banger kernel pull acme/generic-6.12")]
 pub(crate) struct KernelPullArgs {
-    /// Name in the catalog
+    /// NAME, or CATALOG/NAME
     #[arg(add = ArgValueCandidates::new(complete::available_kernels))]
-    pub(crate) name: StoreName,
+    pub(crate) name: EntryName,
     /// Replace a kernel of this name
     #[arg(long)]
     pub(crate) force: bool,

@@ -12,6 +12,10 @@ pub(crate) enum ValueError {
     VmName,
     #[error("a name has 1 to 128 of a-z, 0-9 and . _ -, and begins with a letter or digit")]
     StoreName,
+    #[error("a catalog's name has 1 to 63 of a-z, 0-9 and -, and begins with a letter or digit")]
+    CatalogName,
+    #[error("write NAME, or CATALOG/NAME")]
+    EntryName,
     #[error("a VM is given by its name, its id or a unique prefix of them: a-z, 0-9 and -")]
     Target,
     #[error("write KEY=VALUE, or KEY to pass on this environment's value")]
@@ -81,6 +85,64 @@ impl FromStr for StoreName {
 
 impl From<StoreName> for String {
     fn from(name: StoreName) -> Self {
+        name.0
+    }
+}
+
+/// The name of a catalog.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CatalogName(String);
+
+impl CatalogName {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for CatalogName {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+        let fits = (1..=63).contains(&text.len()) && text.bytes().all(allowed);
+        if fits && !text.starts_with('-') && text != "localhost" {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(ValueError::CatalogName)
+        }
+    }
+}
+
+impl From<CatalogName> for String {
+    fn from(name: CatalogName) -> Self {
+        name.0
+    }
+}
+
+/// Something of any catalog, or of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct EntryName(String);
+
+impl FromStr for EntryName {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let name = match text.split_once('/') {
+            None => text,
+            Some((catalog, name)) => {
+                let catalog: Result<CatalogName, _> = catalog.parse();
+                catalog.map_err(|_| ValueError::EntryName)?;
+                name
+            }
+        };
+        let name: Result<StoreName, _> = name.parse();
+        name.map_err(|_| ValueError::EntryName)?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl From<EntryName> for String {
+    fn from(name: EntryName) -> Self {
         name.0
     }
 }
@@ -308,6 +370,20 @@ mod tests {
             &["debian-bookworm", "6.12_x", "a"],
             &["", "..", ".a", "a/b", "-a", "A", "a b"],
             &ValueError::StoreName,
+        );
+    }
+
+    #[test]
+    fn entries_are_of_any_catalog_or_of_one() {
+        check::<EntryName>(
+            &["debian-6.1", "acme/debian-6.1", "0/a"],
+            &["", "/", "a/", "/a", "a/b/c", "a.b/c", "a/../b"],
+            &ValueError::EntryName,
+        );
+        check::<CatalogName>(
+            &["acme", "team-7"],
+            &["", "-a", "a.b", "a/b", "localhost", "A"],
+            &ValueError::CatalogName,
         );
     }
 

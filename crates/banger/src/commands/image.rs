@@ -1,4 +1,4 @@
-//! `image list`, `show`, `delete`, `import` and `pull`.
+//! `image list`, `show`, `delete`, `import`, `pull`, `register`, `promote` and `publish`.
 
 use std::{
     fs::File,
@@ -8,20 +8,23 @@ use std::{
 };
 
 use banger_api::{
+    catalog::AvailableImage,
     client::Client,
     image::{Image, ImportImage, PullImage, PulledImage, RegisterImage},
     kernel::ImportKernel,
-    progress::Line,
+    progress::{Line, Step},
     size::format_size,
 };
 use bytes::Bytes;
 use futures_util::{Stream, stream::unfold};
 
+use super::catalog;
 use super::image_cache;
 use crate::{
     cli::{
         store::{
-            ImageCommand, ImageImportArgs, ImagePromoteArgs, ImagePullArgs, ImageRegisterArgs,
+            ImageCommand, ImageImportArgs, ImageListArgs, ImagePromoteArgs, ImagePublishArgs,
+            ImagePullArgs, ImageRegisterArgs,
         },
         values::{Source, StoreName},
     },
@@ -36,7 +39,8 @@ use crate::{
 
 pub(super) async fn run(client: &Client, command: ImageCommand) -> Result<u8, Failure> {
     match command {
-        ImageCommand::List(args) => list(client, args.json).await,
+        ImageCommand::List(args) => list(client, &args).await,
+        ImageCommand::Publish(args) => publish(client, args).await,
         ImageCommand::Show(args) => show(client, args.name.as_str(), args.json.json).await,
         ImageCommand::Delete(args) => delete(client, &args.names).await,
         ImageCommand::Import(args) => import(client, args).await,
@@ -47,7 +51,18 @@ pub(super) async fn run(client: &Client, command: ImageCommand) -> Result<u8, Fa
     }
 }
 
-async fn list(client: &Client, json: bool) -> Result<u8, Failure> {
+async fn list(client: &Client, args: &ImageListArgs) -> Result<u8, Failure> {
+    let json = args.json.json;
+    if args.available {
+        catalog::refresh(client).await?;
+        let images = client.available_images().await?;
+        if json {
+            output::print_json(&images)?;
+        } else {
+            output::print(&offers(&images))?;
+        }
+        return Ok(SUCCESS);
+    }
     let images = client.images().await?;
     if json {
         output::print_json(&images)?;
@@ -55,6 +70,14 @@ async fn list(client: &Client, json: bool) -> Result<u8, Failure> {
         output::print(&overview(&images, SystemTime::now()))?;
     }
     Ok(SUCCESS)
+}
+
+async fn publish(client: &Client, args: ImagePublishArgs) -> Result<u8, Failure> {
+    let ImagePublishArgs { name, publish } = args;
+    let send = async |request, on_step: &mut dyn FnMut(Step)| {
+        client.publish_image(name.as_str(), &request, on_step).await
+    };
+    catalog::publish(publish, send).await
 }
 
 async fn show(client: &Client, name: &str, json: bool) -> Result<u8, Failure> {
@@ -286,6 +309,33 @@ fn overview(images: &[Image], now: SystemTime) -> String {
     table(["NAME", "OS", "SIZE", "VMS", "CREATED"], &rows)
 }
 
+fn offers(images: &[AvailableImage]) -> String {
+    let rows: Vec<_> = images
+        .iter()
+        .map(|image| {
+            [
+                image.name.clone(),
+                image.catalog.clone().unwrap_or_else(|| "-".to_owned()),
+                image.bytes.map_or_else(|| "-".to_owned(), format_size),
+                if image.present { "yes" } else { "no" }.to_owned(),
+                image.source.clone(),
+                image.description.clone(),
+            ]
+        })
+        .collect();
+    table(
+        [
+            "NAME",
+            "CATALOG",
+            "FETCH",
+            "PRESENT",
+            "SOURCE",
+            "DESCRIPTION",
+        ],
+        &rows,
+    )
+}
+
 fn words(words: &[String]) -> Option<String> {
     (!words.is_empty()).then(|| words.join(" "))
 }
@@ -370,6 +420,23 @@ mod tests {
         created      just now
         vms          a b
         rootfs path  /s/rootfs.ext4
+        ");
+    }
+
+    #[test]
+    fn what_can_be_had_is_shown_with_its_catalog() {
+        let offer = AvailableImage {
+            name: "web".into(),
+            description: "a page".into(),
+            catalog: Some("acme".into()),
+            source: "https://example.com/".into(),
+            bytes: Some(3 << 20),
+            image_bytes: Some(9 << 20),
+            present: false,
+        };
+        assert_snapshot!(offers(&[offer]), @r"
+        NAME  CATALOG  FETCH  PRESENT  SOURCE                DESCRIPTION
+        web   acme     3 MiB  no       https://example.com/  a page
         ");
     }
 

@@ -1,16 +1,20 @@
-//! `kernel list`, `show`, `rm`, `import` and `pull`.
+//! `kernel list`, `show`, `rm`, `import`, `pull` and `publish`.
 
 use std::time::SystemTime;
 
 use banger_api::{
     client::Client,
     kernel::{AvailableKernel, ImportKernel, Kernel, KernelSource, PullKernel},
+    progress::Step,
     size::format_size,
 };
 
+use super::catalog;
 use crate::{
     cli::{
-        store::{KernelCommand, KernelImportArgs, KernelListArgs, KernelPullArgs},
+        store::{
+            KernelCommand, KernelImportArgs, KernelListArgs, KernelPublishArgs, KernelPullArgs,
+        },
         values::StoreName,
     },
     exec::signals::Signals,
@@ -29,12 +33,14 @@ pub(super) async fn run(client: &Client, command: KernelCommand) -> Result<u8, F
         KernelCommand::Rm(args) => remove(client, &args.names).await,
         KernelCommand::Import(args) => import(client, args).await,
         KernelCommand::Pull(args) => pull(client, args).await,
+        KernelCommand::Publish(args) => publish(client, args).await,
     }
 }
 
 async fn list(client: &Client, args: &KernelListArgs) -> Result<u8, Failure> {
     let json = args.json.json;
     if args.available {
+        catalog::refresh(client).await?;
         let kernels = client.available_kernels().await?;
         print(json, &kernels, |kernels| offers(kernels))?;
     } else {
@@ -115,6 +121,16 @@ async fn pull(client: &Client, args: KernelPullArgs) -> Result<u8, Failure> {
     Ok(SUCCESS)
 }
 
+async fn publish(client: &Client, args: KernelPublishArgs) -> Result<u8, Failure> {
+    let KernelPublishArgs { name, publish } = args;
+    let send = async |request, on_step: &mut dyn FnMut(Step)| {
+        client
+            .publish_kernel(name.as_str(), &request, on_step)
+            .await
+    };
+    catalog::publish(publish, send).await
+}
+
 fn overview(kernels: &[Kernel], now: SystemTime) -> String {
     let rows: Vec<_> = kernels
         .iter()
@@ -137,6 +153,7 @@ fn offers(kernels: &[AvailableKernel]) -> String {
         .map(|kernel| {
             [
                 kernel.name.clone(),
+                kernel.catalog.clone().unwrap_or_else(|| "-".to_owned()),
                 kernel.arch.clone(),
                 if kernel.present { "yes" } else { "no" }.to_owned(),
                 kernel.source.clone(),
@@ -144,7 +161,17 @@ fn offers(kernels: &[AvailableKernel]) -> String {
             ]
         })
         .collect();
-    table(["NAME", "ARCH", "PRESENT", "SOURCE", "DESCRIPTION"], &rows)
+    table(
+        [
+            "NAME",
+            "CATALOG",
+            "ARCH",
+            "PRESENT",
+            "SOURCE",
+            "DESCRIPTION",
+        ],
+        &rows,
+    )
 }
 
 fn details(kernel: &Kernel, now: SystemTime) -> String {
@@ -230,14 +257,15 @@ mod tests {
         ");
         let offer = AvailableKernel {
             name: "debian-6.1".into(),
+            catalog: None,
             arch: "x86_64".into(),
             description: "for clouds".into(),
             source: "debian".into(),
             present: false,
         };
         assert_snapshot!(offers(&[offer]), @r"
-        NAME        ARCH    PRESENT  SOURCE  DESCRIPTION
-        debian-6.1  x86_64  no       debian  for clouds
+        NAME        CATALOG  ARCH    PRESENT  SOURCE  DESCRIPTION
+        debian-6.1  -        x86_64  no       debian  for clouds
         ");
     }
 }

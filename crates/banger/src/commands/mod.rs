@@ -1,5 +1,6 @@
 //! What each command does: from arguments to requests, from answers to output.
 
+mod catalog;
 mod create;
 mod daemon;
 mod doctor;
@@ -36,6 +37,7 @@ pub(crate) fn dispatch(command: Command) -> Result<u8, Failure> {
         | Command::Image(_)
         | Command::Kernel(_)
         | Command::Registry(_)
+        | Command::Catalog(_)
         | Command::Daemon(_)
         | Command::Doctor(_) => {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -64,6 +66,7 @@ pub(crate) fn role(command: &Command) -> Role {
         | Command::Image(_)
         | Command::Kernel(_)
         | Command::Registry(_)
+        | Command::Catalog(_)
         | Command::Daemon(_)
         | Command::Doctor(_)
         | Command::Version(_)
@@ -87,6 +90,7 @@ async fn talk(command: Command) -> Result<u8, Failure> {
         Command::Vm(command) => vm_command(&client(&places).await?, command).await,
         Command::Image(command) => image::run(&client(&places).await?, command).await,
         Command::Registry(command) => registry::run(&client(&places).await?, command).await,
+        Command::Catalog(command) => catalog::run(&client(&places).await?, &places, command).await,
         Command::Kernel(command) => kernel::run(&client(&places).await?, command).await,
         Command::Version(_) | Command::Completion(_) => Ok(SUCCESS),
     }

@@ -34,6 +34,7 @@ fn the_help_of_the_whole_is_one_screen() {
       image       Images: the root file systems that VMs are made from
       registry    Registries that images come from
       kernel      Kernels that VMs boot
+      catalog     Catalogs that images and kernels come from
       daemon      The daemon that keeps the VMs
       doctor      Check whether this host can run VMs
       version     Print version, commit and build time
@@ -134,7 +135,8 @@ fn the_help_of_exec_names_every_flag() {
 fn every_command_has_an_example() {
     let commands = "run|exec|ps|rm|vm run|vm create|vm start|vm stop|vm delete|vm list|vm show|\
         vm exec|vm logs|image list|image show|image delete|image import|image pull|image register|image promote|registry login|registry logout|kernel list|\
-        kernel show|kernel rm|kernel import|kernel pull|daemon status|daemon stop|daemon start|\
+        kernel show|kernel rm|kernel import|kernel pull|kernel publish|image publish|catalog add|catalog list|\
+        catalog remove|catalog key generate|daemon status|daemon stop|daemon start|\
         daemon openapi|doctor|version|completion";
     for command in commands.split('|') {
         let words: Vec<_> = command.split(' ').collect();

@@ -10,6 +10,7 @@ use axum::{
     response::Response,
 };
 use banger_api::{
+    catalog::{AvailableImage, Publish, Published},
     error::{ApiError, ErrorCode},
     image::{Image, ImportImage, PullImage, PulledImage, RegisterImage},
     progress::Line,
@@ -103,7 +104,7 @@ pub(crate) async fn pull(
         None => Platform::host(),
     };
     let reference = match &target {
-        ImageTarget::At(reference) => reference.clone(),
+        ImageTarget::Either { reference, .. } | ImageTarget::At(reference) => reference.clone(),
         ImageTarget::Named(word) => word.as_str().parse().map_err(Error::from)?,
     };
     absolute(&reference)?;
@@ -166,6 +167,37 @@ pub(crate) async fn promote(
     Ok(long_answer(move |progress| async move {
         let row = app.engine.images().promote(&name, progress).await?;
         Ok(image(&app, row))
+    }))
+}
+
+/// What can be pulled by name, as far as it is known here.
+#[utoipa::path(get, path = "/v1/images/available",
+    responses((status = 200, body = Vec<AvailableImage>)))]
+pub(crate) async fn available(
+    State(app): State<Arc<App>>,
+) -> Result<Json<Vec<AvailableImage>>, Failure> {
+    let rows = app.engine.images().list()?;
+    let offers = app.engine.images().offers()?;
+    let show = |offer| convert::available_image(offer, &rows);
+    Ok(Json(offers.into_iter().map(show).collect()))
+}
+
+/// Puts an image and a new catalog into a directory that others can read. Going away gives it up.
+#[utoipa::path(post, path = "/v1/images/{image}/publish", params(("image" = String, Path)),
+    request_body = Publish,
+    responses((status = 200, body = Line<Published>, content_type = "application/x-ndjson"),
+              (status = "4XX", body = ApiError)))]
+pub(crate) async fn publish(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    Body(request): Body<Publish>,
+) -> Result<Response, Failure> {
+    let name = parse(&name)?;
+    let publication = super::catalogs::publication(&request)?;
+    Ok(long_answer(move |progress| async move {
+        let images = app.engine.images();
+        let published = images.publish(&name, publication, progress).await?;
+        Ok(convert::published(&published))
     }))
 }
 

@@ -9,6 +9,7 @@ use axum::{
     response::Response,
 };
 use banger_api::{
+    catalog::{Publish, Published},
     error::{ApiError, ErrorCode},
     kernel::{AvailableKernel, ImportKernel, Kernel, PullKernel},
     progress::Line,
@@ -16,6 +17,7 @@ use banger_api::{
 use banger_core::{
     error::Error,
     kernel::{CommandLine, KernelName, Manifest},
+    kernels::KernelTarget,
 };
 
 use super::{Body, Failure};
@@ -78,14 +80,33 @@ pub(crate) async fn pull(
     State(app): State<Arc<App>>,
     Body(request): Body<PullKernel>,
 ) -> Result<Response, Failure> {
-    let name = parse(&request.name)?;
+    let target: KernelTarget = request.name.parse()?;
     Ok(long_answer(move |progress| async move {
         let kernel = app
             .engine
             .kernels()
-            .pull(&name, request.force, progress)
+            .pull(&target, request.force, progress)
             .await?;
         Ok(convert::kernel(kernel))
+    }))
+}
+
+/// Puts a kernel and a new catalog into a directory that others can read. Going away gives it up.
+#[utoipa::path(post, path = "/v1/kernels/{kernel}/publish", params(("kernel" = String, Path)),
+    request_body = Publish,
+    responses((status = 200, body = Line<Published>, content_type = "application/x-ndjson"),
+              (status = "4XX", body = ApiError)))]
+pub(crate) async fn publish(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    Body(request): Body<Publish>,
+) -> Result<Response, Failure> {
+    let name = parse(&name)?;
+    let publication = super::catalogs::publication(&request)?;
+    Ok(long_answer(move |progress| async move {
+        let kernels = app.engine.kernels();
+        let published = kernels.publish(&name, publication, progress).await?;
+        Ok(convert::published(&published))
     }))
 }
 

@@ -1,5 +1,6 @@
 //! The routes, and the OpenAPI document that is generated from them.
 
+mod catalogs;
 mod daemon;
 mod image_cache;
 mod images;
@@ -78,6 +79,12 @@ fn open_api_router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(images::promote))
         .routes(routes!(image_cache::list))
         .routes(routes!(image_cache::prune))
+        .routes(routes!(images::available))
+        .routes(routes!(images::publish))
+        .routes(routes!(catalogs::list, catalogs::add))
+        .routes(routes!(catalogs::refresh))
+        .routes(routes!(catalogs::generate_key))
+        .routes(routes!(catalogs::remove))
         .routes(routes!(registries::login))
         .routes(routes!(registries::logout))
         .routes(routes!(kernels::list))
@@ -85,6 +92,7 @@ fn open_api_router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(kernels::show, kernels::delete))
         .routes(routes!(kernels::pull))
         .routes(routes!(kernels::import))
+        .routes(routes!(kernels::publish))
 }
 
 async fn unknown_route() -> Failure {
@@ -152,18 +160,25 @@ mod tests {
             routes.extend(present.map(|(method, _)| format!("{method} {path}")));
         }
         let expected = [
+            "GET /v1/catalogs",
+            "POST /v1/catalogs",
+            "POST /v1/catalogs/keys",
+            "POST /v1/catalogs/refresh",
+            "DELETE /v1/catalogs/{catalog}",
             "GET /v1/daemon",
             "POST /v1/daemon/shutdown",
             "GET /v1/doctor",
             "GET /v1/image-cache",
             "POST /v1/image-cache/prune",
             "GET /v1/images",
+            "GET /v1/images/available",
             "POST /v1/images/import",
             "POST /v1/images/pull",
             "POST /v1/images/register",
             "GET /v1/images/{image}",
             "DELETE /v1/images/{image}",
             "POST /v1/images/{image}/promote",
+            "POST /v1/images/{image}/publish",
             "PUT /v1/images/{image}/tar",
             "GET /v1/kernels",
             "GET /v1/kernels/available",
@@ -171,6 +186,7 @@ mod tests {
             "POST /v1/kernels/pull",
             "GET /v1/kernels/{kernel}",
             "DELETE /v1/kernels/{kernel}",
+            "POST /v1/kernels/{kernel}/publish",
             "POST /v1/registries/login",
             "POST /v1/registries/logout",
             "GET /v1/vms",

@@ -7,8 +7,8 @@ use banger_image::digest::Sha256;
 use banger_image::kernel::Upstream;
 
 use super::fakes;
-use super::server::{Answer, Server};
 use super::signer::{How, Signer};
+use crate::web::{Answer, Server};
 
 pub(crate) const META: &str = "linux-image-cloud-amd64";
 pub(crate) const IMAGE: &str = "linux-image-6.1.0-9-cloud-amd64";
@@ -149,7 +149,7 @@ impl Mirror {
     pub(crate) fn publish(&self, dist: &Dist) {
         let deb = fakes::deb(&dist.members);
         let packages = dist.packages(&deb);
-        self.server.set(&dist.path(&dist.pool()), Answer::Body(deb));
+        self.server.put(&dist.path(&dist.pool()), deb);
         self.publish_index(dist, &packages);
     }
 
@@ -157,17 +157,15 @@ impl Mirror {
     pub(crate) fn publish_index(&self, dist: &Dist, packages: &str) {
         let index = fakes::xz(packages.as_bytes());
         if dist.by_hash {
-            self.server
-                .set(&dist.index_by_hash(&index), Answer::Body(index.clone()));
+            self.server.put(&dist.index_by_hash(&index), index.clone());
         }
-        self.server.set(&dist.index(), Answer::Body(index.clone()));
+        self.server.put(&dist.index(), index.clone());
         self.publish_release(dist, &dist.release(packages, &index));
     }
 
     pub(crate) fn publish_release(&self, dist: &Dist, release: &str) {
         let signed = self.signer.sign(release, How::default());
-        self.server
-            .set(&dist.in_release(), Answer::Body(signed.into_bytes()));
+        self.server.put(&dist.in_release(), signed.into_bytes());
     }
 
     /// Replaces every file whose path contains `part`.
@@ -180,7 +178,7 @@ impl Mirror {
             .collect();
         assert!(!paths.is_empty(), "nothing to spoil in {part}");
         for path in paths {
-            self.server.set(&path, answer.clone());
+            self.server.script(&path, std::slice::from_ref(answer));
         }
     }
 

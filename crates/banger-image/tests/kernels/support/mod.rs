@@ -2,7 +2,6 @@
 
 pub(crate) mod fakes;
 pub(crate) mod mirror;
-pub(crate) mod server;
 pub(crate) mod signer;
 
 use std::sync::Arc;
