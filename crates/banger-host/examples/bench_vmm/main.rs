@@ -88,11 +88,11 @@ fn print(timed: &Timed) {
         timed.by_hand.len()
     );
     println!(
-        "  {:<28} {:>8} {:>8} {:>8}   difference of the medians",
+        "  {:<28} {:>8} {:>8} {:>8}   above by hand: least, median (goal: at most +20)",
         "", "least", "quarter", "median"
     );
     row("by hand, the same machine", &timed.by_hand, None);
-    let by_hand = quantile(&timed.by_hand, 2);
+    let by_hand = [0, 2].map(|part| quantile(&timed.by_hand, part));
     for ((name, ..), took) in WAYS.iter().zip(&timed.ways) {
         row(name, took, Some(by_hand));
     }
@@ -100,10 +100,11 @@ fn print(timed: &Timed) {
     println!("memory of the VMM beside its guest's: {overhead:.1} MiB (goal: at most 5 MiB)");
 }
 
-fn row(name: &str, took: &[f64], by_hand: Option<f64>) {
+/// On a host that does much else the least are what the way itself takes.
+fn row(name: &str, took: &[f64], by_hand: Option<[f64; 2]>) {
     let [least, quarter, median] = [0, 1, 2].map(|part| quantile(took, part));
-    let difference = by_hand.map_or_else(String::new, |by_hand| {
-        format!("{:+.1} (goal: at most +20)", median - by_hand)
+    let difference = by_hand.map_or_else(String::new, |[its_least, its_median]| {
+        format!("{:+.1}, {:+.1}", least - its_least, median - its_median)
     });
     println!("  {name:<28} {least:>8.1} {quarter:>8.1} {median:>8.1}   {difference}");
 }

@@ -109,13 +109,12 @@ impl Start<'_> {
         Ok((process, note, Box::new(control)))
     }
 
-    /// While the VMM makes its machine: its network and its limits.
+    /// While the VMM makes its machine: its limits, and then its network, for which a guest has
+    /// no use in its first moments, while the uplink's own start takes the VMM's processors.
     async fn stand_by(&self, process: &Process) -> Result<Option<Process>, HostError> {
         let places = &self.plan.places;
-        let limited = cgroups::hold(places, Limits::of(self.plan), process.pid())?;
-        let uplink = start_uplink(self.plan.network, places, process);
-        let groups = limited.await;
-        let uplink = uplink?;
+        let groups = cgroups::hold(places, Limits::of(self.plan), process.pid())?.await;
+        let uplink = start_uplink(self.plan.network, places, process)?;
         if let Some(pid) = uplink.as_ref().map(Process::pid) {
             blocking(move || groups.take_in(&[pid])).await;
         }
