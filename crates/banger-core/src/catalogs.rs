@@ -156,11 +156,11 @@ pub struct Catalogs {
 
 impl Catalogs {
     #[must_use]
-    pub fn new(store: Arc<Store>, clock: fn() -> Seconds) -> Self {
+    pub fn new(store: Arc<Store>, extra_cas: Vec<PathBuf>, clock: fn() -> Seconds) -> Self {
         Self {
             store,
-            downloads: Downloads::new(PATIENCE),
-            bundles: Downloads::default(),
+            downloads: Downloads::new(PATIENCE, extra_cas.clone()),
+            bundles: Downloads::new(Patience::default(), extra_cas),
             clock,
         }
     }

@@ -5,17 +5,19 @@ mod error;
 
 use std::future::Future;
 use std::io;
-use std::path::Path;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{CONTENT_RANGE, RANGE};
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Certificate, Client, ClientBuilder, Response, StatusCode, Url};
 use tempfile::{NamedTempFile, TempPath};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
-pub use error::FetchError;
+pub use error::{CaError, FetchError};
 
 use crate::digest::{Hasher, Sha256};
 use crate::progress::{SharedProgress, Step};
@@ -123,25 +125,37 @@ pub struct Fetched {
 pub struct Fetcher {
     client: Client,
     patience: Patience,
+    extra_cas: Vec<Certificate>,
+    /// For servers of this host, which no proxy can reach; made when one is asked.
+    direct: Arc<OnceLock<Client>>,
 }
 
 impl Fetcher {
     /// A client that honours the proxies of the environment.
     pub fn new(patience: Patience) -> Result<Self, FetchError> {
-        // An error only says that the process has a provider already, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let builder = || {
-            Client::builder()
-                .user_agent(concat!("banger/", env!("CARGO_PKG_VERSION")))
-                .connect_timeout(patience.connect)
-        };
-        // A host without any CA certificates cannot verify https, but mirrors that are verified
-        // by signature speak plain http, and those must work there.
-        let client = builder()
-            .build()
-            .or_else(|_| builder().tls_certs_only([]).build())
-            .map_err(|source| FetchError::Client { source })?;
-        Ok(Self { client, patience })
+        Self::trusting(patience, &[])
+    }
+
+    /// One that trusts the certificates of these PEM files beside the system's.
+    pub fn trusting(patience: Patience, extra_cas: &[PathBuf]) -> Result<Self, FetchError> {
+        let extra_cas = certificates(extra_cas)?;
+        Ok(Self {
+            client: client(&patience, &extra_cas, |builder| builder)?,
+            patience,
+            extra_cas,
+            direct: Arc::default(),
+        })
+    }
+
+    fn client_for(&self, url: &Url) -> Result<&Client, FetchError> {
+        if !is_loopback(url) {
+            return Ok(&self.client);
+        }
+        if let Some(direct) = self.direct.get() {
+            return Ok(direct);
+        }
+        let direct = client(&self.patience, &self.extra_cas, ClientBuilder::no_proxy)?;
+        Ok(self.direct.get_or_init(|| direct))
     }
 
     /// Fetches something small into memory.
@@ -251,7 +265,7 @@ impl Fetcher {
     /// The answer with all bytes, or with those from an offset on.
     async fn request(&self, url: &Url, offset: u64) -> Result<Response, FetchError> {
         let after = self.patience.headers + self.patience.connect;
-        let mut request = self.client.get(url.clone());
+        let mut request = self.client_for(url)?.get(url.clone());
         if offset > 0 {
             request = request.header(RANGE, format!("bytes={offset}-"));
         }
@@ -295,6 +309,48 @@ impl Fetcher {
                 source: e.without_url(),
             })
     }
+}
+
+fn client(
+    patience: &Patience,
+    extra_cas: &[Certificate],
+    adapt: fn(ClientBuilder) -> ClientBuilder,
+) -> Result<Client, FetchError> {
+    // An error only says that the process has a provider already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = || {
+        let builder = Client::builder()
+            .user_agent(concat!("banger/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(patience.connect);
+        adapt(builder)
+    };
+    // A host without any CA certificates cannot verify https, but mirrors that are verified
+    // by signature speak plain http, and those must work there.
+    let cas = || extra_cas.to_vec();
+    let made = builder().tls_certs_merge(cas()).build();
+    made.or_else(|_| builder().tls_certs_only(cas()).build())
+        .map_err(|source| FetchError::Client { source })
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// The certificates of PEM files.
+pub(crate) fn certificates(files: &[PathBuf]) -> Result<Vec<Certificate>, CaError> {
+    let mut all = Vec::new();
+    for path in files {
+        let failed = |source| CaError {
+            path: path.clone(),
+            source,
+        };
+        let bytes = std::fs::read(path).map_err(|error| failed(error.into()))?;
+        let bundle = Certificate::from_pem_bundle(&bytes);
+        all.extend(bundle.map_err(|error| failed(error.into()))?);
+    }
+    Ok(all)
 }
 
 fn hold_to(expect: Expect, found: Fetched, url: &Url) -> Result<(), FetchError> {

@@ -85,7 +85,11 @@ pub(crate) fn app(
         mmdebstrap: None,
         scratch: places.state.join("scratch"),
     }));
-    let catalogs = Arc::new(Catalogs::new(store.clone(), now));
+    let catalogs = Arc::new(Catalogs::new(
+        store.clone(),
+        config.registries.extra_ca.clone(),
+        now,
+    ));
     let images = Arc::new(Images::new(
         store.clone(),
         places.state.join("images"),

@@ -192,7 +192,7 @@ fn kernel() -> KernelName {
 }
 
 pub(crate) fn catalogs(store: &Arc<Store>) -> Arc<Catalogs> {
-    Arc::new(Catalogs::new(store.clone(), clock))
+    Arc::new(Catalogs::new(store.clone(), Vec::new(), clock))
 }
 
 /// Nothing but Debian's archive, and catalogs.

@@ -68,14 +68,16 @@ impl SourceError {
 #[derive(Debug, Default)]
 pub struct Downloads {
     patience: Patience,
+    extra_cas: Vec<PathBuf>,
     fetcher: OnceLock<Fetcher>,
 }
 
 impl Downloads {
     #[must_use]
-    pub fn new(patience: Patience) -> Self {
+    pub fn new(patience: Patience, extra_cas: Vec<PathBuf>) -> Self {
         Self {
             patience,
+            extra_cas,
             fetcher: OnceLock::new(),
         }
     }
@@ -84,7 +86,7 @@ impl Downloads {
         if let Some(fetcher) = self.fetcher.get() {
             return Ok(fetcher);
         }
-        let fetcher = Fetcher::new(self.patience.clone())?;
+        let fetcher = Fetcher::trusting(self.patience.clone(), &self.extra_cas)?;
         Ok(self.fetcher.get_or_init(|| fetcher))
     }
 }

@@ -8,11 +8,21 @@ use reqwest::StatusCode;
 
 use crate::digest::Sha256;
 
+/// A file of certificates that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use the certificates in {}", path.display())]
+pub struct CaError {
+    pub path: PathBuf,
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
 /// Why a download failed.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     #[error("cannot set up the HTTP client")]
     Client { source: reqwest::Error },
+    #[error(transparent)]
+    Ca(#[from] CaError),
     #[error("cannot get {url}")]
     Request { url: String, source: reqwest::Error },
     #[error("{url} did not answer within {after:?}")]
@@ -63,6 +73,7 @@ impl FetchError {
             }
             Self::Silent { .. } | Self::BrokenOff { .. } | Self::Stalled { .. } => true,
             Self::Client { .. }
+            | Self::Ca(_)
             | Self::TooLarge { .. }
             | Self::Size { .. }
             | Self::Digest { .. }
@@ -78,6 +89,7 @@ impl FetchError {
                 "free some space on that file system and try again"
             }
             Self::Write { .. } => "check that the directory exists and can be written",
+            Self::Ca(_) => "correct extra_ca under [registries] in the configuration",
             Self::Client { .. } => "check the proxy settings of the environment",
             Self::Request { .. }
             | Self::Silent { .. }
@@ -100,7 +112,7 @@ impl FetchError {
     /// Whether this host is to blame, and no server was.
     #[must_use]
     pub fn is_of_this_host(&self) -> bool {
-        matches!(self, Self::Client { .. } | Self::Write { .. })
+        matches!(self, Self::Client { .. } | Self::Ca(_) | Self::Write { .. })
     }
 
     /// Whether the server sent something other than what was promised.

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::error::RegistryError;
 use super::pace::retry_after;
-use crate::fetch::{Patience, shown};
+use crate::fetch::{CaError, Patience, certificates, shown};
 
 const MOST_REDIRECTS: usize = 10;
 /// What is read of a body that explains a failure.
@@ -105,17 +105,8 @@ impl Http {
     }
 
     fn cas(&self) -> Result<Vec<Certificate>, RegistryError> {
-        let mut all = Vec::new();
-        for path in &self.extra_cas {
-            let failed = |source| RegistryError::Ca {
-                path: path.clone(),
-                source,
-            };
-            let bytes = std::fs::read(path).map_err(|error| failed(error.into()))?;
-            let bundle = Certificate::from_pem_bundle(&bytes);
-            all.extend(bundle.map_err(|error| failed(error.into()))?);
-        }
-        Ok(all)
+        let all = certificates(&self.extra_cas);
+        all.map_err(|CaError { path, source }| RegistryError::Ca { path, source })
     }
 
     /// Sends a request once and waits for the headers of its answer, whatever they say.

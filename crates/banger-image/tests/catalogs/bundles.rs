@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use banger_image::bundle::BundleError;
-use banger_image::catalog::SIGNED;
+use banger_image::catalog::{Downloads, SIGNED};
+use banger_image::fetch::Patience;
 
 use crate::web::Answer;
 use crate::world::{SIZE, World, chain, disk, manifest, pack};
@@ -98,6 +99,15 @@ async fn what_stays_wrong_is_refused_by_name() {
     assert_eq!(check(&[broken], Err("answered 503")).await, 3);
     check(&[Answer::Endless(vec![7; 9999])], Err("is larger than")).await;
     check(&[Answer::Other(b"short".to_vec())], Err("bytes where")).await;
+}
+
+#[tokio::test]
+async fn certificates_that_cannot_be_used_are_named() {
+    let world = World::new().await;
+    let downloads = Downloads::new(Patience::default(), vec!["/nonexistent.pem".into()]);
+    let text = chain(&world.place().signed(&downloads).await.unwrap_err());
+    assert!(text.contains("/nonexistent.pem"), "{text}");
+    assert_eq!(world.server.requests(&format!("/shelf/{SIGNED}")), []);
 }
 
 #[tokio::test]

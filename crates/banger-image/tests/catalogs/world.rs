@@ -98,13 +98,14 @@ impl World {
 
 /// Impatient.
 pub(crate) fn downloads() -> Downloads {
-    Downloads::new(Patience {
+    let patience = Patience {
         connect: Duration::from_secs(5),
         headers: Duration::from_millis(300),
         stall: Duration::from_millis(300),
         tries: 3,
         pause: Duration::from_millis(1),
-    })
+    };
+    Downloads::new(patience, Vec::new())
 }
 
 /// Publishes an image into `shelf` below a directory.

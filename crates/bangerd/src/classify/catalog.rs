@@ -93,7 +93,7 @@ fn source_of(error: &SourceError) -> Judged {
 
 fn fetch(error: &FetchError) -> Judged {
     let code = match error {
-        FetchError::Write { .. } | FetchError::Client { .. } => ErrorCode::HostUnfit,
+        error if error.is_of_this_host() => ErrorCode::HostUnfit,
         error if error.is_missing() => ErrorCode::NotFound,
         _ => ErrorCode::SourceFailed,
     };
