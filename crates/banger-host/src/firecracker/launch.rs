@@ -89,6 +89,10 @@ impl Start<'_> {
         if let Some(metadata) = setup::metadata(self.plan, self.settings) {
             jail.leave(Item::Metadata, metadata.to_string().as_bytes())?;
         }
+        match self.plan.network {
+            Network::None => {}
+            Network::User => uplink::intend(places)?,
+        }
         Ok(jail)
     }
 

@@ -15,7 +15,7 @@ use banger_core::{
 use rustix::thread::LinkNameSpaceType;
 
 use crate::{
-    lock::Note,
+    lock::{Note, VmmLock},
     places::{self, file_error},
     process::{self, Detached, Log, Process},
     sys::{Join, PidSpace, Surroundings, UPLINK_TAP},
@@ -71,6 +71,14 @@ fn args(space: &str) -> Vec<OsString> {
         UPLINK_TAP,
     ];
     words.map(OsString::from).into()
+}
+
+/// Records that a VMM is to have an uplink: the guest may begin before it has one, and the
+/// daemon may end before that.
+pub(crate) fn intend(places: &VmPlaces) -> Result<(), HostError> {
+    let lock = lock(places);
+    let made = VmmLock::create(&lock).map(drop);
+    made.map_err(|source| file_error("make", &lock, source))
 }
 
 /// The uplink of a VMM that an earlier daemon started, if it was to have one: the one that

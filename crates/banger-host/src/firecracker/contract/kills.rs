@@ -141,6 +141,33 @@ async fn a_daemon_that_dies_at_any_stage_leaves_nothing_that_is_not_found() {
 }
 
 #[tokio::test]
+async fn a_guest_that_began_without_its_uplink_gets_one_from_the_next_daemon() {
+    if !can_be_told() {
+        return;
+    }
+    for walls in all_walls() {
+        if walls == Walls::Landlock {
+            continue;
+        }
+        let mut story = Story::of(&guest::waiting(), walls);
+        story.plan.network = Network::User;
+        drop(story.start_until(Stage::Limited).await);
+        story.heard("up").await;
+        let uplink = story.places().state.join("uplink.lock");
+        assert!(Process::adopt(&uplink).unwrap().is_none());
+        let (process, _) = Process::adopt(&places::vmm_lock(story.places()))
+            .unwrap()
+            .unwrap();
+        let adopted = launch::adopt(story.places(), process).await.unwrap();
+        let (process, _control) = adopted.unwrap();
+        assert!(Process::adopt(&uplink).unwrap().is_some(), "{walls:?}");
+        process.kill().unwrap();
+        process.ended().await;
+        story.end().await;
+    }
+}
+
+#[tokio::test]
 async fn a_forgotten_vmm_is_taken_over_with_its_guest() {
     if !can_be_told() {
         return;
