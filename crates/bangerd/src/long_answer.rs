@@ -65,7 +65,15 @@ async fn next_line<T: Serialize>(
     let (line, rest) = tokio::select! {
         biased;
         Some(step) = queue.recv() => (step_line(step), Answer::Working { work, queue, after }),
-        result = &mut work => (last_line(result), Answer::Over),
+        result = &mut work => {
+            // Work that ends at once has told its last steps just now.
+            let mut lines = Vec::new();
+            while let Ok(step) = queue.try_recv() {
+                lines.extend_from_slice(&step_line(step));
+            }
+            lines.extend_from_slice(&last_line(result));
+            (lines.into(), Answer::Over)
+        }
     };
     Some((Ok(line), rest))
 }
