@@ -346,6 +346,9 @@ impl Engine {
             return Err(error);
         }
         unfinished.disarm();
+        if handle.view().record.state == VmState::Deleting {
+            return Err(deleted_while_made(&handle).await);
+        }
         Ok(handle)
     }
 
@@ -416,6 +419,22 @@ impl Engine {
 
     fn vms(&self) -> MutexGuard<'_, BTreeMap<VmId, VmHandle>> {
         lock(&self.vms)
+    }
+}
+
+/// A deletion that came while the disk was being made may have missed it: what it left goes, too.
+async fn deleted_while_made(handle: &VmHandle) -> Error {
+    if let Err(left) = handle.delete(true).await {
+        return left;
+    }
+    let places = handle.view().places;
+    match tokio::task::spawn_blocking(move || vm::remove_disk(&places)).await {
+        Ok(Ok(())) => Error::NotFound {
+            kind: Kind::Vm,
+            target: handle.name().to_string(),
+        },
+        Ok(Err(left)) => left,
+        Err(_) => Error::Ending,
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) fn grow(places: &VmPlaces, size: DiskSize) -> Result<(), Error> {
 }
 
 /// Removes everything of a VM. What is gone already is no error.
-pub(super) fn remove(places: &VmPlaces) -> Result<(), Error> {
+pub(crate) fn remove(places: &VmPlaces) -> Result<(), Error> {
     for directory in [&places.runtime, &places.state] {
         match fs::remove_dir_all(directory) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {

@@ -28,7 +28,7 @@ use crate::{
     store::Store,
 };
 
-pub(crate) use disks::make_disk;
+pub(crate) use disks::{make_disk, remove as remove_disk};
 pub(crate) use task::spawn;
 pub use timeline::Timeline;
 
