@@ -159,9 +159,10 @@ async fn answers(client: &Client) -> Result<bool, ClientError> {
 fn nobody_listens(error: &ClientError) -> bool {
     match error {
         ClientError::Unreachable { source, .. } => {
+            // A daemon that ends resets the connections that it has not accepted.
             matches!(
                 source.kind(),
-                ErrorKind::NotFound | ErrorKind::ConnectionRefused
+                ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset
             )
         }
         ClientError::Api(_) | ClientError::Broken { .. } | ClientError::Truncated { .. } => false,
