@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::boot::{clock, hostname};
 use crate::reaper::Reaper;
-use crate::{console, proc_files, version};
+use crate::{console, journal, proc_files, version};
 
 /// The agent as its sessions see it.
 #[derive(Debug)]
@@ -56,6 +56,9 @@ impl Agent {
     /// Notes what init says of itself.
     pub(crate) fn init_is(&self, state: InitState) {
         let mut init = self.init.get();
+        if init.state != state {
+            journal::note(format_args!("init is {state:?}"));
+        }
         init.state = state;
         if state == InitState::Running {
             init.running_ns.get_or_insert_with(clock::uptime_ns);
@@ -65,6 +68,7 @@ impl Agent {
 
     /// Does what the host's greeting asks for, and answers it.
     pub(crate) fn greeted(&self, host: &HostHello) -> AgentHello {
+        journal::note(format_args!("a host has connected"));
         let attempts = [
             (
                 "clock",

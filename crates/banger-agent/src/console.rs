@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use banger_guest_proto::boot::fatal;
 
 use crate::boot::clock;
+use crate::journal;
 
 static TRACE: AtomicBool = AtomicBool::new(false);
 
@@ -26,6 +27,7 @@ pub(crate) fn trace(what: fmt::Arguments<'_>) {
 
 /// Says what did not work although the boot goes on.
 pub(crate) fn warn(what: &str, error: &dyn std::error::Error) {
+    journal::note(format_args!("warning: {what}: {}", Chain(error)));
     line(format_args!(
         "banger-agent: warning: {what}: {}",
         Chain(error)

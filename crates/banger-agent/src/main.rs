@@ -6,6 +6,7 @@
 //! | `init` | who process 1 is, and handing over to it |
 //! | `channel`, `server` | sessions with the host, and what answers each request |
 //! | `exec` | processes that the host asks for |
+//! | `journal`, `listeners` | what a host may ask: what the agent did, what listens in the guest |
 //! | `reaper` | starting and burying every process |
 //! | `shutdown` | the machine's end |
 //! | `sys` | every unsafe line |
@@ -16,6 +17,8 @@ mod channel;
 mod console;
 mod exec;
 mod init;
+mod journal;
+mod listeners;
 mod proc_files;
 mod reaper;
 mod serve;

@@ -22,7 +22,7 @@ use crate::boot::{Booted, Fatal, OrFatal, cgroups, clock};
 use crate::channel::OpenChannel;
 use crate::init::Notifications;
 use crate::reaper::{Reaper, Scope};
-use crate::{console, proc_files, shutdown};
+use crate::{console, journal, proc_files, shutdown, version};
 
 /// As many files as systemd allows its services.
 const FILE_LIMIT: u64 = 524_288;
@@ -131,6 +131,11 @@ impl Server {
             .or_fatal(fatal::CHANNEL)?;
         self.marks.ready = Some(clock::uptime_ns());
         console::trace(format_args!("ready"));
+        journal::note(format_args!(
+            "{} is ready beside process 1: {:?}",
+            version::line(),
+            self.pid1
+        ));
         let agent = Rc::new(Agent::new(reaper, self.pid1, self.marks, shutdowns));
         if let Some(notifications) = self.notifications.take() {
             tokio::task::spawn_local(notifications.follow(Rc::clone(&agent)));
@@ -150,6 +155,7 @@ impl Server {
         let Some(request) = requests.recv().await else {
             return std::future::pending().await;
         };
+        journal::note(format_args!("going down, {:?}", request.mode));
         agent.init_is(InitState::Stopping);
         match shutdown::go_down(request, self.pid1, &agent.reaper, &self.disk).await {
             Ok(()) => std::future::pending().await,

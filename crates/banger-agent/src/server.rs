@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::agent::Agent;
 use crate::exec;
 use crate::exec::registry::{Control, Registry, Undelivered};
-use crate::shutdown;
+use crate::{journal, listeners, shutdown};
 
 /// A host that has reset the channel greets at once, or has died.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -75,6 +75,16 @@ fn dispatch(
     let agent = Rc::clone(agent);
     match route {
         Ok(Route::Health) => responder.json(&agent.health()),
+        Ok(Route::Ports) => {
+            tokio::task::spawn_local(async move {
+                // Reads many files of /proc, while other requests go on.
+                match tokio::task::spawn_blocking(listeners::listeners).await {
+                    Ok(listeners) => responder.json(&listeners),
+                    Err(error) => responder.refuse(&Refused::internal(&io::Error::other(error))),
+                }
+            });
+        }
+        Ok(Route::Log) => responder.json(&journal::log()),
         Ok(Route::Exec(id)) => start_exec(id, body, responder, agent, registry),
         Ok(Route::Signal(id)) => {
             let registry = Rc::clone(registry);

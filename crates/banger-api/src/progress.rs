@@ -45,3 +45,10 @@ pub fn rfc3339(seconds: u64) -> String {
     let bounded = seconds.min(253_402_300_799);
     humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(bounded)).to_string()
 }
+
+/// Milliseconds since the epoch as RFC 3339 in UTC.
+#[must_use]
+pub fn rfc3339_millis(millis: u64) -> String {
+    let bounded = millis.min(253_402_300_799_000);
+    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(bounded)).to_string()
+}

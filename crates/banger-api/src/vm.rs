@@ -91,6 +91,8 @@ pub struct Vm {
     pub last_error: Option<String>,
     /// Goes away with the session that it was made for.
     pub auto_remove: bool,
+    #[serde(default)]
+    pub upkeep: VmUpkeep,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// RFC 3339, UTC; when it is deleted, whatever it does then.
@@ -100,6 +102,34 @@ pub struct Vm {
     pub created_at: String,
     /// RFC 3339, UTC; when the state last changed.
     pub updated_at: String,
+}
+
+/// What a VM does without being asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VmUpkeep {
+    /// `no`, `on-failure`, `on-failure:N`, `always` or `unless-stopped`.
+    pub restart: String,
+    /// Starts with the host.
+    pub autostart: bool,
+    /// `default`, `never`, or the seconds without use after which it is stopped.
+    pub idle_stop: String,
+    /// Starts in a row that nobody asked for.
+    pub restarts: u32,
+    /// RFC 3339, UTC; when the next of them is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_at: Option<String>,
+}
+
+impl Default for VmUpkeep {
+    fn default() -> Self {
+        Self {
+            restart: "no".to_owned(),
+            autostart: false,
+            idle_stop: "default".to_owned(),
+            restarts: 0,
+            restart_at: None,
+        }
+    }
 }
 
 /// What the guest's agent says of itself.
@@ -173,6 +203,15 @@ pub struct CreateVm {
     /// Seconds until it is deleted, whatever it does then; 0 or absent: it stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_seconds: Option<u64>,
+    /// `no` (default), `on-failure`, `on-failure:N`, `always` or `unless-stopped`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<String>,
+    /// Start it with the host.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub autostart: bool,
+    /// `default`, `never`, or the seconds without use after which it is stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_stop: Option<String>,
     /// Start it and wait until its agent answers.
     #[serde(default)]
     pub start: bool,
@@ -227,6 +266,13 @@ pub struct ChangeVm {
     /// Seconds until it is deleted, whatever it does then; 0: it stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_seconds: Option<u64>,
+    /// As in a request for a VM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autostart: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_stop: Option<String>,
 }
 
 /// What a client waits for.
@@ -266,6 +312,20 @@ pub enum LogKind {
     Console,
     /// What the VMM itself printed.
     Vmm,
+    /// What the guest's agent did since the boot; it is asked, and forgets the oldest.
+    Agent,
+}
+
+impl LogKind {
+    /// The word in queries.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Console => "console",
+            Self::Vmm => "vmm",
+            Self::Agent => "agent",
+        }
+    }
 }
 
 /// Query of `GET /v1/vms/{vm}/logs`.
@@ -273,7 +333,10 @@ pub enum LogKind {
 pub struct LogQuery {
     #[serde(default)]
     pub kind: LogKind,
-    /// Go on until the VM ends or the client goes away.
+    /// Go on until the VM ends or the client goes away. An agent's log is not followed.
     #[serde(default)]
     pub follow: bool,
+    /// Begin with the last so many lines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tail: Option<u32>,
 }

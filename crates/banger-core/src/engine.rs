@@ -9,13 +9,14 @@ use std::{
 
 use banger_image::{
     kernel::KernelName,
-    progress::{SharedProgress, Step},
+    progress::{SharedProgress, Silent, Step},
 };
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::{
     assembly::Assembly,
     error::{Error, Kind},
+    events::{EventRequest, Feed, past_vm},
     exec::{ExecRequest, ExecStream},
     generated_name::generated_name,
     host::{Check, Host, VmmKind},
@@ -29,7 +30,8 @@ use crate::{
     spec::{DiskSize, Init, Memory, Network, Vcpus, VmSpec},
     store::{ImageRow, Store, StoreError},
     target,
-    vm::{self, Patience, Surroundings, View, VmHandle},
+    upkeep::{self, Life, Upkeep},
+    vm::{self, Patience, Surroundings, Usage, View, VmHandle},
 };
 
 /// How often a name is drawn before numbers are added to it.
@@ -61,6 +63,7 @@ pub struct CreateRequest {
     pub labels: Labels,
     /// When the VM is deleted, whatever it does then.
     pub expires_at: Option<Seconds>,
+    pub upkeep: Upkeep,
     pub start: bool,
     pub auto_remove: bool,
 }
@@ -130,11 +133,19 @@ impl Engine {
             defaults,
             directories,
         };
+        let mut with_host = Vec::new();
         for mut record in engine.surroundings.store.vms()? {
             if engine.is_half_made(&record) {
                 record.state = VmState::Deleting;
             }
-            engine.spawn(record);
+            let autostart = upkeep::with_host(record.spec.upkeep, record.life, record.state);
+            let vm = engine.spawn(record);
+            if autostart {
+                with_host.push(vm);
+            }
+        }
+        if engine.is_first_of_this_boot()? {
+            tokio::spawn(start_with_host(with_host));
         }
         Ok(engine)
     }
@@ -212,6 +223,25 @@ impl Engine {
             key(a).cmp(&key(b))
         });
         views
+    }
+
+    /// What a VM uses now.
+    pub async fn usage(&self, vm: &VmHandle) -> Usage {
+        vm.usage(self.surroundings.host.as_ref()).await
+    }
+
+    /// What happened, and what will.
+    pub fn events(&self, request: &EventRequest) -> Result<Feed, Error> {
+        Feed::new(self.surroundings.store.clone(), request)
+    }
+
+    /// The VM of a target, also one that is gone already.
+    pub fn event_vm(&self, target: &str) -> Result<VmId, Error> {
+        match self.find(target) {
+            Ok(vm) => Ok(vm.view().record.id),
+            Err(Error::NotFound { .. }) => past_vm(&self.surroundings.store, target),
+            Err(error) => Err(error),
+        }
     }
 
     /// Runs a command in a VM.
@@ -313,6 +343,7 @@ impl Engine {
             auto_remove: request.auto_remove,
             labels: request.labels.clone(),
             expires_at: request.expires_at,
+            upkeep: request.upkeep,
         })
     }
 
@@ -352,6 +383,16 @@ impl Engine {
         Ok(handle)
     }
 
+    /// Whether no daemon has begun since the host started. A daemon comes and goes with the commands of
+    /// its user, so its own start means nothing.
+    fn is_first_of_this_boot(&self) -> Result<bool, Error> {
+        let Surroundings { store, host, .. } = &self.surroundings;
+        let Some(boot) = host.boot_id() else {
+            return Ok(false);
+        };
+        Ok(store.set_fact("host-boot", &boot)? != Some(boot))
+    }
+
     /// Whether an earlier daemon was cut short while it made this VM, or before the session
     /// began that the VM was to live for.
     fn is_half_made(&self, record: &VmRecord) -> bool {
@@ -374,6 +415,7 @@ impl Engine {
             state: VmState::Created,
             choice: None,
             last_error: None,
+            life: Life::default(),
             created_at: now,
             updated_at: now,
         };
@@ -435,6 +477,16 @@ async fn deleted_while_made(handle: &VmHandle) -> Error {
         },
         Ok(Err(left)) => left,
         Err(_) => Error::Ending,
+    }
+}
+
+/// One after the other, so that they do not hold each other up.
+async fn start_with_host(vms: Vec<VmHandle>) {
+    for vm in vms {
+        vm.looked_for().await;
+        info!(vm = %vm.name(), "starting with the host");
+        // Its task tells what went wrong.
+        let _ = vm.start(Arc::new(Silent)).await;
     }
 }
 

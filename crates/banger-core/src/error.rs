@@ -17,6 +17,8 @@ pub enum Error {
     Name(#[from] NameError),
     #[error(transparent)]
     Spec(#[from] SpecError),
+    #[error(transparent)]
+    Since(#[from] crate::events::SinceError),
     #[error("there is no {kind} \"{target}\"")]
     NotFound { kind: Kind, target: String },
     #[error("\"{target}\" fits several VMs: {}", .candidates.join(", "))]

@@ -3,6 +3,7 @@
 
 use std::{
     io::Read,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -217,6 +218,17 @@ pub trait Host: Send + Sync {
         Ok(None)
     }
 
+    /// What a VMM that runs uses; nothing where it has just ended. Knows nothing unless the
+    /// implementation does.
+    async fn usage(&self, _: &VmPlaces, _: &VmmProcess) -> Option<VmmUsage> {
+        None
+    }
+
+    /// Which start of the host this is, where it can be told.
+    fn boot_id(&self) -> Option<String> {
+        None
+    }
+
     /// The host's part of `banger doctor`; changes nothing.
     async fn checks(&self, state: &Path) -> Vec<Check>;
 }
@@ -259,6 +271,12 @@ pub trait Guest: Send + Sync {
 
     async fn health(&self) -> Result<Health, GuestError>;
 
+    /// What listens in the guest, by its own word.
+    async fn listeners(&self) -> Result<Listeners, GuestError>;
+
+    /// What the agent did since the boot: the end of it.
+    async fn log(&self) -> Result<Vec<LogLine>, GuestError>;
+
     async fn exec(&self, request: ExecRequest) -> Result<ExecStream, GuestError>;
 
     /// Asks the guest to write everything to its disk and to end. The VMM exits afterwards.
@@ -289,10 +307,69 @@ pub struct BootMarks {
     pub greeted: Duration,
 }
 
-/// Signs of life from inside. All of it is the guest's own word.
+/// What a VMM uses of the host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct VmmUsage {
+    /// Of processors, since its start.
+    pub cpu: Duration,
+    /// In memory now.
+    pub memory: u64,
+    /// The most that it may have, where a group limits it.
+    pub memory_limit: Option<u64>,
+    pub threads: u32,
+    /// From and to disks since its start, where the kernel tells.
+    pub read: Option<u64>,
+    pub written: Option<u64>,
+}
+
+/// How a socket listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+impl Protocol {
+    /// The word in documents.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// A socket of a guest that waits for others.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    pub protocol: Protocol,
+    pub address: IpAddr,
+    pub port: u16,
+    pub pid: Option<u32>,
+    pub process: Option<String>,
+}
+
+/// What listens in a guest; there may be more than is told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listeners {
+    pub listeners: Vec<Listener>,
+    pub more: bool,
+}
+
+/// Something that an agent did, and when since the guest's boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    pub uptime: Duration,
+    pub text: String,
+}
+
+/// Signs of life from inside. All of it is the guest's own word.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Health {
     pub uptime: Duration,
+    /// Load averages over 1, 5 and 15 minutes.
+    pub load: [f32; 3],
     pub memory_total: u64,
     pub memory_available: u64,
     pub init_state: String,

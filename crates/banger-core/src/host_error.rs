@@ -92,6 +92,8 @@ pub enum GuestError {
         operation: &'static str,
         message: String,
     },
+    #[error("the agent in the guest is too old for {operation}")]
+    TooOld { operation: &'static str },
     #[error(transparent)]
     Host(#[from] HostError),
 }

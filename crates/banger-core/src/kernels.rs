@@ -20,7 +20,9 @@ use crate::{
     catalogs::{CatalogError, Catalogs, Found, Publication, Published},
     debian_settings::DebianSettings,
     error::{Error, Kind},
+    events::{Subject, What},
     name::CatalogName,
+    store::Store,
 };
 
 /// The kernel that a VM gets where nobody chooses, if it can be had without a download.
@@ -69,12 +71,28 @@ pub struct Offer {
 pub struct Kernels {
     store: KernelStore,
     sources: KernelSources,
+    /// Hears of what comes and goes.
+    events: Arc<Store>,
 }
 
 impl Kernels {
     #[must_use]
-    pub fn new(store: KernelStore, sources: KernelSources) -> Self {
-        Self { store, sources }
+    pub fn new(store: KernelStore, sources: KernelSources, events: Arc<Store>) -> Self {
+        Self {
+            store,
+            sources,
+            events,
+        }
+    }
+
+    /// A kernel is there, or gone, whether or not that can be told.
+    fn tell(&self, name: &KernelName, what: What, detail: Option<&str>) {
+        let told = self
+            .events
+            .note(Subject::Kernel, name.as_str(), what, detail);
+        if let Err(error) = told {
+            warn!(%name, %error, "cannot note an event");
+        }
     }
 
     /// Removes what work that was killed has left behind.
@@ -251,18 +269,23 @@ impl Kernels {
         cmdline: CommandLine,
         force: bool,
     ) -> Result<Kernel, Error> {
+        let told = format!("from {}", from.display());
         let (store, name, from) = (self.store.clone(), name.clone(), from.to_owned());
         let kernel = tokio::task::spawn_blocking(move || {
             store.import_told(&name, &from, cmdline, if_taken(force))?;
             store.get(&name)
         });
-        Ok(kernel.await.map_err(|_| Error::Ending)??)
+        let kernel = kernel.await.map_err(|_| Error::Ending)??;
+        self.tell(&kernel.manifest.name, What::Added, Some(&told));
+        Ok(kernel)
     }
 
     pub async fn delete(&self, name: &KernelName) -> Result<(), Error> {
-        let (store, name) = (self.store.clone(), name.clone());
-        let removed = tokio::task::spawn_blocking(move || store.remove(&name));
-        Ok(removed.await.map_err(|_| Error::Ending)??)
+        let (store, removed) = (self.store.clone(), name.clone());
+        let removed = tokio::task::spawn_blocking(move || store.remove(&removed));
+        removed.await.map_err(|_| Error::Ending)??;
+        self.tell(name, What::Deleted, None);
+        Ok(())
     }
 
     fn whereabouts(&self, name: &KernelName) -> Result<Whereabouts, Error> {
@@ -335,7 +358,9 @@ impl Kernels {
                 let pull = self
                     .store
                     .pull(name, package, &upstream, progress, if_taken);
-                Ok(pull.await.map(drop)?)
+                pull.await?;
+                self.tell(name, What::Added, Some("from Debian's archive"));
+                Ok(())
             }
             (KernelSource::Bundle(bundle), Some(place)) => {
                 self.unpack(name, (bundle, place), progress, if_taken).await
@@ -355,7 +380,9 @@ impl Kernels {
     ) -> Result<(), Error> {
         let downloads = self.sources.catalogs.bundles();
         let unpack = self.store.unpack(name, from, downloads, progress, if_taken);
-        Ok(unpack.await.map(drop)?)
+        unpack.await?;
+        self.tell(name, What::Added, Some(&format!("from {}", from.1)));
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ pub mod credentials;
 pub mod debian_settings;
 pub mod engine;
 pub mod error;
+pub mod events;
 pub mod exec;
 mod generated_name;
 pub mod host;
@@ -27,6 +28,7 @@ pub mod store;
 mod target;
 #[cfg(test)]
 mod testing;
+pub mod upkeep;
 pub mod vm;
 
 pub use banger_image::{

@@ -4,6 +4,7 @@ use crate::{
     host::VmmChoice,
     name::{VmId, VmName},
     spec::VmSpec,
+    upkeep::Life,
 };
 
 /// Where a VM is in its life. States with a verb in progress are written down before the
@@ -82,6 +83,7 @@ pub struct VmRecord {
     /// The VMM of the last start, and why it was chosen.
     pub choice: Option<VmmChoice>,
     pub last_error: Option<String>,
+    pub life: Life,
     pub created_at: Seconds,
     pub updated_at: Seconds,
 }

@@ -9,6 +9,7 @@ use crate::{
     labels::{LabelError, Labels},
     name::ImageName,
     record::Seconds,
+    upkeep::{IdleStop, RestartPolicy, Upkeep, UpkeepError},
 };
 
 /// Why a specification is refused.
@@ -29,6 +30,8 @@ pub enum SpecError {
     Ttl,
     #[error(transparent)]
     Label(#[from] LabelError),
+    #[error(transparent)]
+    Upkeep(#[from] UpkeepError),
     #[error("an init is auto, agent, systemd or an absolute path, not \"{0}\"")]
     Init(String),
     #[error("a network is user or none, not \"{0}\"")]
@@ -235,6 +238,7 @@ pub struct VmSpec {
     pub labels: Labels,
     /// When the VM is deleted, whatever it does then.
     pub expires_at: Option<Seconds>,
+    pub upkeep: Upkeep,
 }
 
 /// What is to be different of a VM; what is absent stays.
@@ -248,6 +252,9 @@ pub struct SpecChange {
     pub remove_labels: Vec<String>,
     /// When it is deleted; `Some(None)` for never.
     pub expires_at: Option<Option<Seconds>>,
+    pub restart: Option<RestartPolicy>,
+    pub autostart: Option<bool>,
+    pub idle_stop: Option<IdleStop>,
 }
 
 impl SpecChange {
@@ -269,7 +276,16 @@ impl SpecChange {
                 wanted: disk.bytes(),
             });
         }
+        let upkeep = Upkeep {
+            restart: self.restart.unwrap_or(spec.upkeep.restart),
+            autostart: self.autostart.unwrap_or(spec.upkeep.autostart),
+            idle_stop: self.idle_stop.unwrap_or(spec.upkeep.idle_stop),
+        };
+        if spec.auto_remove && upkeep.restart != RestartPolicy::No {
+            return Err(UpkeepError::AutoRemove.into());
+        }
         Ok(VmSpec {
+            upkeep,
             vcpus: self.vcpus.unwrap_or(spec.vcpus),
             memory: self.memory.unwrap_or(spec.memory),
             disk,

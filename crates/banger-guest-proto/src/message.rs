@@ -3,6 +3,8 @@
 //! | route | request | response |
 //! |---|---|---|
 //! | `GET /v1/health` | | [`Health`] |
+//! | `GET /v1/ports` | | [`Listeners`] |
+//! | `GET /v1/log` | | [`AgentLog`] |
 //! | `POST /v1/exec/ID` | frames: [`ExecStart`], then standard input until the body ends | frames, see [`crate::frame`] |
 //! | `POST /v1/exec/ID/signal` | [`SignalRequest`] | nothing |
 //! | `POST /v1/exec/ID/resize` | [`WindowSize`] | nothing |
@@ -13,6 +15,7 @@
 //! own, so that they are never stuck behind input that the process does not read.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +33,8 @@ pub struct ExecId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Route {
     Health,
+    Ports,
+    Log,
     Exec(ExecId),
     Signal(ExecId),
     Resize(ExecId),
@@ -42,7 +47,7 @@ impl Route {
     #[must_use]
     pub fn method(self) -> http::Method {
         match self {
-            Self::Health => http::Method::GET,
+            Self::Health | Self::Ports | Self::Log => http::Method::GET,
             Self::Exec(_) | Self::Signal(_) | Self::Resize(_) | Self::Sync | Self::Shutdown => {
                 http::Method::POST
             }
@@ -66,6 +71,8 @@ impl Route {
         let mut words = path.strip_prefix("/v1/")?.split('/');
         let route = match (words.next()?, words.next(), words.next()) {
             ("health", None, None) => Self::Health,
+            ("ports", None, None) => Self::Ports,
+            ("log", None, None) => Self::Log,
             ("sync", None, None) => Self::Sync,
             ("shutdown", None, None) => Self::Shutdown,
             ("exec", Some(id), None) => Self::Exec(exec_id(id)?),
@@ -87,6 +94,8 @@ impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Health => write!(f, "/v1/health"),
+            Self::Ports => write!(f, "/v1/ports"),
+            Self::Log => write!(f, "/v1/log"),
             Self::Exec(ExecId(id)) => write!(f, "/v1/exec/{id}"),
             Self::Signal(ExecId(id)) => write!(f, "/v1/exec/{id}/signal"),
             Self::Resize(ExecId(id)) => write!(f, "/v1/exec/{id}/resize"),
@@ -138,6 +147,53 @@ pub struct Health {
     /// When init said that it is done, on the guest's monotonic clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_running_ns: Option<u64>,
+}
+
+/// How a socket listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+/// A socket of the guest that waits for others.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Listener {
+    pub protocol: Protocol,
+    pub port: u16,
+    pub address: IpAddr,
+    /// Whose it is, where that could be found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<String>,
+}
+
+/// So many sockets are told at most: they fit into a document.
+pub const MAX_LISTENERS: usize = 256;
+
+/// What listens in the guest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listeners {
+    pub listeners: Vec<Listener>,
+    /// There are more.
+    #[serde(default)]
+    pub more: bool,
+}
+
+/// Something that the agent did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// On the guest's monotonic clock.
+    pub uptime_ms: u64,
+    pub text: String,
+}
+
+/// The end of what the agent did since the boot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentLog {
+    pub lines: Vec<LogLine>,
 }
 
 /// A terminal's size in character cells.
@@ -252,7 +308,7 @@ mod tests {
         fn every_route_is_found_by_its_path(id: u32) {
             let id = ExecId(id);
             for route in [
-                Route::Health, Route::Exec(id), Route::Signal(id), Route::Resize(id), Route::Sync, Route::Shutdown,
+                Route::Health, Route::Ports, Route::Log, Route::Exec(id), Route::Signal(id), Route::Resize(id), Route::Sync, Route::Shutdown,
             ] {
                 prop_assert_eq!(Route::find(&route.method(), &route.to_string()), Ok(route));
             }

@@ -9,13 +9,16 @@ use banger_core::{
         ExecControl, ExecFailure, ExecOutput, ExecRequest, ExecStatus, ExecStream, Stdin,
         WindowSize,
     },
-    host::{AgentInfo, BootMarks, Guest, Health},
+    host::{AgentInfo, BootMarks, Guest, Health, Listener, Listeners, LogLine, Protocol},
     host_error::{GuestError, LogTail},
 };
 use banger_guest_proto::{
     Client, ClientError,
     hello::{AgentHello, HelloError, Pid1},
-    message::{self, ExecStart, ExitStatus, Failure, FailureKind, InitState, ShutdownRequest},
+    message::{
+        self, ExecStart, ExitStatus, Failure, FailureKind, InitState, MAX_LISTENERS, Route,
+        ShutdownRequest,
+    },
     session::exec::{self, Exec, ExecEvent},
 };
 use tokio::{
@@ -29,6 +32,8 @@ use crate::logs::printable;
 const CHUNKS: usize = 4;
 /// An agent that is alive answers a plain question within this time.
 const ANSWER: Duration = Duration::from_secs(10);
+/// More than an honest agent keeps.
+const MAX_LOG_LINES: usize = 1024;
 
 #[derive(Debug)]
 pub(crate) struct LiveGuest {
@@ -65,10 +70,31 @@ impl Guest for LiveGuest {
         let health = answered("a health check", ANSWER, self.client.health()).await?;
         Ok(Health {
             uptime: Duration::from_nanos(health.uptime_ns),
+            load: health.load.map(believable),
             memory_total: health.memory_total,
             memory_available: health.memory_available,
             init_state: init_state(health.init_state).into(),
         })
+    }
+
+    async fn listeners(&self) -> Result<Listeners, GuestError> {
+        let told = answered("a list of ports", ANSWER, self.client.ports()).await?;
+        let more = told.more || told.listeners.len() > MAX_LISTENERS;
+        let listeners = told.listeners.into_iter().take(MAX_LISTENERS);
+        Ok(Listeners {
+            listeners: listeners.map(listener).collect(),
+            more,
+        })
+    }
+
+    async fn log(&self) -> Result<Vec<LogLine>, GuestError> {
+        let told = answered("its agent's log", ANSWER, self.client.log()).await?;
+        let lines = told.lines.into_iter().take(MAX_LOG_LINES);
+        let line = |line: message::LogLine| LogLine {
+            uptime: Duration::from_millis(line.uptime_ms),
+            text: printable(&line.text),
+        };
+        Ok(lines.map(line).collect())
     }
 
     async fn exec(&self, request: ExecRequest) -> Result<ExecStream, GuestError> {
@@ -216,6 +242,24 @@ fn exec_output(event: ExecEvent) -> ExecOutput {
     }
 }
 
+/// A guest may call any number a load.
+fn believable(load: f32) -> f32 {
+    if load.is_finite() { load.max(0.0) } else { 0.0 }
+}
+
+fn listener(told: message::Listener) -> Listener {
+    Listener {
+        protocol: match told.protocol {
+            message::Protocol::Tcp => Protocol::Tcp,
+            message::Protocol::Udp => Protocol::Udp,
+        },
+        address: told.address,
+        port: told.port,
+        pid: told.pid,
+        process: told.process.map(|name| printable(&name)),
+    }
+}
+
 /// What Linux cannot say is taken for the failure that a shell reports last.
 fn exec_status(status: ExitStatus) -> ExecStatus {
     const IMPOSSIBLE: ExecStatus = ExecStatus::Code(255);
@@ -276,6 +320,12 @@ pub(crate) fn guest_error(operation: &'static str, error: ClientError) -> GuestE
             ours: host.to_string(),
             theirs: agent.to_string(),
         },
+        // Routes that came after the first release: an agent that booted before does not know them.
+        ClientError::Refused {
+            route: Route::Ports | Route::Log,
+            status,
+            ..
+        } if status.as_u16() == 404 => GuestError::TooOld { operation },
         ClientError::Refused { reason, .. } => GuestError::Refused {
             operation,
             message: printable(&reason),

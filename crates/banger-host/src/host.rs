@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use banger_core::{
     host::{
         Check, Confinement, DebianRoot, Host, LaunchPlan, Machine, RootTar, VmPlaces, VmmChoice,
-        VmmKind,
+        VmmKind, VmmProcess, VmmUsage,
     },
     host_error::HostError,
 };
@@ -40,6 +40,7 @@ use crate::{
     sys::Surroundings,
     task::blocking,
     tsc::TscRate,
+    usage,
 };
 
 /// What is fixed for the life of a daemon.
@@ -247,6 +248,16 @@ impl Host for LinuxHost {
     async fn credential(&self, helper: &str, server: &str) -> Result<Option<Vec<u8>>, HostError> {
         let (helper, server) = (helper.to_owned(), server.to_owned());
         blocking(move || process::credential(&helper, &server)).await
+    }
+
+    async fn usage(&self, places: &VmPlaces, process: &VmmProcess) -> Option<VmmUsage> {
+        let (places, pid) = (places.clone(), process.pid);
+        blocking(move || usage::of_process(pid, cgroups::memory_limit(&places))).await
+    }
+
+    fn boot_id(&self) -> Option<String> {
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        Some(id.trim().to_owned())
     }
 
     async fn checks(&self, state: &Path) -> Vec<Check> {

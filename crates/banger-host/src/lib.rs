@@ -29,6 +29,7 @@ mod subids;
 mod sys;
 mod task;
 mod tsc;
+mod usage;
 mod userns;
 
 pub use firecracker::{

@@ -120,7 +120,12 @@ async fn answer_one(
     hung_up: mpsc::UnboundedSender<()>,
 ) {
     let route = Route::find(request.method(), request.uri().path()).unwrap();
-    let mut body = respond.send_response(Response::new(()), false).unwrap();
+    let mut response = Response::new(());
+    if route == Route::Ports {
+        // As an agent of the first release answers.
+        *response.status_mut() = http::StatusCode::NOT_FOUND;
+    }
+    let mut body = respond.send_response(response, false).unwrap();
     match route {
         Route::Exec(_) => {
             let input = FrameReceiver::new(request.into_body());
@@ -132,6 +137,14 @@ async fn answer_one(
             let health = r#"{"uptime_ns":7000000000,"load":[0,0,0],"memory_total":2,
                 "memory_available":1,"pid1":"systemd","init_state":"running"}"#;
             body.send_data(health.into(), true).unwrap();
+        }
+        Route::Ports => {
+            let refusal = r#"{"error":"no such path"}"#;
+            body.send_data(refusal.into(), true).unwrap();
+        }
+        Route::Log => {
+            let log = r#"{"lines":[{"uptime_ms":1500,"text":"it \u001b[2J is\u0007"}]}"#;
+            body.send_data(log.into(), true).unwrap();
         }
         Route::Signal(_) | Route::Resize(_) | Route::Sync | Route::Shutdown => {
             body.send_data(Bytes::new(), true).unwrap();
@@ -165,6 +178,19 @@ async fn an_agent_that_comes_late_is_waited_for() {
         (health.uptime, health.init_state.as_str()),
         (Duration::from_secs(7), "running")
     );
+    story.machine.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_agent_is_asked_what_it_knows_and_told_of_as_too_old_where_it_does_not() {
+    let story = Story::begin("exec sleep 1000");
+    let _told = story.start_agent();
+    let guest = story.guest().await;
+    let log = guest.log().await.unwrap();
+    let told = (log[0].uptime, log[0].text.as_str());
+    assert_eq!(told, (Duration::from_millis(1500), "it  is\\u{7}"));
+    let refused = guest.listeners().await.unwrap_err();
+    assert!(matches!(refused, GuestError::TooOld { .. }), "{refused:?}");
     story.machine.kill().await.unwrap();
 }
 

@@ -12,7 +12,7 @@ use clap::CommandFactory;
 use clap_complete::{CompleteEnv, engine::CompletionCandidate, env::Shells};
 
 use crate::{
-    cli::{Cli, Shell},
+    cli::{Cli, Shell, values::RestartPolicy},
     output,
     report::{Failure, SUCCESS},
 };
@@ -120,6 +120,11 @@ pub(crate) fn available_images() -> Vec<CompletionCandidate> {
         let names = images.flat_map(|image| names(image.name, image.catalog));
         Ok(distinct(names))
     })
+}
+
+pub(crate) fn restart_policies() -> Vec<CompletionCandidate> {
+    let words = RestartPolicy::WORDS.into_iter();
+    words.map(CompletionCandidate::new).collect()
 }
 
 pub(crate) fn catalogs() -> Vec<CompletionCandidate> {

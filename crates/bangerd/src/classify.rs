@@ -47,9 +47,11 @@ fn plain(code: ErrorCode) -> Judged {
 
 fn judge(error: &Error) -> Judged {
     match error {
-        Error::Name(_) | Error::Spec(_) | Error::KernelName(_) | Error::KernelCommandLine(_) => {
-            plain(ErrorCode::InvalidArgument)
-        }
+        Error::Name(_)
+        | Error::Spec(_)
+        | Error::Since(_)
+        | Error::KernelName(_)
+        | Error::KernelCommandLine(_) => plain(ErrorCode::InvalidArgument),
         Error::NotFound { kind, .. } => judged(
             ErrorCode::NotFound,
             match kind {
@@ -72,14 +74,18 @@ fn judge(error: &Error) -> Judged {
             "give more of the name, or the whole id",
         ),
         Error::State {
-            verb: "run a command",
+            verb: "run a command" | "tell its ports" | "tell its agent's log",
             state: VmState::Paused,
             ..
         } => judged(ErrorCode::Conflict, "let it go on with `banger vm resume`"),
         Error::State { verb, state, .. } => judged(
             ErrorCode::Conflict,
             match *verb {
-                "run a command" => "start it with `banger vm start`",
+                "run a command" | "tell its ports" => "start it with `banger vm start`",
+                "tell its agent's log" => {
+                    "the agent keeps it in the guest's memory; what it warned of is on the console: \
+                     `banger vm logs`"
+                }
                 "start" if *state == VmState::Paused => "let it go on with `banger vm resume`",
                 "be changed" => "stop it first: a change holds from the next start on",
                 "be deleted" => "stop it first, or delete it with --force",
@@ -239,6 +245,10 @@ fn guest(error: &GuestError) -> Judged {
         GuestError::Broken { .. } => judged(
             ErrorCode::GuestFailed,
             "see whether the VM still runs: `banger vm list`",
+        ),
+        GuestError::TooOld { .. } => judged(
+            ErrorCode::GuestFailed,
+            "stop and start the VM: it then boots with this banger's agent",
         ),
         GuestError::Refused { .. } => plain(ErrorCode::GuestFailed),
         GuestError::Host(error) => host(error),

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use banger_api::size::{SizeError, parse_size};
@@ -53,6 +54,8 @@ pub(crate) struct Config {
     pub(crate) debian: Debian,
     #[serde(default)]
     pub(crate) registries: Registries,
+    /// How long a VM may be unused before it is stopped; it asks for something else by itself.
+    pub(crate) auto_stop_stale_after: Option<Span>,
     /// The most that layers and blobs of earlier pulls may take.
     pub(crate) cache_budget: Option<Size>,
     #[serde(default)]
@@ -173,6 +176,19 @@ impl TryFrom<String> for Size {
     }
 }
 
+/// A time, written as people write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Span(pub(crate) Duration);
+
+impl TryFrom<String> for Span {
+    type Error = humantime::DurationError;
+
+    fn try_from(text: String) -> Result<Self, humantime::DurationError> {
+        humantime::parse_duration(&text).map(Self)
+    }
+}
+
 impl Config {
     /// A file that is not there is an empty one.
     pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
@@ -226,6 +242,8 @@ mod tests {
                 true,
             ),
             ("[limits]\nentries = \"many\"", false),
+            ("auto_stop_stale_after = \"2h\"", true),
+            ("auto_stop_stale_after = \"soon\"", false),
             ("[limits]\nbombs = 1", false),
             ("defualt_image = \"alpine\"", false),
             ("[vm_defaults]\nmemory = \"much\"", false),

@@ -1,39 +1,55 @@
 //! Between the wire's types and the domain's, in both directions.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    str::FromStr,
+    time::{Duration, SystemTime},
+};
 
 use banger_api::{
     catalog::{AvailableImage, Catalog as WireCatalog, Published as WirePublished},
     doctor,
     error::ApiError,
+    event::Event as WireEvent,
     exec as wire_exec,
     image::{
         Image as WireImage, ImageConfig as WireConfig, PullSummary as WireSummary, PulledImage,
     },
     kernel::{AvailableKernel, Kernel as WireKernel, KernelSource as WireSource},
-    progress::rfc3339,
-    vm::{Agent, Boot, ChangeVm, CreateVm, Vm, VmState as WireState, WaitFor},
+    progress::{rfc3339, rfc3339_millis},
+    usage::{GuestStats, HostStats, Listener as WireListener, VmPorts, VmStats},
+    vm::{Agent, Boot, ChangeVm, CreateVm, Vm, VmState as WireState, VmUpkeep, WaitFor},
 };
 use banger_core::{
     catalogs::{Found, Known, Published},
     engine::CreateRequest,
     error::Error,
+    events::Event,
     exec::{ExecFailure, ExecRequest, ExecStatus, WindowSize},
-    host::{Check, Verdict, VmmKind},
+    host::{Check, Listeners, LogLine, Verdict, VmmKind},
     image_config::ImageUse,
     images::{ImageOffer, PullSummary},
     kernel::{Arch, DebianPackage, Kernel, KernelName, KernelSource, Origin},
     kernels::Offer,
     manifest::ImageConfig,
-    record::{Seconds, VmState},
+    record::{Seconds, VmRecord, VmState},
     spec::{Init, Network, SpecChange, SpecError, expiry},
     store::ImageRow,
-    vm::{Timeline, View},
+    upkeep::{Life, RestartPolicy, Upkeep, UpkeepError},
+    vm::{Timeline, Usage, View},
 };
 
 /// Parses a request for a VM: whatever is wrong with it is found here.
 pub(crate) fn create_request(request: CreateVm, now: Seconds) -> Result<CreateRequest, Error> {
+    let upkeep = Upkeep {
+        restart: parsed(request.restart.as_deref())?.unwrap_or_default(),
+        autostart: request.autostart,
+        idle_stop: parsed(request.idle_stop.as_deref())?.unwrap_or_default(),
+    };
+    if request.auto_remove && upkeep.restart != RestartPolicy::No {
+        return Err(SpecError::from(UpkeepError::AutoRemove).into());
+    }
     Ok(CreateRequest {
+        upkeep,
         name: request.name.map(|name| name.parse()).transpose()?,
         image: request.image.map(|image| image.parse()).transpose()?,
         kernel: request.kernel.map(|kernel| kernel.parse()).transpose()?,
@@ -63,7 +79,24 @@ pub(crate) fn spec_change(request: ChangeVm, now: Seconds) -> Result<SpecChange,
             .ttl_seconds
             .map(|ttl| expiry(ttl, now))
             .transpose()?,
+        restart: parsed(request.restart.as_deref())?,
+        autostart: request.autostart,
+        idle_stop: parsed(request.idle_stop.as_deref())?,
     })
+}
+
+fn parsed<T: FromStr<Err = UpkeepError>>(text: Option<&str>) -> Result<Option<T>, SpecError> {
+    Ok(text.map(str::parse).transpose()?)
+}
+
+fn upkeep(upkeep: Upkeep, life: Life) -> VmUpkeep {
+    VmUpkeep {
+        restart: upkeep.restart.to_string(),
+        autostart: upkeep.autostart,
+        idle_stop: upkeep.idle_stop.to_string(),
+        restarts: life.restarts,
+        restart_at: life.restart_at.map(rfc3339),
+    }
 }
 
 fn network(word: &str) -> Result<Network, SpecError> {
@@ -159,6 +192,7 @@ pub(crate) fn vm(view: View) -> Vm {
         }),
         last_error: record.last_error,
         auto_remove: spec.auto_remove,
+        upkeep: upkeep(spec.upkeep, record.life),
         labels: spec.labels.into(),
         expires_at: spec.expires_at.map(rfc3339),
         boot: timeline.as_ref().map(boot),
@@ -188,6 +222,81 @@ pub(crate) fn wanted(wanted: WaitFor) -> impl Fn(VmState) -> bool {
         VmState::Running => wanted == WaitFor::Running,
         VmState::Error => wanted != WaitFor::Deleted,
         VmState::Starting | VmState::Paused | VmState::Stopping | VmState::Deleting => false,
+    }
+}
+
+/// What a VM uses, as clients see it, at a moment of a clock that never jumps.
+pub(crate) fn stats(usage: Usage, clock: Duration) -> VmStats {
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let Usage {
+        record,
+        host,
+        guest,
+        disk_used,
+    } = usage;
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    VmStats {
+        id: record.id.to_string(),
+        name: record.name.to_string(),
+        state: state(record.state),
+        vcpus: record.spec.vcpus.get(),
+        time: rfc3339_millis(ms(since_1970.unwrap_or_default())),
+        clock_ms: ms(clock),
+        disk_used_bytes: disk_used,
+        disk_bytes: record.spec.disk.bytes(),
+        host: host.map(|host| HostStats {
+            cpu_ms: ms(host.cpu),
+            memory_bytes: host.memory,
+            memory_limit_bytes: host.memory_limit,
+            threads: host.threads,
+            read_bytes: host.read,
+            written_bytes: host.written,
+        }),
+        guest: guest.map(|guest| GuestStats {
+            uptime_ms: ms(guest.uptime),
+            load: guest.load,
+            memory_total_bytes: guest.memory_total,
+            memory_available_bytes: guest.memory_available,
+            init_state: guest.init_state,
+        }),
+    }
+}
+
+/// What listens in a VM, as clients see it.
+pub(crate) fn ports(record: &VmRecord, told: Listeners) -> VmPorts {
+    let listeners = told.listeners.into_iter().map(|listener| WireListener {
+        protocol: listener.protocol.as_str().to_owned(),
+        address: listener.address,
+        port: listener.port,
+        pid: listener.pid,
+        process: listener.process,
+    });
+    VmPorts {
+        id: record.id.to_string(),
+        name: record.name.to_string(),
+        listeners: listeners.collect(),
+        more: told.more,
+    }
+}
+
+/// An agent's log as text, or the end of it.
+pub(crate) fn agent_log(lines: &[LogLine], tail: Option<u32>) -> String {
+    let most = tail.map_or(usize::MAX, |tail| tail as usize);
+    let lines = &lines[lines.len().saturating_sub(most)..];
+    let line = |line: &LogLine| format!("{:10.3} {}\n", line.uptime.as_secs_f64(), line.text);
+    lines.iter().map(line).collect()
+}
+
+/// An event as clients see it.
+pub(crate) fn event(event: Event) -> WireEvent {
+    WireEvent {
+        seq: event.seq,
+        time: rfc3339_millis(event.at_ms),
+        subject: event.subject.as_str().to_owned(),
+        id: event.vm.map(|id| id.to_string()),
+        name: event.name,
+        what: event.what.as_str().to_owned(),
+        detail: event.detail,
     }
 }
 

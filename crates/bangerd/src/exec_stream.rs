@@ -47,6 +47,7 @@ pub(crate) async fn run(app: Arc<App>, vm: VmHandle, mut socket: WebSocket) {
         vm.owner_came().await;
     }
     let owner = start.owner;
+    let _in_use = vm.in_use();
     serve(&app, &vm, socket, start).await;
     if owner {
         vm.owner_went().await;

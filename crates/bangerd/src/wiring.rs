@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use banger_api::places::Places;
+use banger_api::{build::BuildInfo, places::Places};
 use banger_core::{
     assembly::{AgentBinary, Assembly},
     auth::{self, Keychain},
@@ -17,6 +17,7 @@ use banger_core::{
     debian_settings::DebianSettings,
     digest::Sha256,
     engine::{Defaults, Directories, Engine, Parts},
+    events::{Subject, What},
     fetch,
     host::Host,
     images::{ImageSources, Images},
@@ -53,11 +54,16 @@ const DEFAULT_DISK: u64 = 8 << 30;
 /// Layers of images that are gone; those of images that are here cost next to nothing.
 const DEFAULT_CACHE: u64 = 10 << 30;
 
-const PATIENCE: Patience = Patience {
-    boot: Duration::from_secs(90),
-    stop: Duration::from_secs(30),
-    owner: Duration::from_secs(30),
-};
+/// A time without use of nothing is none.
+fn patience(config: &Config) -> Patience {
+    let idle = config.auto_stop_stale_after.map(|span| span.0);
+    Patience {
+        boot: Duration::from_secs(90),
+        stop: Duration::from_secs(30),
+        owner: Duration::from_secs(30),
+        idle: idle.filter(|idle| !idle.is_zero()),
+    }
+}
 
 /// What every request needs.
 pub(crate) struct App {
@@ -112,6 +118,7 @@ pub(crate) fn app(
     let kernels = Arc::new(Kernels::new(
         KernelStore::new(places.state.join("kernels")),
         sources,
+        store.clone(),
     ));
     let assembly = Assembly {
         kernels: kernels.clone(),
@@ -135,9 +142,13 @@ pub(crate) fn app(
             cache: places.cache.clone(),
             runtime: places.runtime.clone(),
         },
-        patience: PATIENCE,
+        patience: patience(config),
     };
+    let events = parts.store.clone();
     let engine = Engine::start(parts, host, now)?;
+    let build = BuildInfo::current();
+    let version = format!("banger {} ({})", build.version, build.commit);
+    events.note(Subject::Daemon, "bangerd", What::Started, Some(&version))?;
     Ok(App {
         engine,
         catalogs,

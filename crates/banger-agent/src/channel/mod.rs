@@ -10,8 +10,8 @@ use banger_guest_proto::boot::Channel;
 use banger_guest_proto::wire::Listener;
 
 use crate::agent::Agent;
-use crate::console;
 use crate::server::serve_session;
+use crate::{console, journal};
 use port::Port;
 use vsock::VsockListener;
 
@@ -101,6 +101,7 @@ async fn serve_vsock(listener: &VsockListener, agent: &Rc<Agent>) -> ChannelErro
 fn report(result: Result<(), crate::server::SessionError>) {
     if let Err(error) = result {
         console::trace(format_args!("session: {error}"));
+        journal::note(format_args!("the host went: {error}"));
     }
 }
 

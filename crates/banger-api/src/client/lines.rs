@@ -1,8 +1,11 @@
 //! Reading long answers: steps as they come, the result at the end.
 
+use std::marker::PhantomData;
+
 use bytes::BytesMut;
 use futures_util::StreamExt;
-use http::Method;
+use http::{Method, Response};
+use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 
 use super::{
@@ -38,11 +41,46 @@ impl Client {
     }
 }
 
+/// A stream of documents, each on a line of its own. It ends when the daemon ends it.
+#[derive(Debug)]
+pub struct Documents<T> {
+    lines: Lines,
+    document: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> Documents<T> {
+    pub(super) fn new(response: Response<Incoming>, operation: String) -> Self {
+        Self {
+            lines: Lines::new(chunks(response, operation.clone()), operation),
+            document: PhantomData,
+        }
+    }
+
+    /// The next document; nothing at the end.
+    pub async fn next(&mut self) -> Result<Option<T>, ClientError> {
+        let Some(line) = self.lines.next().await? else {
+            return Ok(None);
+        };
+        let document = serde_json::from_slice(&line);
+        document
+            .map(Some)
+            .map_err(|source| ClientError::broken(&self.lines.operation, source))
+    }
+}
+
 /// Splits a stream of chunks at newlines.
 struct Lines {
     chunks: BodyStream,
     buffer: BytesMut,
     operation: String,
+}
+
+impl std::fmt::Debug for Lines {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lines")
+            .field("operation", &self.operation)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Lines {

@@ -9,6 +9,7 @@ mod transport;
 use std::{io, path::PathBuf};
 
 pub use exec::{ExecReceiver, ExecSender, MAX_STDIN, Received, Room};
+pub use lines::Documents;
 pub use transport::BodyStream;
 
 use crate::error::ApiError;

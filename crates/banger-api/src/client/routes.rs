@@ -5,7 +5,7 @@ use futures_util::Stream;
 use http::Method;
 
 use super::{
-    BodyStream, Client, ClientError,
+    BodyStream, Client, ClientError, Documents,
     transport::{Payload, chunks},
 };
 use crate::{
@@ -13,10 +13,12 @@ use crate::{
     catalog::{AddCatalog, AvailableImage, Catalog, GenerateKey, GeneratedKey, Publish, Published},
     daemon::DaemonStatus,
     doctor::Check,
+    event::{Event, EventQuery},
     image::{Image, ImportImage, Login, LoginState, Logout, PullImage, PulledImage, RegisterImage},
     kernel::{AvailableKernel, ImportKernel, Kernel, PullKernel},
     progress::Step,
-    vm::{ChangeVm, CreateVm, DeleteVm, LogKind, LogQuery, RenameVm, StopVm, Vm, WaitFor, Waited},
+    usage::{VmPorts, VmStats},
+    vm::{ChangeVm, CreateVm, DeleteVm, LogQuery, RenameVm, StopVm, Vm, WaitFor, Waited},
 };
 
 impl Client {
@@ -48,6 +50,22 @@ impl Client {
     pub async fn vm(&self, target: &str) -> Result<Vm, ClientError> {
         self.document(Method::GET, &vm_path(target, ""), Payload::Empty)
             .await
+    }
+
+    /// What happened, in order; with `follow` it goes on until the daemon or a filtered VM ends.
+    pub async fn events(&self, query: &EventQuery) -> Result<Documents<Event>, ClientError> {
+        let mut path = format!("/v1/events?follow={}", query.follow);
+        if let Some(since) = &query.since {
+            path.push_str(&format!("&since={}", segment(since)));
+        }
+        if let Some(vm) = &query.vm {
+            path.push_str(&format!("&vm={}", segment(vm)));
+        }
+        if let Some(tail) = query.tail {
+            path.push_str(&format!("&tail={tail}"));
+        }
+        let response = self.send(Method::GET, &path, Payload::Empty).await?;
+        Ok(Documents::new(response, format!("GET {path}")))
     }
 
     /// Makes a VM, and starts it when asked to.
@@ -147,17 +165,26 @@ impl Client {
         self.act(Method::DELETE, &path, Payload::Empty).await
     }
 
+    /// What a VM uses now.
+    pub async fn vm_stats(&self, target: &str) -> Result<VmStats, ClientError> {
+        self.document(Method::GET, &vm_path(target, "/stats"), Payload::Empty)
+            .await
+    }
+
+    /// What listens in a VM.
+    pub async fn vm_ports(&self, target: &str) -> Result<VmPorts, ClientError> {
+        self.document(Method::GET, &vm_path(target, "/ports"), Payload::Empty)
+            .await
+    }
+
     /// A log's bytes; they come from the guest and may hold anything.
     pub async fn vm_logs(&self, target: &str, query: LogQuery) -> Result<BodyStream, ClientError> {
-        let kind = match query.kind {
-            LogKind::Console => "console",
-            LogKind::Vmm => "vmm",
-        };
-        let path = format!(
-            "{}?kind={kind}&follow={}",
-            vm_path(target, "/logs"),
-            query.follow
-        );
+        let (kind, follow) = (query.kind.as_str(), query.follow);
+        let logs = vm_path(target, "/logs");
+        let mut path = format!("{logs}?kind={kind}&follow={follow}");
+        if let Some(tail) = query.tail {
+            path.push_str(&format!("&tail={tail}"));
+        }
         let response = self.send(Method::GET, &path, Payload::Empty).await?;
         Ok(chunks(response, format!("GET {path}")))
     }

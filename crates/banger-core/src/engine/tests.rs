@@ -3,3 +3,4 @@
 mod create;
 mod find;
 mod restart;
+mod upkeep;

@@ -71,7 +71,7 @@ impl Place {
             directories: vec![Shelf::new(self.path("catalog"))],
             ..kernel_sources(catalogs(&store))
         };
-        Kernels::new(KernelStore::new(self.path("store")), sources)
+        Kernels::new(KernelStore::new(self.path("store")), sources, store)
     }
 
     /// Offers a kernel whose release ends in `build`.

@@ -68,6 +68,8 @@ const STEPS: &[&str] = &[
         seen_at  INTEGER NOT NULL
     ) STRICT;
 ",
+    include_str!("events.sql"),
+    include_str!("upkeep.sql"),
 ];
 
 /// Runs the missing steps, each in a transaction with its version number.

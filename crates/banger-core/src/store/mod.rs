@@ -5,8 +5,10 @@
 //! written before it returns (`journal_mode=WAL`, `synchronous=FULL`).
 
 mod catalogs;
+mod events;
 mod images;
 mod migrations;
+mod upkeep;
 mod vms;
 
 use std::{
@@ -15,6 +17,7 @@ use std::{
 };
 
 use rusqlite::Connection;
+use tokio::sync::watch;
 
 pub use catalogs::CatalogRow;
 pub use images::{ImageRow, ImageStage};
@@ -66,6 +69,7 @@ pub enum StoreError {
 #[derive(Debug)]
 pub struct Store {
     connection: Mutex<Connection>,
+    event_written: watch::Receiver<()>,
 }
 
 impl Store {
@@ -83,8 +87,10 @@ impl Store {
             )
             .map_err(open)?;
         migrations::apply(&mut connection)?;
+        let event_written = events::watched(&mut connection).map_err(open)?;
         Ok(Self {
             connection: Mutex::new(connection),
+            event_written,
         })
     }
 

@@ -2,10 +2,12 @@
 
 use super::*;
 use crate::{
+    events::{EventFilter, Subject, What},
     host::{Accelerator, VmmChoice, VmmKind},
     labels::Labels,
     record::{VmRecord, VmState},
     spec::{Init, Network, VmSpec},
+    upkeep::{Life, Upkeep},
 };
 
 fn store() -> (tempfile::TempDir, Store) {
@@ -43,10 +45,12 @@ fn vm(name: &str, image: &ImageName) -> VmRecord {
             auto_remove: true,
             labels: Labels::default(),
             expires_at: None,
+            upkeep: Upkeep::default(),
         },
         state: VmState::Created,
         choice: None,
         last_error: None,
+        life: Life::default(),
         created_at: 10,
         updated_at: 10,
     }
@@ -122,4 +126,20 @@ fn a_newer_schema_is_refused() {
         matches!(opened, Err(StoreError::Newer { found: 99, .. })),
         "{opened:?}"
     );
+}
+
+#[test]
+fn only_so_many_events_are_kept_and_no_number_comes_twice() {
+    let (_directory, store) = store();
+    let note = "INSERT INTO events (subject, name, what) VALUES ('kernel', 'k', 'added');";
+    let many = format!("BEGIN; {} COMMIT;", note.repeat(10_050));
+    store.lock().execute_batch(&many).unwrap();
+    let first = store.events(&EventFilter::default(), 1).unwrap();
+    assert_eq!(first[0].seq, 51);
+    assert_eq!(store.last_event().unwrap(), 10_050);
+    store.lock().execute_batch("DELETE FROM events;").unwrap();
+    store
+        .note(Subject::Kernel, "k", What::Deleted, None)
+        .unwrap();
+    assert_eq!(store.last_event().unwrap(), 10_051);
 }

@@ -2,7 +2,10 @@
 
 use rusqlite::{OptionalExtension, Row, ffi, named_params};
 
-use super::{Store, StoreError, breaches, query};
+use super::{
+    Store, StoreError, breaches, query,
+    upkeep::{life, upkeep},
+};
 use crate::{
     host::{Accelerator, VmmChoice, VmmKind},
     labels::Labels,
@@ -17,11 +20,11 @@ impl Store {
         let spec = &vm.spec;
         let inserted = self.lock().execute(
             "INSERT INTO vms (id, name, image, kernel, kernel_reason, vcpus, memory, disk, init, network,
-                              wanted_vmm, auto_remove, labels, expires_at, state, created_at,
-                              updated_at)
+                              wanted_vmm, auto_remove, labels, expires_at, restart, autostart,
+                              idle_stop, state, created_at, updated_at)
              SELECT :id, :name, :image, :kernel, :kernel_reason, :vcpus, :memory, :disk, :init, :network,
-                    :wanted_vmm, :auto_remove, :labels, :expires_at, :state, :created_at,
-                    :updated_at
+                    :wanted_vmm, :auto_remove, :labels, :expires_at, :restart, :autostart,
+                    :idle_stop, :state, :created_at, :updated_at
              WHERE EXISTS (SELECT 1 FROM images WHERE name = :image AND stage = 'ready')",
             named_params! {
                 ":id": vm.id.to_string(),
@@ -38,6 +41,9 @@ impl Store {
                 ":auto_remove": spec.auto_remove,
                 ":labels": spec.labels.to_json(),
                 ":expires_at": spec.expires_at.map(signed),
+                ":restart": spec.upkeep.restart.to_string(),
+                ":autostart": spec.upkeep.autostart,
+                ":idle_stop": spec.upkeep.idle_stop.seconds().map(signed),
                 ":state": vm.state.as_str(),
                 ":created_at": signed(vm.created_at),
                 ":updated_at": signed(vm.updated_at),
@@ -125,7 +131,9 @@ impl Store {
             .lock()
             .execute(
                 "UPDATE vms SET vcpus = :vcpus, memory = :memory, disk = :disk, network = :network,
-                        labels = :labels, expires_at = :expires_at, updated_at = :now WHERE id = :id",
+                        labels = :labels, expires_at = :expires_at, restart = :restart,
+                        autostart = :autostart, idle_stop = :idle_stop, updated_at = :now
+                 WHERE id = :id",
                 named_params! {
                     ":id": id.to_string(),
                     ":vcpus": spec.vcpus.get(),
@@ -134,6 +142,9 @@ impl Store {
                     ":network": spec.network.as_str(),
                     ":labels": spec.labels.to_json(),
                     ":expires_at": spec.expires_at.map(signed),
+                    ":restart": spec.upkeep.restart.to_string(),
+                    ":autostart": spec.upkeep.autostart,
+                    ":idle_stop": spec.upkeep.idle_stop.seconds().map(signed),
                     ":now": signed(now),
                 },
             )
@@ -209,6 +220,7 @@ fn record(row: &Row<'_>) -> Result<VmRecord, StoreError> {
         state: parse("VM state", &column::<String>(row, "state")?, VmState::parse)?,
         choice,
         last_error: column(row, "last_error")?,
+        life: life(row)?,
         created_at: unsigned(row, "created_at")?,
         updated_at: unsigned(row, "updated_at")?,
     })
@@ -252,6 +264,7 @@ fn spec(row: &Row<'_>) -> Result<VmSpec, StoreError> {
         )?,
         expires_at: column::<Option<i64>>(row, "expires_at")?
             .map(|value| u64::try_from(value).unwrap_or_default()),
+        upkeep: upkeep(row)?,
     })
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use super::{Act, Shutdown, machine::Shared};
 use crate::{
     exec::{ExecOutput, ExecRequest, ExecStatus, ExecStream},
-    host::{AgentInfo, BootMarks, Guest, Health},
+    host::{AgentInfo, BootMarks, Guest, Health, Listeners, LogLine},
     host_error::GuestError,
 };
 
@@ -61,10 +61,21 @@ impl Guest for FakeGuest {
         self.check("a health check")?;
         Ok(Health {
             uptime: Duration::from_secs(1),
+            load: [0.5, 0.25, 0.0],
             memory_total: 2,
             memory_available: 1,
             init_state: "running".into(),
         })
+    }
+
+    async fn listeners(&self) -> Result<Listeners, GuestError> {
+        self.check("a list of ports")?;
+        Ok(Listeners::default())
+    }
+
+    async fn log(&self) -> Result<Vec<LogLine>, GuestError> {
+        self.check("its log")?;
+        Ok(Vec::new())
     }
 
     /// Every command ends at once, with code 0.

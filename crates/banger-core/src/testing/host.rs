@@ -30,6 +30,7 @@ pub(crate) struct FakeHost {
     machines: Mutex<BTreeMap<VmId, Arc<FakeMachine>>>,
     /// What the next build of a Debian root gives.
     root: Mutex<Option<FakeTar>>,
+    boot: Mutex<Option<String>>,
 }
 
 impl FakeHost {
@@ -39,12 +40,18 @@ impl FakeHost {
             log: Arc::new(watch::Sender::new(Vec::new())),
             machines: Mutex::default(),
             root: Mutex::default(),
+            boot: Mutex::default(),
         })
     }
 
     /// Changes how the host and the machines that it will launch behave.
     pub(crate) fn script(&self, change: impl FnOnce(&mut Script)) {
         self.script.send_modify(change);
+    }
+
+    /// The host is another one's start from now on; until then it cannot tell.
+    pub(crate) fn reboot(&self, id: &str) {
+        *self.boot.lock().unwrap() = Some(id.to_owned());
     }
 
     pub(crate) fn next_root(&self, tar: FakeTar) {
@@ -172,6 +179,10 @@ impl Host for FakeHost {
         self.log
             .send_modify(|log| log.push((Act::DebianRoot, None)));
         Ok(Box::new(tar.ok_or_else(|| failure(Act::DebianRoot))?))
+    }
+
+    fn boot_id(&self) -> Option<String> {
+        self.boot.lock().unwrap().clone()
     }
 
     async fn checks(&self, _: &Path) -> Vec<Check> {

@@ -35,6 +35,7 @@ pub(crate) const PATIENCE: Patience = Patience {
     boot: Duration::from_secs(90),
     stop: Duration::from_secs(30),
     owner: Duration::from_secs(60),
+    idle: None,
 };
 
 pub(crate) fn clock() -> Seconds {

@@ -19,6 +19,7 @@ use crate::{
     record::{VmRecord, VmState},
     spec::{Init, Network, VmSpec},
     store::Store,
+    upkeep::{Life, Upkeep},
     vm::{self, Assemble, Surroundings, VmHandle},
 };
 
@@ -112,6 +113,7 @@ impl VmWorld {
             state,
             choice: None,
             last_error: None,
+            life: Life::default(),
             created_at: clock(),
             updated_at: clock(),
         };
@@ -194,5 +196,6 @@ fn spec(auto_remove: bool) -> VmSpec {
         auto_remove,
         labels: Labels::default(),
         expires_at: None,
+        upkeep: Upkeep::default(),
     }
 }

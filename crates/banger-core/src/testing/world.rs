@@ -60,7 +60,8 @@ impl World {
         let store = Arc::new(self.store());
         let images = Arc::new(self.images(store.clone()));
         let catalogs = catalogs(&store);
-        let kernels = Arc::new(Kernels::new(self.kernels(), kernel_sources(catalogs)));
+        let kernels = Kernels::new(self.kernels(), kernel_sources(catalogs), store.clone());
+        let kernels = Arc::new(kernels);
         let root = self.root.path();
         let assembly = Assembly {
             kernels: kernels.clone(),
@@ -105,7 +106,8 @@ impl World {
 
     /// The kernels, with other catalogs.
     pub(crate) fn kernels_of(&self, catalogs: Arc<Catalogs>) -> Kernels {
-        Kernels::new(self.kernels(), kernel_sources(catalogs))
+        let events = Arc::new(self.store());
+        Kernels::new(self.kernels(), kernel_sources(catalogs), events)
     }
 
     pub(crate) fn store(&self) -> Store {

@@ -4,11 +4,13 @@
 //! and send it commands that carry their reply channel. No lock is held over I/O, so no VM
 //! waits for another.
 
+mod activity;
 mod boot;
 mod disks;
 mod ending;
 mod task;
 mod timeline;
+mod usage;
 
 use std::{
     sync::Arc,
@@ -28,9 +30,12 @@ use crate::{
     store::Store,
 };
 
+use activity::Activity;
+pub use activity::InUse;
 pub(crate) use disks::{make_disk, remove as remove_disk};
 pub(crate) use task::spawn;
 pub use timeline::Timeline;
+pub use usage::Usage;
 
 /// Puts together what a VM boots from. May read and write files, so it is called where
 /// blocking is allowed.
@@ -49,6 +54,8 @@ pub struct Patience {
     pub stop: Duration,
     /// For the first exec of a VM that lives only for it.
     pub owner: Duration,
+    /// How long a VM that asks for nothing else may be unused before it is stopped.
+    pub idle: Option<Duration>,
 }
 
 /// What every VM's task needs.
@@ -130,6 +137,8 @@ enum Command {
     OwnerCame,
     OwnerWent,
     FirstExec(Instant),
+    /// Somebody uses the VM, which is worth writing down.
+    Touched,
 }
 
 /// Speaks to the task of one VM.
@@ -137,6 +146,14 @@ enum Command {
 pub struct VmHandle {
     commands: mpsc::Sender<Command>,
     view: watch::Receiver<View>,
+    activity: Arc<Activity>,
+}
+
+impl activity::Write for mpsc::Sender<Command> {
+    fn write(&self) {
+        // A VM that has no time for this hears it the next time.
+        let _ = self.try_send(Command::Touched);
+    }
 }
 
 impl VmHandle {
@@ -240,6 +257,12 @@ impl VmHandle {
         let _ = self.commands.send(Command::OwnerWent).await;
     }
 
+    /// Somebody uses the VM for as long as the answer lives: it is not idle.
+    #[must_use]
+    pub fn in_use(&self) -> InUse {
+        InUse::new(self.activity.clone(), Box::new(self.commands.clone()))
+    }
+
     /// A command runs in the guest. The first one is the end of a boot, whose timeline is given
     /// back then.
     pub fn command_started(&self) -> Option<Timeline> {
@@ -257,6 +280,11 @@ impl VmHandle {
     /// The connection to the agent: at once where there is one, else as soon as a start or a
     /// reconnection in progress has brought it.
     pub async fn guest(&self) -> Result<Arc<dyn Guest>, Error> {
+        self.guest_to("run a command").await
+    }
+
+    /// As [`Self::guest`]; a VM that does not run is told what it cannot do.
+    pub async fn guest_to(&self, verb: &'static str) -> Result<Arc<dyn Guest>, Error> {
         let mut views = self.view.clone();
         loop {
             {
@@ -273,7 +301,7 @@ impl VmHandle {
                         return Err(Error::State {
                             vm: record.name.clone(),
                             state: record.state,
-                            verb: "run a command",
+                            verb,
                         });
                     }
                 }

@@ -1,13 +1,14 @@
 //! The task that owns a VM: takes commands in order, watches the VMM and the connection to
 //! the guest, and writes every change down before it is shown.
 //!
-//! The acts themselves are in `start`, `end`, `pause`, `change` and `unasked`.
+//! The acts themselves are in `start`, `end`, `pause`, `change`, `unasked` and `upkeep`.
 
 mod change;
 mod end;
 mod pause;
 mod start;
 mod unasked;
+mod upkeep;
 
 use std::{collections::VecDeque, ops::ControlFlow, pin::Pin, sync::Arc, time::Duration};
 
@@ -17,7 +18,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{Command, Reply, Surroundings, Timeline, View, VmHandle};
+use super::{Command, Reply, Surroundings, Timeline, View, VmHandle, activity::Activity};
 use crate::{
     error::Error,
     host::{Guest, Machine, VmmExit},
@@ -50,7 +51,11 @@ pub(crate) fn spawn(
         timeline: None,
     };
     let (views, view) = watch::channel(first);
+    let activity = Activity::new();
     let task = Task {
+        activity: activity.clone(),
+        restart: None,
+        running_since: None,
         surroundings,
         views,
         queue,
@@ -63,7 +68,11 @@ pub(crate) fn spawn(
         on_deleted: Some(Box::new(on_deleted)),
     };
     tokio::spawn(task.run());
-    VmHandle { commands, view }
+    VmHandle {
+        commands,
+        view,
+        activity,
+    }
 }
 
 struct Task {
@@ -80,6 +89,11 @@ struct Task {
     owner_deadline: Option<Instant>,
     /// When the VM's time is over.
     expiry: Option<Instant>,
+    /// When the VM is started again after its end.
+    restart: Option<Instant>,
+    /// Since when it runs, as far as this daemon knows.
+    running_since: Option<Instant>,
+    activity: Arc<Activity>,
     /// Called before anybody hears that the VM is deleted.
     on_deleted: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -99,13 +113,17 @@ enum Event {
     Disconnected,
     OwnerMissing,
     Expired,
+    RestartDue,
+    Idle,
     HandlesGone,
 }
 
 impl Task {
     /// Breaks when the VM is deleted, continues when the daemon lets go of it.
     async fn run(mut self) -> ControlFlow<()> {
+        let left = self.record();
         self.adopt().await?;
+        self.take_up(&left);
         self.expiry = self.deadline();
         loop {
             match self.next_event().await {
@@ -123,6 +141,8 @@ impl Task {
                     // What could not be deleted is tried again by a deletion or the next daemon.
                     self.expiry = None;
                 }
+                Event::RestartDue => self.restart().await,
+                Event::Idle => self.stop_if_idle().await,
                 Event::HandlesGone => return ControlFlow::Continue(()),
             }
         }
@@ -135,6 +155,7 @@ impl Task {
         let machine = self.machine.clone();
         let guest = self.views.borrow().guest.clone();
         let (deadline, expiry) = (self.owner_deadline, self.expiry);
+        let (restart, idle) = (self.restart, self.idle_deadline());
         tokio::select! {
             command = self.queue.recv() => command.map_or(Event::HandlesGone, Event::Command),
             exit = maybe(machine.as_ref().map(|machine| machine.exited())) => Event::Exited(exit),
@@ -142,6 +163,8 @@ impl Task {
             () = maybe(guest.as_ref().map(|guest| guest.closed())) => Event::Disconnected,
             () = maybe(deadline.map(tokio::time::sleep_until)) => Event::OwnerMissing,
             () = maybe(expiry.map(tokio::time::sleep_until)) => Event::Expired,
+            () = maybe(restart.map(tokio::time::sleep_until)) => Event::RestartDue,
+            () = maybe(idle.map(tokio::time::sleep_until)) => Event::Idle,
         }
     }
 
@@ -156,6 +179,7 @@ impl Task {
             Command::Resume { reply } => self.go_on(reply).await,
             Command::Delete { force, reply } => return self.delete(force, reply).await,
             Command::OwnerCame => self.owner_deadline = None,
+            Command::Touched => self.write_touch(),
             Command::FirstExec(now) => self.mark(|timeline| timeline.command_started(now)),
             Command::OwnerWent => {
                 if self.record().spec.auto_remove {

@@ -6,3 +6,4 @@ mod exec;
 mod pause;
 mod start;
 mod taken_up;
+mod upkeep;

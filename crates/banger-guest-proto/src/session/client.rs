@@ -20,8 +20,8 @@ use super::exec::{Exec, Stdin};
 use super::{DocumentError, client_handshake, read_document};
 use crate::hello::{self, AgentHello, HelloError, HostHello};
 use crate::message::{
-    ExecId, ExecStart, Health, MAX_DOCUMENT, Refusal, Route, ShutdownRequest, SignalRequest,
-    WindowSize,
+    AgentLog, ExecId, ExecStart, Health, Listeners, MAX_DOCUMENT, Refusal, Route, ShutdownRequest,
+    SignalRequest, WindowSize,
 };
 use crate::wire::Wire;
 
@@ -153,6 +153,26 @@ impl Client {
     /// Fails when the agent is gone or answers nonsense.
     pub async fn health(&self) -> Result<Health, ClientError> {
         let route = Route::Health;
+        let document = self.call(route, Bytes::new()).await?;
+        parse(route, &document)
+    }
+
+    /// Asks what listens in the guest.
+    ///
+    /// # Errors
+    /// Fails when the agent is gone, answers nonsense, or is too old to know.
+    pub async fn ports(&self) -> Result<Listeners, ClientError> {
+        let route = Route::Ports;
+        let document = self.call(route, Bytes::new()).await?;
+        parse(route, &document)
+    }
+
+    /// Asks what the agent did.
+    ///
+    /// # Errors
+    /// Fails when the agent is gone, answers nonsense, or is too old to know.
+    pub async fn log(&self) -> Result<AgentLog, ClientError> {
+        let route = Route::Log;
         let document = self.call(route, Bytes::new()).await?;
         parse(route, &document)
     }

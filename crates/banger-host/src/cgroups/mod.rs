@@ -211,6 +211,16 @@ fn record(places: &VmPlaces, groups: &[PathBuf]) -> Result<(), HostError> {
     fs::write(&path, lines.join("\n")).map_err(|source| file_error("write", &path, source))
 }
 
+/// What the processes of a VM may have of memory, where a group of theirs says so.
+pub(crate) fn memory_limit(places: &VmPlaces) -> Option<u64> {
+    let groups = fs::read_to_string(record_file(places)).ok()?;
+    let files = ["memory.max", "memory.limit_in_bytes"];
+    let mut limits = groups
+        .lines()
+        .flat_map(|group| files.map(|file| Path::new(group).join(file)));
+    limits.find_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok())
+}
+
 /// Removes the groups of a VM whose processes have ended, or are about to be forgotten.
 pub(crate) async fn sweep(places: &VmPlaces) -> Result<(), HostError> {
     let path = record_file(places);

@@ -2,6 +2,7 @@
 //! Parses and refuses; acts on nothing.
 
 pub(crate) mod catalog;
+pub(crate) mod event;
 pub(crate) mod image_reference;
 pub(crate) mod registry;
 pub(crate) mod store;
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::{
     catalog::CatalogCommand,
+    event::EventsArgs,
     registry::RegistryCommand,
     store::{ImageCommand, KernelCommand},
     vm::{DeleteArgs, ExecArgs, ListArgs, RunArgs, VmCommand},
@@ -68,6 +70,8 @@ pub(crate) enum Command {
     /// Catalogs that images and kernels come from
     #[command(subcommand)]
     Catalog(CatalogCommand),
+    /// What happened to VMs, images and kernels
+    Events(EventsArgs),
     /// The daemon that keeps the VMs
     #[command(subcommand)]
     Daemon(DaemonCommand),

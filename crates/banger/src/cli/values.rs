@@ -1,7 +1,13 @@
 //! What people type, parsed once: names, targets, variables, import sources.
 //! Knows the forms; whether a name exists is the daemon's business.
 
-use std::{ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    ffi::OsString,
+    num::NonZeroU32,
+    path::PathBuf,
+    str::FromStr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use banger_api::size::{SizeError, parse_size};
 
@@ -26,6 +32,12 @@ pub(crate) enum ValueError {
     Filter,
     #[error("write a time of a second at least, as in 90s, 2h or 7d, or never")]
     Ttl,
+    #[error("write no, on-failure, on-failure:N, always or unless-stopped")]
+    RestartPolicy,
+    #[error("write a time of a second at least, as in 30m or 2h, or never, or default")]
+    IdleStop,
+    #[error("write a while as in 10m, a time as in 2026-01-31T08:00:00Z, or an event's number")]
+    Since,
     #[error("write tar:FILE, or tar:- for standard input")]
     Source,
     #[error("write auto, agent, systemd or an absolute path")]
@@ -302,6 +314,101 @@ impl Ttl {
     /// As the wire has it: none is no end.
     pub(crate) fn seconds(self) -> u64 {
         self.0.map_or(0, |ttl| ttl.as_secs())
+    }
+}
+
+/// When a VM that ended is started again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RestartPolicy(String);
+
+impl RestartPolicy {
+    pub(crate) const WORDS: [&str; 4] = ["no", "on-failure", "always", "unless-stopped"];
+}
+
+impl FromStr for RestartPolicy {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let counted = text.strip_prefix("on-failure:");
+        let counted = counted.is_some_and(|most| most.parse::<NonZeroU32>().is_ok());
+        if counted || Self::WORDS.contains(&text) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(ValueError::RestartPolicy)
+        }
+    }
+}
+
+impl From<RestartPolicy> for String {
+    fn from(policy: RestartPolicy) -> Self {
+        policy.0
+    }
+}
+
+/// When a VM that nobody uses is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IdleStop {
+    Configured,
+    Never,
+    After(Duration),
+}
+
+impl FromStr for IdleStop {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match (text, humantime::parse_duration(text)) {
+            ("default", _) => Ok(Self::Configured),
+            ("never", _) => Ok(Self::Never),
+            (_, Ok(time)) if time.as_secs() > 0 => Ok(Self::After(time)),
+            (_, Ok(_) | Err(_)) => Err(ValueError::IdleStop),
+        }
+    }
+}
+
+impl From<IdleStop> for String {
+    /// As the wire has it.
+    fn from(idle: IdleStop) -> Self {
+        match idle {
+            IdleStop::Configured => "default".to_owned(),
+            IdleStop::Never => "never".to_owned(),
+            IdleStop::After(time) => time.as_secs().to_string(),
+        }
+    }
+}
+
+/// A beginning of what happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Since {
+    Event(u64),
+    Ago(Duration),
+    Time(SystemTime),
+}
+
+impl FromStr for Since {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        if let Ok(seq) = text.parse() {
+            return Ok(Self::Event(seq));
+        }
+        if let Ok(ago) = humantime::parse_duration(text) {
+            return Ok(Self::Ago(ago));
+        }
+        let time = humantime::parse_rfc3339_weak(text);
+        time.map(Self::Time).map_err(|_| ValueError::Since)
+    }
+}
+
+impl Since {
+    /// As the wire has it: a number, or a time.
+    pub(crate) fn at(self, now: SystemTime) -> String {
+        let time = match self {
+            Self::Event(seq) => return seq.to_string(),
+            Self::Ago(ago) => now.checked_sub(ago).unwrap_or(UNIX_EPOCH).max(UNIX_EPOCH),
+            Self::Time(time) => time.max(UNIX_EPOCH),
+        };
+        humantime::format_rfc3339_millis(time).to_string()
     }
 }
 

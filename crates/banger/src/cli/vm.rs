@@ -5,8 +5,12 @@ use clap_complete::engine::ArgValueCandidates;
 
 use super::{
     JsonArgs, QuietArgs,
+    event::VmEventsArgs,
     image_reference::ImageReference,
-    values::{Filter, Label, Size, StoreName, Target, Ttl, Variable, VmName, directory, init},
+    values::{
+        Filter, IdleStop, Label, RestartPolicy, Size, StoreName, Target, Ttl, Variable, VmName,
+        directory, init,
+    },
 };
 use crate::complete;
 
@@ -46,8 +50,14 @@ pub(crate) enum VmCommand {
     Show(ShowArgs),
     /// Run a command in a running VM
     Exec(ExecArgs),
-    /// Print what a VM's console or its VMM said
+    /// Print what a VM's console, its VMM or its agent said
     Logs(LogsArgs),
+    /// Show what VMs use
+    Stats(StatsArgs),
+    /// List what listens in VMs
+    Ports(PortsArgs),
+    /// What happened to a VM
+    Events(VmEventsArgs),
 }
 
 /// What a new VM is made of. What is not given, the daemon decides.
@@ -86,6 +96,15 @@ pub(crate) struct SpecArgs {
     /// Delete it after this time, whatever it does then, as in 90s, 2h or 7d
     #[arg(long, value_name = "TIME")]
     pub(crate) ttl: Option<Ttl>,
+    /// Start it again when it ends: no, on-failure[:N], always or unless-stopped [default: no]
+    #[arg(long, value_name = "POLICY", add = ArgValueCandidates::new(complete::restart_policies))]
+    pub(crate) restart: Option<RestartPolicy>,
+    /// Start it with this host
+    #[arg(long)]
+    pub(crate) autostart: bool,
+    /// Stop it when nobody used it for this time, as in 30m or 2h, or never
+    #[arg(long, value_name = "TIME")]
+    pub(crate) idle_stop: Option<IdleStop>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -155,7 +174,7 @@ banger failed before or around it, 126 if it is not executable, 127 if it is not
 Ctrl-C reaches the command; the third within three seconds stops waiting for it.")]
 pub(crate) struct RunArgs {
     /// Delete the VM when the command or shell has ended
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["restart", "autostart"])]
     pub(crate) rm: bool,
     /// Start the VM, print its name and leave it running
     #[arg(short, long, conflicts_with_all = ["rm", "command", "tty", "no_tty"])]
@@ -299,8 +318,9 @@ Examples:
   banger vm set web --disk-size 20G
   banger vm set web --network none
   banger vm set web --ttl 2h --label owner=me
+  banger vm set web --restart unless-stopped --idle-stop never
 
-Processors, memory, disk and network change while the VM is stopped; labels and time at any time.
+Processors, memory, disk and network change while the VM is stopped; the rest at any time.
 A disk only grows, and its file system with it.")]
 pub(crate) struct SetArgs {
     /// Name, id or unique prefix
@@ -335,6 +355,28 @@ pub(crate) struct ChangeArgs {
     /// Delete it after this time from now, or never
     #[arg(long, value_name = "TIME")]
     pub(crate) ttl: Option<Ttl>,
+    /// Start it again when it ends: no, on-failure[:N], always or unless-stopped
+    #[arg(long, value_name = "POLICY", add = ArgValueCandidates::new(complete::restart_policies))]
+    pub(crate) restart: Option<RestartPolicy>,
+    /// Start it with this host
+    #[arg(long, overrides_with = "no_autostart")]
+    pub(crate) autostart: bool,
+    /// Do not start it with this host
+    #[arg(long, overrides_with = "autostart")]
+    pub(crate) no_autostart: bool,
+    /// Stop it when nobody used it for this time, or never, or as the configuration says: default
+    #[arg(long, value_name = "TIME")]
+    pub(crate) idle_stop: Option<IdleStop>,
+}
+
+impl ChangeArgs {
+    /// Whether it is to start with the host, where that is to be different.
+    pub(crate) fn autostart(&self) -> Option<bool> {
+        match (self.autostart, self.no_autostart) {
+            (false, false) => None,
+            (autostart, _) => Some(autostart),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -459,8 +501,9 @@ pub(crate) struct ExecArgs {
 #[command(after_help = "\
 Examples:
   banger vm logs web
-  banger vm logs -f web
+  banger vm logs -f --tail 20 web
   banger vm logs --vmm web
+  banger vm logs --agent web       what the agent in the guest did, with the time since the boot
 
 On a terminal, control characters of the guest are shown instead of obeyed.")]
 pub(crate) struct LogsArgs {
@@ -476,4 +519,42 @@ pub(crate) struct LogsArgs {
     /// What the VMM itself printed
     #[arg(long)]
     pub(crate) vmm: bool,
+    /// What the guest's agent did since the boot; the VM has to run
+    #[arg(long, conflicts_with_all = ["vmm", "console", "follow"])]
+    pub(crate) agent: bool,
+    /// Begin with the last lines
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) tail: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  banger vm stats                      the VMs that run
+  banger vm stats --watch web db
+  banger vm stats --json | jq '.[] | {name, cpu_percent}'
+
+CPU is of one processor, so two busy ones are 200%. MEM is what the VMM takes of this host, GUEST
+what the guest says that it uses; DISK is what is really taken.")]
+pub(crate) struct StatsArgs {
+    /// Names, ids or unique prefixes [default: the VMs that run]
+    #[arg(value_name = "VM", add = ArgValueCandidates::new(complete::vms))]
+    pub(crate) targets: Vec<Target>,
+    /// Go on, every two seconds
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  banger vm ports web
+  banger vm ports --all --json | jq '.[].listeners[].port'")]
+pub(crate) struct PortsArgs {
+    #[command(flatten)]
+    pub(crate) vms: TargetsArgs,
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
 }

@@ -60,6 +60,9 @@ pub(super) fn request(spec: SpecArgs) -> Result<CreateVm, Failure> {
         vmm: spec.vmm.map(Vmm::as_str).map(str::to_owned),
         labels: labels(spec.label),
         ttl_seconds: spec.ttl.map(Ttl::seconds),
+        restart: spec.restart.map(Into::into),
+        autostart: spec.autostart,
+        idle_stop: spec.idle_stop.map(Into::into),
         start: false,
         auto_remove: false,
     })

@@ -4,13 +4,16 @@ mod catalog;
 mod create;
 mod daemon;
 mod doctor;
+mod events;
 mod image;
 mod image_cache;
 mod kernel;
+mod ports;
 mod prune;
 mod registry;
 mod run;
 mod show;
+mod stats;
 mod vm;
 mod wait;
 
@@ -38,6 +41,7 @@ pub(crate) fn dispatch(command: Command) -> Result<u8, Failure> {
         | Command::Kernel(_)
         | Command::Registry(_)
         | Command::Catalog(_)
+        | Command::Events(_)
         | Command::Daemon(_)
         | Command::Doctor(_) => {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -67,6 +71,7 @@ pub(crate) fn role(command: &Command) -> Role {
         | Command::Kernel(_)
         | Command::Registry(_)
         | Command::Catalog(_)
+        | Command::Events(_)
         | Command::Daemon(_)
         | Command::Doctor(_)
         | Command::Version(_)
@@ -92,6 +97,7 @@ async fn talk(command: Command) -> Result<u8, Failure> {
         Command::Registry(command) => registry::run(&client(&places).await?, command).await,
         Command::Catalog(command) => catalog::run(&client(&places).await?, &places, command).await,
         Command::Kernel(command) => kernel::run(&client(&places).await?, command).await,
+        Command::Events(args) => events::run(&client(&places).await?, args).await,
         Command::Version(_) | Command::Completion(_) => Ok(SUCCESS),
     }
 }
@@ -115,6 +121,9 @@ async fn vm_command(client: &Client, command: VmCommand) -> Result<u8, Failure> 
         VmCommand::Show(args) => show::show(client, &args).await,
         VmCommand::Exec(args) => run::exec(client, args).await,
         VmCommand::Logs(args) => vm::logs(client, args).await,
+        VmCommand::Stats(args) => stats::run(client, args).await,
+        VmCommand::Ports(args) => ports::run(client, args).await,
+        VmCommand::Events(args) => events::of_vm(client, args).await,
     }
 }
 

@@ -1,11 +1,11 @@
 //! `vm list`, `ps` and `vm show`.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use banger_api::{
     client::Client,
     size::format_size,
-    vm::{Boot, Vm, VmState},
+    vm::{Boot, Vm, VmState, VmUpkeep},
 };
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     output,
     report::{Failure, SUCCESS},
     table::{fields, table},
-    text::age,
+    text::{age, count},
 };
 
 pub(super) async fn list(client: &Client, args: &ListArgs, all: bool) -> Result<u8, Failure> {
@@ -119,6 +119,28 @@ fn boot(boot: &Boot) -> String {
     known.collect::<Vec<_>>().join(", ")
 }
 
+/// The policy, and how far it has come.
+fn restart(upkeep: &VmUpkeep) -> Option<String> {
+    let times = match upkeep.restarts {
+        0 => String::new(),
+        times => format!(", {} in a row", count(times.into(), "restart")),
+    };
+    let next = upkeep.restart_at.as_deref();
+    let next = next.map_or(String::new(), |at| format!(", next at {at}"));
+    (upkeep.restart != "no").then(|| format!("{}{times}{next}", upkeep.restart))
+}
+
+fn idle_stop(upkeep: &VmUpkeep) -> Option<String> {
+    match (upkeep.idle_stop.as_str(), upkeep.idle_stop.parse()) {
+        ("default", _) => None,
+        (_, Ok(seconds)) => {
+            let time = humantime::format_duration(Duration::from_secs(seconds));
+            Some(format!("for {time}"))
+        }
+        (word, Err(_)) => Some(word.to_owned()),
+    }
+}
+
 fn details(vm: &Vm, now: SystemTime) -> String {
     let agent = vm.agent.as_ref();
     let yes = |flag: bool| flag.then(|| "yes".to_owned());
@@ -149,6 +171,9 @@ fn details(vm: &Vm, now: SystemTime) -> String {
         ("boot", vm.boot.as_ref().map(boot)),
         ("removed at end", yes(vm.auto_remove)),
         ("removed at", vm.expires_at.clone()),
+        ("restart", restart(&vm.upkeep)),
+        ("autostart", yes(vm.upkeep.autostart)),
+        ("idle stop", idle_stop(&vm.upkeep)),
         ("labels", (!vm.labels.is_empty()).then(|| labels(vm))),
         ("created", Some(age(&vm.created_at, now))),
         ("changed", Some(age(&vm.updated_at, now))),
@@ -160,7 +185,7 @@ fn details(vm: &Vm, now: SystemTime) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::time::UNIX_EPOCH;
 
     use banger_api::vm::Agent;
     use insta::assert_snapshot;
@@ -208,6 +233,13 @@ mod tests {
             }),
             last_error: None,
             auto_remove: false,
+            upkeep: VmUpkeep {
+                restart: "on-failure:3".into(),
+                autostart: true,
+                idle_stop: "7200".into(),
+                restarts: 2,
+                restart_at: None,
+            },
             labels: [("owner".to_owned(), "me".to_owned())].into(),
             expires_at: Some("1970-01-01T02:00:00Z".into()),
             created_at: "1970-01-01T00:00:00Z".into(),
@@ -260,6 +292,9 @@ mod tests {
         boot id         b
         boot            VMM 20 ms, kernel 150 ms, init 800 ms, agent 1000 ms
         removed at      1970-01-01T02:00:00Z
+        restart         on-failure:3, 2 restarts in a row
+        autostart       yes
+        idle stop       for 2h
         labels          owner=me
         created         3 minutes ago
         changed         2 minutes ago

@@ -100,6 +100,9 @@ pub(super) async fn rename(client: &Client, args: RenameArgs) -> Result<u8, Fail
 pub(super) async fn set(client: &Client, args: SetArgs) -> Result<u8, Failure> {
     let change = args.change;
     let request = ChangeVm {
+        autostart: change.autostart(),
+        restart: change.restart.map(Into::into),
+        idle_stop: change.idle_stop.map(Into::into),
         vcpus: change.vcpu,
         memory_bytes: change.memory.map(|size| size.0),
         disk_bytes: change.disk_size.map(|size| size.0),
@@ -151,14 +154,15 @@ pub(super) async fn delete(client: &Client, args: DeleteArgs) -> Result<u8, Fail
 }
 
 pub(super) async fn logs(client: &Client, args: LogsArgs) -> Result<u8, Failure> {
-    let kind = if args.vmm {
-        LogKind::Vmm
-    } else {
-        LogKind::Console
+    let kind = match (args.vmm, args.agent) {
+        (true, _) => LogKind::Vmm,
+        (false, true) => LogKind::Agent,
+        (false, false) => LogKind::Console,
     };
     let query = LogQuery {
         kind,
         follow: args.follow,
+        tail: args.tail,
     };
     let log = client.vm_logs(args.target.as_str(), query).await?;
     if io::stdout().is_terminal() {

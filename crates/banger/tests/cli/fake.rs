@@ -238,6 +238,7 @@ fn vm(name: &str, id: &str, state: VmState) -> Vm {
         boot: None,
         last_error: None,
         auto_remove: false,
+        upkeep: Default::default(),
         labels: std::collections::BTreeMap::new(),
         expires_at: None,
         created_at: "2020-01-01T00:00:00Z".into(),

@@ -35,6 +35,7 @@ fn the_help_of_the_whole_is_one_screen() {
       registry    Registries that images come from
       kernel      Kernels that VMs boot
       catalog     Catalogs that images and kernels come from
+      events      What happened to VMs, images and kernels
       daemon      The daemon that keeps the VMs
       doctor      Check whether this host can run VMs
       version     Print version, commit and build time
@@ -79,6 +80,10 @@ fn the_help_of_run_names_every_flag() {
           --vmm <VMM>             VMM to use: qemu or firecracker [default: what this host can run]
       -l, --label <KEY[=VALUE]>   Write a label on it, to find it by
           --ttl <TIME>            Delete it after this time, whatever it does then, as in 90s, 2h or 7d
+          --restart <POLICY>      Start it again when it ends: no, on-failure[:N], always or
+                                  unless-stopped [default: no]
+          --autostart             Start it with this host
+          --idle-stop <TIME>      Stop it when nobody used it for this time, as in 30m or 2h, or never
       -e, --env <KEY[=VALUE]>     Set a variable, or pass on this environment's value
       -w, --workdir <DIR>         Directory to run it in
       -u, --user <USER>           User to run it as: NAME, UID, NAME:GROUP or UID:GID [default: root]
@@ -137,7 +142,7 @@ fn every_command_has_an_example() {
         vm exec|vm logs|image list|image show|image delete|image import|image pull|image register|image promote|registry login|registry logout|kernel list|\
         kernel show|kernel rm|kernel import|kernel pull|kernel publish|image publish|catalog add|catalog list|\
         catalog remove|catalog key generate|daemon status|daemon stop|daemon start|\
-        daemon openapi|doctor|version|completion";
+        daemon openapi|events|vm events|vm stats|vm ports|doctor|version|completion";
     for command in commands.split('|') {
         let words: Vec<_> = command.split(' ').collect();
         let help = help(&words);

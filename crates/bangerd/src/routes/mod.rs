@@ -2,6 +2,7 @@
 
 mod catalogs;
 mod daemon;
+mod events;
 mod image_cache;
 mod images;
 mod kernels;
@@ -58,6 +59,7 @@ fn open_api_router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(daemon::status))
         .routes(routes!(daemon::shutdown))
         .routes(routes!(daemon::doctor))
+        .routes(routes!(events::stream))
         .routes(routes!(vms::list, vms::create))
         .routes(routes!(vms::show, vms::change, vms::delete))
         .routes(routes!(vms::start))
@@ -69,6 +71,8 @@ fn open_api_router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(vms::pause))
         .routes(routes!(vms::resume))
         .routes(routes!(vms::logs))
+        .routes(routes!(vms::stats))
+        .routes(routes!(vms::ports))
         .routes(routes!(vms::exec))
         .routes(routes!(images::list))
         .routes(routes!(images::show, images::delete))
@@ -168,6 +172,7 @@ mod tests {
             "GET /v1/daemon",
             "POST /v1/daemon/shutdown",
             "GET /v1/doctor",
+            "GET /v1/events",
             "GET /v1/image-cache",
             "POST /v1/image-cache/prune",
             "GET /v1/images",
@@ -198,10 +203,12 @@ mod tests {
             "POST /v1/vms/{vm}/kill",
             "GET /v1/vms/{vm}/logs",
             "POST /v1/vms/{vm}/pause",
+            "GET /v1/vms/{vm}/ports",
             "POST /v1/vms/{vm}/rename",
             "POST /v1/vms/{vm}/restart",
             "POST /v1/vms/{vm}/resume",
             "POST /v1/vms/{vm}/start",
+            "GET /v1/vms/{vm}/stats",
             "POST /v1/vms/{vm}/stop",
             "GET /v1/vms/{vm}/wait",
         ];

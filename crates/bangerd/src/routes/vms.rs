@@ -1,6 +1,6 @@
 //! Routes of VMs.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -12,6 +12,7 @@ use banger_api::{
     error::ApiError,
     exec::MAX_MESSAGE,
     progress::Line,
+    usage::{VmPorts, VmStats},
     vm::{
         ChangeVm, CreateVm, DeleteVm, LogKind, LogQuery, RenameVm, StopVm, Vm, WaitFor, WaitVm,
         Waited,
@@ -189,10 +190,10 @@ pub(crate) async fn resume(
     Ok(Json(convert::vm(app.engine.find(&target)?.resume().await?)))
 }
 
-/// The bytes of a VM's log, from its beginning.
+/// The bytes of a VM's log, from its beginning or from its last lines on.
 #[utoipa::path(get, path = "/v1/vms/{vm}/logs",
     params(("vm" = String, Path), ("kind" = Option<LogKind>, Query),
-           ("follow" = Option<bool>, Query)),
+           ("follow" = Option<bool>, Query), ("tail" = Option<u32>, Query)),
     responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
               (status = "4XX", body = ApiError)))]
 pub(crate) async fn logs(
@@ -202,12 +203,42 @@ pub(crate) async fn logs(
 ) -> Result<Response, Failure> {
     let vm = app.engine.find(&target)?;
     let places = vm.view().places;
-    let path: PathBuf = match query.kind {
-        LogKind::Console => places.console(),
-        LogKind::Vmm => places.vmm_log(),
+    let tail = query.tail;
+    let body = match query.kind {
+        LogKind::Console => follow::log(places.console(), query.follow.then_some(vm), tail).await?,
+        LogKind::Vmm => follow::log(places.vmm_log(), query.follow.then_some(vm), tail).await?,
+        LogKind::Agent => {
+            let guest = vm.guest_to("tell its agent's log").await?;
+            let lines = guest.log().await.map_err(Error::from)?;
+            convert::agent_log(&lines, tail).into()
+        }
     };
-    let body = follow::log(path, query.follow.then_some(vm)).await?;
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response())
+}
+
+/// What a VM uses of the host, and how it says that it is inside.
+#[utoipa::path(get, path = "/v1/vms/{vm}/stats", params(("vm" = String, Path)),
+    responses((status = 200, body = VmStats), (status = "4XX", body = ApiError)))]
+pub(crate) async fn stats(
+    State(app): State<Arc<App>>,
+    Path(target): Path<String>,
+) -> Result<Json<VmStats>, Failure> {
+    let vm = app.engine.find(&target)?;
+    let usage = app.engine.usage(&vm).await;
+    Ok(Json(convert::stats(usage, app.started.elapsed())))
+}
+
+/// What listens in a VM that runs.
+#[utoipa::path(get, path = "/v1/vms/{vm}/ports", params(("vm" = String, Path)),
+    responses((status = 200, body = VmPorts), (status = "4XX", body = ApiError)))]
+pub(crate) async fn ports(
+    State(app): State<Arc<App>>,
+    Path(target): Path<String>,
+) -> Result<Json<VmPorts>, Failure> {
+    let vm = app.engine.find(&target)?;
+    let guest = vm.guest_to("tell its ports").await?;
+    let listeners = guest.listeners().await.map_err(Error::from)?;
+    Ok(Json(convert::ports(&vm.view().record, listeners)))
 }
 
 /// A command in the VM: a WebSocket whose first message is an `ExecStart`.

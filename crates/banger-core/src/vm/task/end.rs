@@ -20,11 +20,17 @@ impl Task {
             return answer(reply, Err(error.into()));
         }
         let result = match admit(self.record().state, Verb::Stop) {
-            Admission::Done => Ok(self.view()),
+            Admission::Done => {
+                self.stays_down();
+                Ok(self.view())
+            }
             Admission::Refuse => Err(self.refusal("stop")),
             Admission::Proceed | Admission::Wait | Admission::Interrupt => {
+                self.stays_down();
                 let patience = patience.unwrap_or(self.surroundings.patience.stop);
-                self.stop_running(patience).await.map(|()| self.view())
+                self.stop_running(patience, None)
+                    .await
+                    .map(|()| self.view())
             }
         };
         answer(reply, result);
@@ -35,9 +41,13 @@ impl Task {
             return answer(reply, Err(error.into()));
         }
         let result = match admit(self.record().state, Verb::Kill) {
-            Admission::Done => Ok(self.view()),
+            Admission::Done => {
+                self.stays_down();
+                Ok(self.view())
+            }
             Admission::Refuse => Err(self.refusal("be killed")),
             Admission::Proceed | Admission::Wait | Admission::Interrupt => {
+                self.stays_down();
                 self.kill_running().await.map(|()| self.view())
             }
         };
@@ -61,11 +71,16 @@ impl Task {
         }
     }
 
-    pub(super) async fn stop_running(&mut self, patience: Duration) -> Result<(), Error> {
+    /// `why` it is stopped, where nobody asked for it.
+    pub(super) async fn stop_running(
+        &mut self,
+        patience: Duration,
+        why: Option<String>,
+    ) -> Result<(), Error> {
         self.resume_to_end().await;
-        self.write_state(VmState::Stopping, None)?;
+        self.write_state(VmState::Stopping, why.clone())?;
         let Some(machine) = self.machine.clone() else {
-            return self.write_state(VmState::Stopped, None);
+            return self.write_state(VmState::Stopped, why);
         };
         // An attempt to reconnect that nobody drives would keep others from connecting.
         self.connecting = None;
@@ -78,7 +93,7 @@ impl Task {
             }
         };
         let lost = match ended {
-            Some(Ok(exit)) if exit.clean => None,
+            Some(Ok(exit)) if exit.clean => why,
             Some(Ok(exit)) => Some(format!(
                 "the VMM ended unexpectedly during the stop, and what the guest had not written \
                  to its disk is lost: {}",

@@ -35,6 +35,7 @@ impl Task {
             }
             Admission::Proceed | Admission::Wait | Admission::Interrupt => {}
         }
+        self.is_wanted();
         let result = self.boot(&record, progress, &mut reply).await;
         let result = result
             .map(|()| self.view())
@@ -74,6 +75,7 @@ impl Task {
                 if let Err(error) = self.write_state(VmState::Running, None) {
                     return Err(self.boot_failed(error).await);
                 }
+                self.runs();
                 self.await_owner();
                 Ok(())
             }
@@ -152,6 +154,7 @@ impl Task {
                 | Command::Delete { .. }
                 | Command::OwnerCame
                 | Command::OwnerWent
+                | Command::Touched
                 | Command::FirstExec(_) => self.postponed.push_back(command),
             }
         }
@@ -181,7 +184,10 @@ impl Task {
                 Command::Pause { .. } => Some(Verb::Pause),
                 Command::Resume { .. } => Some(Verb::Resume),
                 Command::Delete { force, .. } => Some(Verb::Delete { force: *force }),
-                Command::OwnerCame | Command::OwnerWent | Command::FirstExec(_) => None,
+                Command::OwnerCame
+                | Command::OwnerWent
+                | Command::Touched
+                | Command::FirstExec(_) => None,
             };
             let state = self.views.borrow().record.state;
             match verb.map(|verb| admit(state, verb)) {
@@ -204,7 +210,7 @@ impl Task {
             Command::Pause { reply } => answer(reply, Err(self.refusal("be paused"))),
             Command::Resume { reply } => answer(reply, Err(self.refusal("be resumed"))),
             Command::Delete { reply, .. } => answer(reply, Err(self.refusal("be deleted"))),
-            Command::OwnerCame | Command::OwnerWent | Command::FirstExec(_) => {}
+            Command::OwnerCame | Command::OwnerWent | Command::Touched | Command::FirstExec(_) => {}
         }
     }
 }

@@ -41,7 +41,7 @@ impl Task {
             (VmState::Stopping, true) => {
                 self.show_looked_for();
                 let patience = self.surroundings.patience.stop;
-                if let Err(error) = self.stop_running(patience).await {
+                if let Err(error) = self.stop_running(patience, None).await {
                     warn!(vm = %record.name, error = error.chain(), "cannot go on with a stop");
                 }
             }
@@ -154,6 +154,7 @@ impl Task {
             let why = format!("the VMM ended unexpectedly: {}", exit.status);
             self.note_state(VmState::Error, Some(why));
         }
+        self.ended_by_itself(exit.clean);
         self.await_owner();
     }
 
