@@ -65,6 +65,14 @@ impl World {
         world
     }
 
+    /// A world with the small images, and the kernel that is to be tried.
+    #[must_use]
+    pub fn with_kernel_under_test() -> Self {
+        let world = Self::new();
+        KernelUnderTest::bring(&world);
+        world
+    }
+
     /// A world in which nothing is there.
     #[must_use]
     pub fn empty() -> Self {

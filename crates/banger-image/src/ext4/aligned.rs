@@ -5,12 +5,16 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{OFlags, copy_file_range, fcntl_getfl, fcntl_setfl, fstatfs};
 use rustix::io::Errno;
 
 use super::BLOCK_BYTES;
 
 const ALIGNMENT: usize = BLOCK_BYTES as usize;
+
+/// File systems whose files can have the same blocks, by the numbers that statfs(2) gives them:
+/// Btrfs, XFS and bcachefs.
+const SHARING: [u64; 3] = [0x9123_683e, 0x5846_5342, 0xca45_1a4e];
 
 /// A buffer whose bytes start at a block's boundary.
 #[derive(Debug)]
@@ -118,6 +122,36 @@ impl DirectFile {
         }
     }
 
+    /// Whether its file system may give it blocks of other files without a copy.
+    pub(crate) fn may_share(&self) -> bool {
+        fstatfs(&self.0).is_ok_and(|found| SHARING.contains(&(found.f_type as u64)))
+    }
+
+    /// Takes whole blocks of another file, shared with it where the file system can; those behind its
+    /// end are left as they are. Whether the two files could do this at all.
+    pub(crate) fn take_blocks(
+        &self,
+        from: &Self,
+        mut at: u64,
+        mut offset: u64,
+        mut len: u64,
+    ) -> io::Result<bool> {
+        while len > 0 {
+            let piece = usize::try_from(len).unwrap_or(usize::MAX);
+            match copy_file_range(&from.0, Some(&mut at), &self.0, Some(&mut offset), piece) {
+                Ok(0) => break,
+                // Both offsets have moved on.
+                Ok(n) => len -= n as u64,
+                Err(Errno::INTR) => {}
+                Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                    return Ok(false);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(true)
+    }
+
     fn go_through_the_cache(&self) -> io::Result<()> {
         let flags = fcntl_getfl(&self.0)?;
         Ok(fcntl_setfl(&self.0, flags - OFlags::DIRECT)?)
@@ -127,4 +161,34 @@ impl DirectFile {
 /// The flag was taken, but the direct way is closed to this length or device.
 fn is_refused(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::INVAL.raw_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOCK: usize = BLOCK_BYTES as usize;
+
+    #[test]
+    fn blocks_of_another_file_are_taken_up_to_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let blocks: Vec<u8> = (1..=3).flat_map(|n| [n; BLOCK]).collect();
+        std::fs::write(path("from"), blocks).unwrap();
+        std::fs::write(path("to"), [9; 4 * BLOCK]).unwrap();
+        let check = |at: u64, offset: u64, count: u64, expected: [u8; 4]| {
+            let from = DirectFile::new(File::open(path("from")).unwrap());
+            let to = File::options().write(true).open(path("to")).unwrap();
+            let [at, offset, len] = [at, offset, count].map(|n| n * BLOCK_BYTES);
+            let to = DirectFile::new(to);
+            assert!(to.take_blocks(&from, at, offset, len).unwrap());
+            let found = std::fs::read(path("to")).unwrap();
+            let expected: Vec<u8> = expected.iter().flat_map(|n| [*n; BLOCK]).collect();
+            assert!(found == expected, "{at} to {offset}, {count} blocks");
+        };
+        check(1, 0, 1, [2, 9, 9, 9]);
+        check(0, 2, 2, [2, 9, 1, 2]);
+        check(2, 0, 2, [3, 9, 1, 2]);
+        check(3, 1, 2, [3, 9, 1, 2]);
+    }
 }

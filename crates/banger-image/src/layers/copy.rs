@@ -1,5 +1,6 @@
 //! Owns the copying of cached layers' data into an image: only what files still have, by several
-//! threads, each with one buffer. Knows no archive.
+//! threads, each with one buffer; without a copy where the file system lets files share blocks.
+//! Knows no archive.
 
 use std::fs::File;
 use std::io;
@@ -80,13 +81,13 @@ impl Drop for Ahead {
 }
 
 fn copy_ahead(layer: &Stored, out: &DirectFile, stop: &CancellationToken) -> io::Result<u64> {
-    let mut copier = Copier::new();
+    let mut copier = Copier::new(out);
     let end = layer.first + layer.placing.data_blocks;
     for piece in cut(0, (layer.first, end)) {
         if stop.is_cancelled() {
             return Ok(piece.first - layer.first);
         }
-        copier.copy(layer, piece, out)?;
+        copier.copy(layer, piece)?;
     }
     Ok(layer.placing.data_blocks)
 }
@@ -131,60 +132,99 @@ fn copy_all(
     out: &DirectFile,
     cancel: &CancellationToken,
 ) -> io::Result<()> {
-    let mut copier = Copier::new();
+    let mut copier = Copier::new(out);
     while !cancel.is_cancelled() {
         let Some(piece) = queue.lock().expect("taking does not panic").next() else {
             break;
         };
-        copier.copy(&stored[piece.layer], piece, out)?;
+        copier.copy(&stored[piece.layer], piece)?;
     }
     Ok(())
 }
 
 /// What one thread copies with.
-struct Copier {
+struct Copier<'a> {
+    out: &'a DirectFile,
+    /// Blocks are shared with the layer's file, until that is refused.
+    shares: bool,
     space: Space,
     buffer: AlignedBuffer,
 }
 
-impl Copier {
-    fn new() -> Self {
+impl<'a> Copier<'a> {
+    fn new(out: &'a DirectFile) -> Self {
         let bytes = usize::try_from(PIECE_BLOCKS * BLOCK_BYTES).expect("one mebibyte");
         Self {
+            out,
+            shares: out.may_share(),
             space: Space::default(),
             buffer: AlignedBuffer::new(bytes),
         }
     }
 
-    fn copy(&mut self, layer: &Stored, piece: Piece, out: &DirectFile) -> io::Result<()> {
-        let len = usize::try_from(piece.blocks * BLOCK_BYTES).expect("no more than the buffer");
+    fn copy(&mut self, layer: &Stored, piece: Piece) -> io::Result<()> {
         let start = piece.first - layer.first;
-        read(layer, start, &mut self.space, self.buffer.fill(len))?;
-        write_blocks(out, &mut self.space, piece.first, self.buffer.bytes())
-    }
-}
-
-/// Reads blocks of a layer, each from where it is.
-fn read(layer: &Stored, start: u64, space: &mut Space, mut out: &mut [u8]) -> io::Result<()> {
-    let end = start + out.len() as u64 / BLOCK_BYTES;
-    for (from, to, is_local) in parts(&layer.placing.local, start, end) {
-        let len = usize::try_from((to - from) * BLOCK_BYTES).expect("no more than the buffer");
-        let (now, later) = out.split_at_mut(len);
-        match is_local {
-            true => layer.file.read_blocks(now, from * BLOCK_BYTES)?,
-            false => read_origin(layer, from, space, now)?,
+        let runs = runs(layer, start, piece.blocks, &mut self.space);
+        self.shares = self.shares && self.share(&runs, piece.first)?;
+        if self.shares {
+            return Ok(());
         }
-        out = later;
+        let len = usize::try_from(piece.blocks * BLOCK_BYTES).expect("no more than the buffer");
+        read(&runs, self.buffer.fill(len))?;
+        write_blocks(self.out, &mut self.space, piece.first, self.buffer.bytes())
     }
-    Ok(())
+
+    /// Whether the file system did it. What it refuses to go on with is copied as a whole.
+    fn share(&mut self, runs: &[Run<'_>], mut first: u64) -> io::Result<bool> {
+        for run in runs {
+            let mut at = run.start;
+            for place in self.space.locate(first, run.blocks) {
+                let [from, to, len] = [at, place.start, place.len].map(|n| n * BLOCK_BYTES);
+                if !self.out.take_blocks(run.file, from, to, len)? {
+                    return Ok(false);
+                }
+                at += place.len;
+            }
+            first += run.blocks;
+        }
+        Ok(true)
+    }
 }
 
-fn read_origin(layer: &Stored, from: u64, space: &mut Space, mut out: &mut [u8]) -> io::Result<()> {
-    let count = out.len() as u64 / BLOCK_BYTES;
-    for run in space.locate(layer.placing.first + from, count) {
-        let len = usize::try_from(run.len * BLOCK_BYTES).expect("no more than the buffer");
+/// Blocks of a layer that follow each other in a file.
+struct Run<'a> {
+    file: &'a DirectFile,
+    start: u64,
+    blocks: u64,
+}
+
+/// Where blocks of a layer are, in their order.
+fn runs<'a>(layer: &'a Stored, start: u64, blocks: u64, space: &mut Space) -> Vec<Run<'a>> {
+    let mut out = Vec::new();
+    for (from, to, is_local) in parts(&layer.placing.local, start, start + blocks) {
+        if is_local {
+            out.push(Run {
+                file: &layer.file,
+                start: from,
+                blocks: to - from,
+            });
+            continue;
+        }
+        let places = space.locate(layer.placing.first + from, to - from);
+        out.extend(places.map(|place| Run {
+            file: &layer.origin,
+            start: place.start,
+            blocks: place.len,
+        }));
+    }
+    out
+}
+
+fn read(runs: &[Run<'_>], mut out: &mut [u8]) -> io::Result<()> {
+    for run in runs {
+        let len = usize::try_from(run.blocks * BLOCK_BYTES).expect("no more than the buffer");
         let (now, later) = out.split_at_mut(len);
-        layer.origin.read_blocks(now, run.start * BLOCK_BYTES)?;
+        run.file.read_blocks(now, run.start * BLOCK_BYTES)?;
         out = later;
     }
     Ok(())
