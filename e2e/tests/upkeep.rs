@@ -70,9 +70,6 @@ fn a_machine_that_nobody_uses_is_stopped() {
     assert_eq!(world.state_of("kept"), VmState::Running);
     // While a command runs, it is in use.
     world.banger(["vm", "start", "web"]).ok();
-    assert_eq!(
-        world.guest("web", "sleep 5; echo still here"),
-        "still here"
-    );
+    assert_eq!(world.guest("web", "sleep 5; echo still here"), "still here");
     world.banger(["vm", "wait", "web"]).ok();
 }

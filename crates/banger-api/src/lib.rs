@@ -7,6 +7,7 @@ pub mod cache;
 pub mod catalog;
 pub mod client;
 pub mod daemon;
+pub mod df;
 pub mod doctor;
 pub mod error;
 pub mod event;

@@ -178,7 +178,10 @@ impl Engine {
         if let Some(name) = &request.name {
             self.refuse_taken(name)?;
         }
-        // Refuses a VMM that this host cannot run before anything is fetched or made.
+        // Refuses what this host has no room for, or no VMM, before anything is fetched or made.
+        self.surroundings
+            .host
+            .has_room(&self.directories.state, 0)?;
         self.surroundings.host.choose_vmm(request.vmm).await?;
         let spec = self.spec(&request, &progress).await?;
         let handle = self.make(request.name, spec, &progress).await?;
@@ -297,6 +300,14 @@ impl Engine {
     /// The host's fitness; changes nothing.
     pub async fn checks(&self) -> Vec<Check> {
         self.surroundings.host.checks(&self.directories.state).await
+    }
+
+    pub(crate) fn host(&self) -> &Arc<dyn Host> {
+        &self.surroundings.host
+    }
+
+    pub(crate) fn directories(&self) -> &Directories {
+        &self.directories
     }
 
     #[must_use]

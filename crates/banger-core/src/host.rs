@@ -224,6 +224,25 @@ pub trait Host: Send + Sync {
         None
     }
 
+    /// How much room there is where a path is or will be. Endless unless the implementation knows.
+    fn space(&self, _: &Path) -> Result<Space, HostError> {
+        Ok(Space::ENDLESS)
+    }
+
+    /// Refuses what would take the last of the room where a path is or will be.
+    fn has_room(&self, path: &Path, wanted: u64) -> Result<(), HostError> {
+        let Space { free, reserve, .. } = self.space(path)?;
+        if free < wanted.saturating_add(reserve) {
+            return Err(HostError::Space {
+                path: path.to_owned(),
+                wanted,
+                available: free,
+                reserve,
+            });
+        }
+        Ok(())
+    }
+
     /// Which start of the host this is, where it can be told.
     fn boot_id(&self) -> Option<String> {
         None
@@ -246,6 +265,12 @@ pub trait Machine: Send + Sync {
     /// earlier connection.
     async fn connect(&self, patience: Duration) -> Result<Arc<dyn Guest>, GuestError>;
 
+    /// Waits until the VMM has stopped the guest by itself, because something of it could not be written.
+    /// Says nothing of it unless the implementation does.
+    async fn halted(&self) -> Halt {
+        std::future::pending().await
+    }
+
     /// Stops the guest's processors; its memory stays as it is.
     async fn pause(&self) -> Result<(), HostError>;
 
@@ -254,6 +279,48 @@ pub trait Machine: Send + Sync {
 
     /// Ends the VMM at once, and returns when it is gone.
     async fn kill(&self) -> Result<(), HostError>;
+}
+
+/// Why a VMM has stopped its guest: what it could not write waits, and is written once the guest goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Halt {
+    /// The host's disk is full.
+    NoSpace,
+    /// The host's disk failed.
+    DiskError,
+}
+
+impl Halt {
+    /// In words for people.
+    #[must_use]
+    pub fn why(self) -> &'static str {
+        match self {
+            Self::NoSpace => {
+                "the host's disk is full: nothing is lost; make room, then `banger vm resume`"
+            }
+            Self::DiskError => {
+                "the host's disk failed: what was to be written waits; mend it, then `banger vm resume`"
+            }
+        }
+    }
+}
+
+/// The room of a file system, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    pub size: u64,
+    /// For this user.
+    pub free: u64,
+    /// Of that, what is not to be taken.
+    pub reserve: u64,
+}
+
+impl Space {
+    pub const ENDLESS: Self = Self {
+        size: u64::MAX,
+        free: u64::MAX,
+        reserve: 0,
+    };
 }
 
 /// How a VMM ended, with what its logs say last.

@@ -28,11 +28,18 @@ pub enum HostError {
         "{wanted_mib} MiB of guest memory are asked for, but the host has {available_mib} MiB available"
     )]
     Memory { wanted_mib: u64, available_mib: u64 },
-    #[error("the disk of {path} has {available} bytes free, {wanted} are needed", path = .path.display())]
+    #[error(
+        "the disk of {path} has {available} MiB free, and {wanted} MiB are needed beside the {reserve} MiB \
+         that are kept free",
+        path = .path.display(), available = .available >> 20, wanted = .wanted.div_ceil(1 << 20),
+        reserve = .reserve >> 20
+    )]
     Space {
         path: PathBuf,
         wanted: u64,
         available: u64,
+        /// What is kept free in any case.
+        reserve: u64,
     },
     #[error("the socket path {path} is longer than the {max} bytes that Linux allows", path = .path.display())]
     SocketPath { path: PathBuf, max: usize },

@@ -89,13 +89,18 @@ impl Images {
         clock: fn() -> Seconds,
     ) -> Self {
         Self {
-            work: Arc::new(Workshop::new(store, directory, clock)),
+            work: Arc::new(Workshop::new(store, directory, host.clone(), clock)),
             host,
             debian,
             sources,
             catalogs,
             locks: NameLocks::default(),
         }
+    }
+
+    /// Where images are, for who measures them.
+    pub(crate) fn directory(&self) -> &std::path::Path {
+        self.work.directory()
     }
 
     pub(crate) fn sources(&self) -> &ImageSources {

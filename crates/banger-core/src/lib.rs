@@ -6,6 +6,7 @@ pub mod assembly;
 pub mod catalogs;
 pub mod credentials;
 pub mod debian_settings;
+pub mod df;
 pub mod engine;
 pub mod error;
 pub mod events;

@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path};
 
-use banger_core::{host::LaunchPlan, host_error::HostError};
+use banger_core::{
+    host::{LaunchPlan, Space},
+    host_error::HostError,
+};
 
 use crate::places::file_error;
 
@@ -10,7 +13,7 @@ const MIB: u64 = 1 << 20;
 /// A VM that starts with less than this beside its disk would fail at its first writes.
 pub(crate) const LEAST_SPACE: u64 = 128 * MIB;
 
-pub(crate) fn admit(plan: &LaunchPlan) -> Result<(), HostError> {
+pub(crate) fn admit(plan: &LaunchPlan, reserve: u64) -> Result<(), HostError> {
     for path in [&plan.kernel, &plan.initramfs, &plan.base] {
         fs::File::open(path).map_err(|source| file_error("read", path, source))?;
     }
@@ -24,13 +27,15 @@ pub(crate) fn admit(plan: &LaunchPlan) -> Result<(), HostError> {
         }
         Some(_) | None => {}
     }
-    let available = free_space(&plan.places.state)?;
-    if available < LEAST_SPACE {
+    let available = space(&plan.places.state, reserve)?.free;
+    let wanted = LEAST_SPACE.saturating_sub(reserve);
+    if available < wanted + reserve {
         let path = plan.places.state.clone();
         return Err(HostError::Space {
             path,
-            wanted: LEAST_SPACE,
+            wanted,
             available,
+            reserve,
         });
     }
     Ok(())
@@ -61,13 +66,23 @@ fn parse_available(meminfo: &str) -> Option<u64> {
 
 /// Free space for this user where `path` is or will be.
 pub(crate) fn free_space(path: &Path) -> Result<u64, HostError> {
+    Ok(space(path, 0)?.free)
+}
+
+/// The room where `path` is or will be.
+pub(crate) fn space(path: &Path, reserve: u64) -> Result<Space, HostError> {
     let there = path
         .ancestors()
         .find(|dir| dir.exists())
         .unwrap_or(Path::new("/"));
     let stat = rustix::fs::statvfs(there);
     let stat = stat.map_err(|errno| file_error("measure", there, errno.into()))?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    Ok(Space {
+        size: bytes(stat.f_blocks),
+        free: bytes(stat.f_bavail),
+        reserve,
+    })
 }
 
 #[cfg(test)]

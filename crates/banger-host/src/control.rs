@@ -4,7 +4,10 @@
 use std::{fmt::Debug, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
-use banger_core::{host::VmmExit, host_error::HostError};
+use banger_core::{
+    host::{Halt, VmmExit},
+    host_error::HostError,
+};
 use tokio::{net::UnixStream, time::sleep};
 
 use crate::process::Ended;
@@ -21,6 +24,12 @@ pub(crate) trait Control: Debug + Send + Sync {
     async fn pause(&self) -> Result<(), HostError>;
 
     async fn resume(&self) -> Result<(), HostError>;
+
+    /// Waits until the VMM has stopped its guest by itself. One that tells its guest of every failure
+    /// never does.
+    async fn halted(&self) -> Halt {
+        std::future::pending().await
+    }
 
     /// What the end of its process means.
     fn exit(&self, ended: Ended) -> VmmExit {

@@ -10,8 +10,8 @@ use std::{
 use async_trait::async_trait;
 use banger_core::{
     host::{
-        Check, Confinement, DebianRoot, Host, LaunchPlan, Machine, RootTar, VmPlaces, VmmChoice,
-        VmmKind, VmmProcess, VmmUsage,
+        Check, Confinement, DebianRoot, Host, LaunchPlan, Machine, RootTar, Space, VmPlaces,
+        VmmChoice, VmmKind, VmmProcess, VmmUsage,
     },
     host_error::HostError,
 };
@@ -57,6 +57,8 @@ pub struct HostConfig {
     pub cache: PathBuf,
     /// Where large temporary trees may be made.
     pub scratch: PathBuf,
+    /// What stays free of each disk, in bytes.
+    pub disk_reserve: u64,
 }
 
 /// This Linux.
@@ -199,7 +201,7 @@ impl Host for LinuxHost {
                 self.start(plan, command_line, &programs).admit()?;
             }
         }
-        admission::admit(plan)
+        admission::admit(plan, self.config.disk_reserve)
     }
 
     async fn launch(&self, plan: &LaunchPlan) -> Result<Arc<dyn Machine>, HostError> {
@@ -253,6 +255,10 @@ impl Host for LinuxHost {
     async fn usage(&self, places: &VmPlaces, process: &VmmProcess) -> Option<VmmUsage> {
         let (places, pid) = (places.clone(), process.pid);
         blocking(move || usage::of_process(pid, cgroups::memory_limit(&places))).await
+    }
+
+    fn space(&self, path: &Path) -> Result<Space, HostError> {
+        admission::space(path, self.config.disk_reserve)
     }
 
     fn boot_id(&self) -> Option<String> {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use banger_core::{
-    host::{Guest, Machine, VmPlaces, VmmExit, VmmProcess},
+    host::{Guest, Halt, Machine, VmPlaces, VmmExit, VmmProcess},
     host_error::{GuestError, HostError},
 };
 use banger_guest_proto::{
@@ -157,6 +157,10 @@ impl Machine for VmmMachine {
             }
         })));
         Ok(Arc::new(LiveGuest::new(client, &hello, closed)))
+    }
+
+    async fn halted(&self) -> Halt {
+        self.control.halted().await
     }
 
     async fn pause(&self) -> Result<(), HostError> {

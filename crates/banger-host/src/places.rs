@@ -21,12 +21,21 @@ pub(crate) fn qmp_socket(places: &VmPlaces) -> PathBuf {
     places.runtime.join("qmp.sock")
 }
 
+/// Where QEMU tells what happens to it, beside the socket on which it takes orders.
+pub(crate) fn events_socket(places: &VmPlaces) -> PathBuf {
+    places.runtime.join("told.sock")
+}
+
 pub(crate) fn vmm_lock(places: &VmPlaces) -> PathBuf {
     places.state.join("vmm.lock")
 }
 
-fn sockets(places: &VmPlaces) -> [PathBuf; 2] {
-    [agent_socket(places), qmp_socket(places)]
+fn sockets(places: &VmPlaces) -> [PathBuf; 3] {
+    [
+        agent_socket(places),
+        qmp_socket(places),
+        events_socket(places),
+    ]
 }
 
 /// Refuses directories in which no socket can be bound.

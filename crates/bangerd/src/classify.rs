@@ -190,7 +190,8 @@ fn host(error: &HostError) -> Judged {
         ),
         HostError::Space { .. } => judged(
             ErrorCode::HostUnfit,
-            "free some space, or delete VMs and images",
+            "make room: `banger df` shows what takes it, `banger prune --dry-run` what can go; \
+             `disk_reserve` in the configuration is what is kept free",
         ),
         HostError::SocketPath { .. } => judged(
             ErrorCode::HostUnfit,

@@ -56,6 +56,8 @@ pub(crate) struct Config {
     pub(crate) registries: Registries,
     /// How long a VM may be unused before it is stopped; it asks for something else by itself.
     pub(crate) auto_stop_stale_after: Option<Span>,
+    /// What stays free of the disk that machines and images are on.
+    pub(crate) disk_reserve: Option<Size>,
     /// The most that layers and blobs of earlier pulls may take.
     pub(crate) cache_budget: Option<Size>,
     #[serde(default)]

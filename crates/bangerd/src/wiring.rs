@@ -51,6 +51,8 @@ const DEFAULT_SUITE: &str = "bookworm";
 const DEFAULT_VCPUS: u32 = 2;
 const DEFAULT_MEMORY: u64 = 2 << 30;
 const DEFAULT_DISK: u64 = 8 << 30;
+/// Enough for whoever cleans up, and little on any disk of today.
+const DEFAULT_RESERVE: u64 = 512 << 20;
 /// Layers of images that are gone; those of images that are here cost next to nothing.
 const DEFAULT_CACHE: u64 = 10 << 30;
 
@@ -90,6 +92,7 @@ pub(crate) fn app(
         cache: places.cache.clone(),
         mmdebstrap: None,
         scratch: places.state.join("scratch"),
+        disk_reserve: config.disk_reserve.map_or(DEFAULT_RESERVE, |size| size.0),
     }));
     let catalogs = Arc::new(Catalogs::new(
         store.clone(),

@@ -12,6 +12,7 @@ use crate::{
     cache::{ImageCache, PruneCache, PrunedCache},
     catalog::{AddCatalog, AvailableImage, Catalog, GenerateKey, GeneratedKey, Publish, Published},
     daemon::DaemonStatus,
+    df::DiskUsage,
     doctor::Check,
     event::{Event, EventQuery},
     image::{Image, ImportImage, Login, LoginState, Logout, PullImage, PulledImage, RegisterImage},
@@ -50,6 +51,11 @@ impl Client {
     pub async fn vm(&self, target: &str) -> Result<Vm, ClientError> {
         self.document(Method::GET, &vm_path(target, ""), Payload::Empty)
             .await
+    }
+
+    /// What takes room on the host's disk.
+    pub async fn disk_usage(&self) -> Result<DiskUsage, ClientError> {
+        self.document(Method::GET, "/v1/df", Payload::Empty).await
     }
 
     /// What happened, in order; with `follow` it goes on until the daemon or a filtered VM ends.

@@ -3,4 +3,5 @@
 mod create;
 mod find;
 mod restart;
+mod room;
 mod upkeep;

@@ -253,6 +253,8 @@ impl Images {
             reference: Some(request.reference.to_string()),
             platform: Some(request.platform.to_string()),
             config: resolved.config.clone(),
+            // What is packed takes no less when it is unpacked.
+            least_bytes: summary(&resolved, 0).layer_bytes,
             ..Job::new(&name, request.reference.to_string())
         };
         let closing = CloseOnDrop(resolved.blobs.clone());

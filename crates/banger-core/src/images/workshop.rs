@@ -14,17 +14,26 @@ use tracing::{info, warn};
 
 use crate::{
     error::Error,
+    host::Host,
     name::{ImageName, VmId},
     record::Seconds,
     store::{ImageRow, ImageStage, Store, StoreError},
 };
 
 /// What making an image needs on a thread of its own.
-#[derive(Debug)]
 pub(super) struct Workshop {
     store: Arc<Store>,
     directory: PathBuf,
+    host: Arc<dyn Host>,
     clock: fn() -> Seconds,
+}
+
+impl std::fmt::Debug for Workshop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Workshop")
+            .field("directory", &self.directory)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What is known of an image before it is made.
@@ -39,6 +48,8 @@ pub(super) struct Job {
     pub(super) kernel: Option<KernelName>,
     /// The file of the host that it is, where none is made.
     pub(super) rootfs: Option<PathBuf>,
+    /// What it takes on the disk at least, as far as that is known.
+    pub(super) least_bytes: u64,
 }
 
 impl Job {
@@ -51,6 +62,7 @@ impl Job {
             config: ImageConfig::default(),
             kernel: None,
             rootfs: None,
+            least_bytes: 0,
         }
     }
 }
@@ -93,12 +105,22 @@ pub(super) async fn make(
 }
 
 impl Workshop {
-    pub(super) fn new(store: Arc<Store>, directory: PathBuf, clock: fn() -> Seconds) -> Self {
+    pub(super) fn new(
+        store: Arc<Store>,
+        directory: PathBuf,
+        host: Arc<dyn Host>,
+        clock: fn() -> Seconds,
+    ) -> Self {
         Self {
             store,
             directory,
+            host,
             clock,
         }
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     pub(super) fn store(&self) -> &Store {
@@ -112,6 +134,7 @@ impl Workshop {
         work: impl FnOnce(&Path) -> Result<Made, Error>,
     ) -> Result<ImageRow, Error> {
         let directory = VmId::random().to_string();
+        self.host.has_room(&self.directory, job.least_bytes)?;
         self.store
             .reserve_image(&job.name, &directory, &job.origin, (self.clock)())?;
         let made = self

@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use super::{Act, FakeMachine, FakeTar, Script, Step, soon};
 use crate::{
     host::{
-        Accelerator, Check, DebianRoot, Host, LaunchPlan, Machine, RootTar, VmPlaces, VmmChoice,
-        VmmKind,
+        Accelerator, Check, DebianRoot, Host, LaunchPlan, Machine, RootTar, Space, VmPlaces,
+        VmmChoice, VmmKind,
     },
     host_error::HostError,
     name::VmId,
@@ -31,6 +31,7 @@ pub(crate) struct FakeHost {
     /// What the next build of a Debian root gives.
     root: Mutex<Option<FakeTar>>,
     boot: Mutex<Option<String>>,
+    space: Mutex<Space>,
 }
 
 impl FakeHost {
@@ -41,6 +42,7 @@ impl FakeHost {
             machines: Mutex::default(),
             root: Mutex::default(),
             boot: Mutex::default(),
+            space: Mutex::new(Space::ENDLESS),
         })
     }
 
@@ -52,6 +54,15 @@ impl FakeHost {
     /// The host is another one's start from now on; until then it cannot tell.
     pub(crate) fn reboot(&self, id: &str) {
         *self.boot.lock().unwrap() = Some(id.to_owned());
+    }
+
+    /// There is so much room from now on, and so much of it is not to be taken.
+    pub(crate) fn has_free(&self, free: u64, reserve: u64) {
+        *self.space.lock().unwrap() = Space {
+            free,
+            reserve,
+            ..Space::ENDLESS
+        };
     }
 
     pub(crate) fn next_root(&self, tar: FakeTar) {
@@ -179,6 +190,10 @@ impl Host for FakeHost {
         self.log
             .send_modify(|log| log.push((Act::DebianRoot, None)));
         Ok(Box::new(tar.ok_or_else(|| failure(Act::DebianRoot))?))
+    }
+
+    fn space(&self, _: &Path) -> Result<Space, HostError> {
+        Ok(*self.space.lock().unwrap())
     }
 
     fn boot_id(&self) -> Option<String> {

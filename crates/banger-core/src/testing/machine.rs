@@ -14,7 +14,7 @@ use super::{
     host::{Log, failure},
 };
 use crate::{
-    host::{Accelerator, Confinement, Guest, Machine, VmmExit, VmmKind, VmmProcess},
+    host::{Accelerator, Confinement, Guest, Halt, Machine, VmmExit, VmmKind, VmmProcess},
     host_error::{BootFailure, GuestError, HostError, LogTail},
     name::VmId,
 };
@@ -50,6 +50,7 @@ pub(crate) struct FakeMachine {
     /// As with a real one, attempts to connect wait for each other.
     session: tokio::sync::Mutex<()>,
     guest: Mutex<Option<Arc<FakeGuest>>>,
+    halt: watch::Sender<Option<Halt>>,
 }
 
 impl FakeMachine {
@@ -65,6 +66,7 @@ impl FakeMachine {
             shared: Arc::new(shared),
             session: Default::default(),
             guest: Mutex::default(),
+            halt: watch::Sender::new(None),
         }
     }
 
@@ -75,6 +77,11 @@ impl FakeMachine {
 
     pub(crate) fn is_alive(&self) -> bool {
         self.shared.exit.borrow().is_none()
+    }
+
+    /// The VMM stops its guest by itself.
+    pub(crate) fn halt(&self, halt: Halt) {
+        self.halt.send_replace(Some(halt));
     }
 
     /// The VMM ends by itself.
@@ -149,6 +156,21 @@ impl Machine for FakeMachine {
         let guest = Arc::new(FakeGuest::new(self.shared.clone()));
         *self.guest.lock().unwrap() = Some(guest.clone());
         Ok(guest)
+    }
+
+    async fn halted(&self) -> Halt {
+        let mut halt = self.halt.subscribe();
+        loop {
+            let mut taken = None;
+            self.halt.send_if_modified(|halt| {
+                taken = halt.take();
+                false
+            });
+            match taken {
+                Some(halt) => return halt,
+                None => drop(halt.wait_for(Option::is_some).await),
+            }
+        }
     }
 
     async fn pause(&self) -> Result<(), HostError> {

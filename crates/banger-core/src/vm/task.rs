@@ -21,7 +21,7 @@ use tracing::{info, warn};
 use super::{Command, Reply, Surroundings, Timeline, View, VmHandle, activity::Activity};
 use crate::{
     error::Error,
-    host::{Guest, Machine, VmmExit},
+    host::{Guest, Halt, Machine, VmmExit},
     host_error::GuestError,
     record::{VmRecord, VmState},
 };
@@ -115,6 +115,7 @@ enum Event {
     Expired,
     RestartDue,
     Idle,
+    Halted(Halt),
     HandlesGone,
 }
 
@@ -143,6 +144,7 @@ impl Task {
                 }
                 Event::RestartDue => self.restart().await,
                 Event::Idle => self.stop_if_idle().await,
+                Event::Halted(halt) => self.is_halted(halt),
                 Event::HandlesGone => return ControlFlow::Continue(()),
             }
         }
@@ -159,6 +161,7 @@ impl Task {
         tokio::select! {
             command = self.queue.recv() => command.map_or(Event::HandlesGone, Event::Command),
             exit = maybe(machine.as_ref().map(|machine| machine.exited())) => Event::Exited(exit),
+            halt = maybe(machine.as_ref().map(|machine| machine.halted())) => Event::Halted(halt),
             result = maybe(self.connecting.as_mut()) => Event::Connected(result),
             () = maybe(guest.as_ref().map(|guest| guest.closed())) => Event::Disconnected,
             () = maybe(deadline.map(tokio::time::sleep_until)) => Event::OwnerMissing,

@@ -126,6 +126,12 @@ fn sockets_and_console(words: &mut Words, plan: &LaunchPlan) {
         socket("control", &places::qmp_socket(&plan.places)),
     );
     words.option("-mon", "chardev=control,mode=control");
+    // A second one: the first takes one client at a time, and is for orders.
+    words.option(
+        "-chardev",
+        socket("told", &places::events_socket(&plan.places)),
+    );
+    words.option("-mon", "chardev=told,mode=control");
     // Appending is what allows the log to be cut while the guest writes.
     let console = Value::new("file,id=console,append=on").path("path", &plan.places.console());
     words.option("-chardev", console);
@@ -148,7 +154,10 @@ fn disks(words: &mut Words, plan: &LaunchPlan) {
     words.option("-device", block_device(BASE_SERIAL));
     let disk = Value::new(format!("file,node-name={DISK_SERIAL},discard=unmap"));
     words.option("-blockdev", disk.path("filename", &plan.places.disk()));
-    words.option("-device", block_device(DISK_SERIAL));
+    // A write that fails stops the guest, which goes on with it once there is room: a guest that
+    // were told of an error would give its file system up.
+    let disk = format!("{},werror=stop", block_device(DISK_SERIAL));
+    words.option("-device", disk);
 }
 
 fn block_device(serial: &str) -> String {
@@ -246,7 +255,8 @@ pub(crate) mod tests {
             "-blockdev",
             "file,node-name=disk,discard=unmap,filename=/state/vm/disk.ext4",
         );
-        check("-device", "virtio-blk-device,drive=disk,serial=disk");
+        let disk = "virtio-blk-device,drive=disk,serial=disk,werror=stop";
+        check("-device", disk);
         check(
             "-device",
             "virtio-net-device,netdev=uplink,mac=02:00:11:22:33:44",

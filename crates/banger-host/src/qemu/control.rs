@@ -1,22 +1,31 @@
 //! A running QEMU: its agent's socket, its control socket. Knows no processes.
 
 use async_trait::async_trait;
-use banger_core::{host::VmPlaces, host_error::HostError};
+use banger_core::{
+    host::{Halt, VmPlaces},
+    host_error::HostError,
+};
 use tokio::net::UnixStream;
 
-use super::qmp::Qmp;
+use super::{halts::Halts, qmp::Qmp};
 use crate::{arrivals::connect_when_there, control::Control, places};
 
 #[derive(Debug)]
-pub(crate) struct QemuControl(VmPlaces);
+pub(crate) struct QemuControl {
+    places: VmPlaces,
+    halts: Halts,
+}
 
 impl QemuControl {
     pub(crate) fn new(places: &VmPlaces) -> Self {
-        Self(places.clone())
+        Self {
+            places: places.clone(),
+            halts: Halts::watch(places),
+        }
     }
 
     async fn order(&self, command: &'static str) -> Result<(), HostError> {
-        let mut qmp = Qmp::connect(&places::qmp_socket(&self.0)).await?;
+        let mut qmp = Qmp::connect(&places::qmp_socket(&self.places)).await?;
         qmp.execute(command).await.map(drop)
     }
 }
@@ -24,11 +33,15 @@ impl QemuControl {
 #[async_trait]
 impl Control for QemuControl {
     async fn dial(&self) -> UnixStream {
-        connect_when_there(&places::agent_socket(&self.0)).await
+        connect_when_there(&places::agent_socket(&self.places)).await
     }
 
     async fn quit(&self) -> Result<(), HostError> {
         self.order("quit").await
+    }
+
+    async fn halted(&self) -> Halt {
+        self.halts.next().await
     }
 
     async fn pause(&self) -> Result<(), HostError> {

@@ -2,6 +2,7 @@
 
 pub(crate) mod args;
 pub(crate) mod control;
+mod halts;
 pub(crate) mod qmp;
 
 /// The program, and the package that brings it.

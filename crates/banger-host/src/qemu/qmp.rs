@@ -32,6 +32,29 @@ enum Reply {
     Aside,
 }
 
+/// What QEMU tells by itself, as far as it matters.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// The guest is stopped until somebody lets it go on.
+    WriteFailed {
+        no_space: bool,
+    },
+    Else,
+}
+
+/// `BLOCK_IO_ERROR` of QEMU's reference: `action` is what was done about it.
+fn told(line: &str) -> Told {
+    let line: Value = serde_json::from_str(line).unwrap_or_default();
+    let stopped = line["event"] == "BLOCK_IO_ERROR" && line["data"]["action"] == "stop";
+    if stopped {
+        Told::WriteFailed {
+            no_space: line["data"]["nospace"] == true,
+        }
+    } else {
+        Told::Else
+    }
+}
+
 #[derive(Deserialize)]
 struct Line {
     #[serde(rename = "return")]
@@ -54,11 +77,15 @@ fn parse(line: &str) -> io::Result<Reply> {
 }
 
 impl Qmp {
-    /// Connects and leaves the negotiation behind.
     pub(crate) async fn connect(socket: &Path) -> Result<Self, HostError> {
         let stream = UnixStream::connect(socket).await;
         let stream =
             stream.map_err(|source| crate::places::file_error("connect to", socket, source))?;
+        Self::over(stream).await
+    }
+
+    /// Leaves the negotiation behind.
+    pub(crate) async fn over(stream: UnixStream) -> Result<Self, HostError> {
         let (reads, requests) = stream.into_split();
         let mut qmp = Self {
             lines: BufReader::new(reads),
@@ -80,6 +107,21 @@ impl Qmp {
             Ok(Reply::Aside) => unreachable!("asides are skipped while asking"),
             Err(error) => Err(refused(error.to_string())),
         }
+    }
+
+    /// Whether a guest stands still because something of it could not be written.
+    pub(crate) async fn is_halted(&mut self) -> Result<bool, HostError> {
+        let status = self.execute("query-status").await?;
+        Ok(status["status"] == "io-error")
+    }
+
+    /// Waits for what QEMU tells next.
+    pub(crate) async fn told(&mut self) -> Result<Told, HostError> {
+        let line = self.line().await.map_err(|error| HostError::VmmRefused {
+            command: "its events".into(),
+            message: error.to_string(),
+        })?;
+        Ok(told(&line))
     }
 
     async fn ask(&mut self, command: &str) -> io::Result<Reply> {
@@ -133,5 +175,21 @@ mod tests {
             Reply::Refused("no".into()),
         );
         assert!(parse("{").is_err());
+    }
+
+    #[test]
+    fn only_an_error_that_stopped_the_guest_is_a_halt() {
+        let check = |line: &str, expected: Told| assert_eq!(told(line), expected, "{line}");
+        let error = |action: &str, nospace: bool| {
+            format!(
+                r#"{{"event": "BLOCK_IO_ERROR", "data": {{"device": "", "nospace": {nospace},
+                "node-name": "disk", "operation": "write", "action": "{action}"}}}}"#
+            )
+        };
+        check(&error("stop", true), Told::WriteFailed { no_space: true });
+        check(&error("stop", false), Told::WriteFailed { no_space: false });
+        check(&error("report", true), Told::Else);
+        check(r#"{"event": "STOP"}"#, Told::Else);
+        check("{", Told::Else);
     }
 }

@@ -4,6 +4,7 @@
 pub(crate) mod catalog;
 pub(crate) mod event;
 pub(crate) mod image_reference;
+pub(crate) mod prune;
 pub(crate) mod registry;
 pub(crate) mod store;
 pub(crate) mod values;
@@ -72,6 +73,10 @@ pub(crate) enum Command {
     Catalog(CatalogCommand),
     /// What happened to VMs, images and kernels
     Events(EventsArgs),
+    /// Show what takes room on this host's disk
+    Df(DfArgs),
+    /// Delete what no VM that runs needs
+    Prune(prune::PruneArgs),
     /// The daemon that keeps the VMs
     #[command(subcommand)]
     Daemon(DaemonCommand),
@@ -108,6 +113,18 @@ Examples:
 pub(crate) struct PsArgs {
     #[command(flatten)]
     pub(crate) list: ListArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  banger df
+  banger df --json | jq '.things | max_by(.unique_bytes)'
+
+UNIQUE would come back if it went; SHARED is what others have, too. Holes in files take nothing.")]
+pub(crate) struct DfArgs {
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
 }
 
 #[derive(Debug, Subcommand)]

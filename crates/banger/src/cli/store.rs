@@ -9,6 +9,7 @@ use super::{
     JsonArgs, QuietArgs,
     catalog::PublishArgs,
     image_reference::ImageReference,
+    prune::ImagePruneArgs,
     values::{EntryName, Room, Source, StoreName},
 };
 use crate::complete;
@@ -23,6 +24,8 @@ pub(crate) enum ImageCommand {
     /// Delete images that no VM uses
     #[command(visible_alias = "rm")]
     Delete(ImageDeleteArgs),
+    /// Delete all images that no VM uses
+    Prune(ImagePruneArgs),
     /// Make an image of a tar of a root file system
     Import(ImageImportArgs),
     /// Get an image from a registry, a layout or a catalog

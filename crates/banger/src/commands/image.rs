@@ -43,6 +43,7 @@ pub(super) async fn run(client: &Client, command: ImageCommand) -> Result<u8, Fa
         ImageCommand::Publish(args) => publish(client, args).await,
         ImageCommand::Show(args) => show(client, args.name.as_str(), args.json.json).await,
         ImageCommand::Delete(args) => delete(client, &args.names).await,
+        ImageCommand::Prune(args) => super::prune::images(client, &args).await,
         ImageCommand::Import(args) => import(client, args).await,
         ImageCommand::Pull(args) => pull(client, args).await,
         ImageCommand::Register(args) => register(client, args).await,

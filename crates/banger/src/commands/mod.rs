@@ -3,6 +3,7 @@
 mod catalog;
 mod create;
 mod daemon;
+mod df;
 mod doctor;
 mod events;
 mod image;
@@ -42,6 +43,8 @@ pub(crate) fn dispatch(command: Command) -> Result<u8, Failure> {
         | Command::Registry(_)
         | Command::Catalog(_)
         | Command::Events(_)
+        | Command::Df(_)
+        | Command::Prune(_)
         | Command::Daemon(_)
         | Command::Doctor(_) => {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -72,6 +75,8 @@ pub(crate) fn role(command: &Command) -> Role {
         | Command::Registry(_)
         | Command::Catalog(_)
         | Command::Events(_)
+        | Command::Df(_)
+        | Command::Prune(_)
         | Command::Daemon(_)
         | Command::Doctor(_)
         | Command::Version(_)
@@ -97,6 +102,8 @@ async fn talk(command: Command) -> Result<u8, Failure> {
         Command::Registry(command) => registry::run(&client(&places).await?, command).await,
         Command::Catalog(command) => catalog::run(&client(&places).await?, &places, command).await,
         Command::Kernel(command) => kernel::run(&client(&places).await?, command).await,
+        Command::Df(args) => df::run(&client(&places).await?, args).await,
+        Command::Prune(args) => prune::all(&client(&places).await?, &args).await,
         Command::Events(args) => events::run(&client(&places).await?, args).await,
         Command::Version(_) | Command::Completion(_) => Ok(SUCCESS),
     }
@@ -110,7 +117,7 @@ async fn vm_command(client: &Client, command: VmCommand) -> Result<u8, Failure> 
         VmCommand::Stop(args) => vm::stop(client, args).await,
         VmCommand::Restart(args) => vm::restart(client, args).await,
         VmCommand::Kill(args) => vm::kill(client, args).await,
-        VmCommand::Prune(args) => prune::run(client, &args).await,
+        VmCommand::Prune(args) => prune::vms(client, &args).await,
         VmCommand::Rename(args) => vm::rename(client, args).await,
         VmCommand::Set(args) => vm::set(client, args).await,
         VmCommand::Wait(args) => wait::run(client, args).await,

@@ -36,6 +36,8 @@ fn the_help_of_the_whole_is_one_screen() {
       kernel      Kernels that VMs boot
       catalog     Catalogs that images and kernels come from
       events      What happened to VMs, images and kernels
+      df          Show what takes room on this host's disk
+      prune       Delete what no VM that runs needs
       daemon      The daemon that keeps the VMs
       doctor      Check whether this host can run VMs
       version     Print version, commit and build time
@@ -142,7 +144,7 @@ fn every_command_has_an_example() {
         vm exec|vm logs|image list|image show|image delete|image import|image pull|image register|image promote|registry login|registry logout|kernel list|\
         kernel show|kernel rm|kernel import|kernel pull|kernel publish|image publish|catalog add|catalog list|\
         catalog remove|catalog key generate|daemon status|daemon stop|daemon start|\
-        daemon openapi|events|vm events|vm stats|vm ports|doctor|version|completion";
+        daemon openapi|df|prune|image prune|events|vm events|vm stats|vm ports|doctor|version|completion";
     for command in commands.split('|') {
         let words: Vec<_> = command.split(' ').collect();
         let help = help(&words);

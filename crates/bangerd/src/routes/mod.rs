@@ -2,6 +2,7 @@
 
 mod catalogs;
 mod daemon;
+mod df;
 mod events;
 mod image_cache;
 mod images;
@@ -59,6 +60,7 @@ fn open_api_router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(daemon::status))
         .routes(routes!(daemon::shutdown))
         .routes(routes!(daemon::doctor))
+        .routes(routes!(df::show))
         .routes(routes!(events::stream))
         .routes(routes!(vms::list, vms::create))
         .routes(routes!(vms::show, vms::change, vms::delete))
@@ -171,6 +173,7 @@ mod tests {
             "DELETE /v1/catalogs/{catalog}",
             "GET /v1/daemon",
             "POST /v1/daemon/shutdown",
+            "GET /v1/df",
             "GET /v1/doctor",
             "GET /v1/events",
             "GET /v1/image-cache",

@@ -4,12 +4,13 @@
 use super::{Task, answer};
 use crate::{
     error::Error,
-    host::Machine,
+    host::{Halt, Machine},
     policy::{Admission, Verb, admit},
     record::VmState,
     vm::{Reply, View},
 };
 use std::{sync::Arc, time::Duration};
+use tracing::warn;
 
 impl Task {
     pub(super) async fn pause(&mut self, reply: Reply<View>) {
@@ -35,6 +36,25 @@ impl Task {
         Ok(())
     }
 
+    /// The VMM has stopped the guest: it stands still until somebody has made room.
+    pub(super) fn is_halted(&mut self, halt: Halt) {
+        let record = self.record();
+        warn!(vm = %record.name, ?halt, "the VMM has stopped the guest");
+        match record.state {
+            VmState::Running | VmState::Paused => {
+                self.connecting = None;
+                self.note_state(VmState::Paused, Some(halt.why().to_owned()));
+            }
+            // Whoever acts on it now says what becomes of it.
+            VmState::Created
+            | VmState::Starting
+            | VmState::Stopping
+            | VmState::Deleting
+            | VmState::Stopped
+            | VmState::Error => {}
+        }
+    }
+
     pub(super) async fn go_on(&mut self, reply: Reply<View>) {
         let result = match admit(self.record().state, Verb::Resume) {
             Admission::Done => Ok(()),
@@ -57,7 +77,7 @@ impl Task {
         if let (VmState::Paused, Some(machine)) = (self.record().state, machine)
             && let Err(error) = machine.resume().await
         {
-            tracing::warn!(vm = %self.record().name, %error, "cannot resume a VM for its stop");
+            warn!(vm = %self.record().name, %error, "cannot resume a VM for its stop");
         }
     }
 

@@ -1,0 +1,293 @@
+//! What takes room on the host's disk. Counts the blocks that files really take, each once; a file that
+//! several have is shared. Reads directories; changes nothing.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    engine::{Directories, Engine},
+    error::Error,
+    host::Space,
+    store::{ImageRow, ImageStage},
+    vm::View,
+};
+
+/// What kind of thing takes room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Image,
+    Vm,
+    Snapshot,
+    Kernel,
+    Cache,
+    /// The store, logs, and what no row names.
+    Other,
+}
+
+impl Kind {
+    /// The word in documents.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::Vm => "vm",
+            Self::Snapshot => "snapshot",
+            Self::Kernel => "kernel",
+            Self::Cache => "cache",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// What one thing takes, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    pub kind: Kind,
+    pub name: String,
+    /// What would come back with it.
+    pub unique: u64,
+    /// What others have, too.
+    pub shared: u64,
+    /// How many VMs need it.
+    pub vms: usize,
+}
+
+/// All that banger takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage {
+    pub path: PathBuf,
+    pub space: Space,
+    pub things: Vec<Taken>,
+    /// Of all things, each file once.
+    pub total: u64,
+}
+
+/// A thing, and where its files are.
+#[derive(Debug)]
+struct Place {
+    kind: Kind,
+    name: String,
+    vms: usize,
+    path: PathBuf,
+}
+
+impl Engine {
+    /// What takes room on the disk. Reads directories, so it is called where blocking is allowed.
+    pub fn disk_usage(&self) -> Result<Usage, Error> {
+        let directories = self.directories();
+        let space = self.host().space(&directories.state)?;
+        let places = self.places()?;
+        let (things, total) = measure(places)?;
+        Ok(Usage {
+            path: directories.state.clone(),
+            space,
+            things,
+            total,
+        })
+    }
+
+    fn places(&self) -> Result<Vec<Place>, Error> {
+        let Directories { state, cache, .. } = self.directories();
+        let views = self.views();
+        let mut places = Vec::new();
+        let images = self.images();
+        for row in images.list()? {
+            places.push(image(&row, images.directory(), &views));
+        }
+        places.extend(views.iter().map(|view| Place {
+            kind: Kind::Vm,
+            name: view.record.name.to_string(),
+            vms: 1,
+            path: view.places.state.clone(),
+        }));
+        for kernel in self.kernels().list()? {
+            let uses = |view: &&View| view.record.spec.kernel == kernel.name;
+            places.push(Place {
+                kind: Kind::Kernel,
+                name: kernel.name.to_string(),
+                vms: views.iter().filter(uses).count(),
+                path: state.join("kernels").join(kernel.name.as_str()),
+            });
+        }
+        places.extend(named(&state.join("snapshots"), Kind::Snapshot)?);
+        let whole = |kind, name: &str, path: PathBuf| Place {
+            kind,
+            name: name.to_owned(),
+            vms: 0,
+            path,
+        };
+        let pulls = state.join("image-cache");
+        places.push(whole(Kind::Cache, "layers and blobs", pulls));
+        places.push(whole(Kind::Cache, "boot files", cache.clone()));
+        // Last: what is counted as something else already is not counted again.
+        places.push(whole(Kind::Other, "store, logs, work", state.clone()));
+        Ok(places)
+    }
+}
+
+fn image(row: &ImageRow, directory: &Path, views: &[View]) -> Place {
+    let uses = |view: &&View| view.record.spec.image == row.name;
+    let half = match row.stage {
+        ImageStage::Ready => "",
+        ImageStage::Building => " (being made)",
+    };
+    Place {
+        kind: Kind::Image,
+        name: format!("{}{half}", row.name),
+        vms: views.iter().filter(uses).count(),
+        path: directory.join(&row.directory),
+    }
+}
+
+/// Things that are called as their directories are.
+fn named(directory: &Path, kind: Kind) -> Result<Vec<Place>, Error> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(|source| unreadable(directory, source))?,
+    };
+    let places = entries.flatten().map(|entry| Place {
+        kind,
+        name: entry.file_name().to_string_lossy().into_owned(),
+        vms: 0,
+        path: entry.path(),
+    });
+    Ok(places.collect())
+}
+
+/// What a file is, whatever it is called: device and inode.
+type Inode = (u64, u64);
+
+#[derive(Debug, Clone, Copy)]
+struct File {
+    bytes: u64,
+    /// The things that have it.
+    holders: u32,
+}
+
+/// A file belongs to those in whose directories it is. A directory in another's belongs to the one that
+/// comes first.
+fn measure(places: Vec<Place>) -> Result<(Vec<Taken>, u64), Error> {
+    let mut files: BTreeMap<Inode, File> = BTreeMap::new();
+    let mut of_place = Vec::new();
+    let paths: Vec<PathBuf> = places.iter().map(|place| place.path.clone()).collect();
+    for (number, path) in paths.iter().enumerate() {
+        let mut found = BTreeMap::new();
+        walk(path, &paths[..number], &mut found)?;
+        for (inode, bytes) in &found {
+            let file = files.entry(*inode).or_insert(File {
+                bytes: *bytes,
+                holders: 0,
+            });
+            file.holders += 1;
+        }
+        of_place.push(found);
+    }
+    let things = places.into_iter().zip(of_place).map(|(place, found)| {
+        let (mut unique, mut shared) = (0, 0);
+        for inode in found.keys() {
+            let File { bytes, holders } = files[inode];
+            if holders > 1 {
+                shared += bytes;
+            } else {
+                unique += bytes;
+            }
+        }
+        Taken {
+            kind: place.kind,
+            name: place.name,
+            unique,
+            shared,
+            vms: place.vms,
+        }
+    });
+    let things = things.collect();
+    Ok((things, files.values().map(|file| file.bytes).sum()))
+}
+
+/// What each file takes.
+type Found = BTreeMap<Inode, u64>;
+
+/// All that is below a path, but not what is below one of `others`. What goes meanwhile takes nothing.
+fn walk(path: &Path, others: &[PathBuf], found: &mut Found) -> Result<(), Error> {
+    let meta = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        meta => meta.map_err(|source| unreadable(path, source))?,
+    };
+    // The kernel counts blocks of 512 bytes, whatever the file system's are (stat(2)).
+    let inode = (meta.dev(), meta.ino());
+    found.insert(inode, meta.blocks() * 512);
+    if !meta.is_dir() {
+        return Ok(());
+    }
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(|source| unreadable(path, source))?,
+    };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if !others.contains(&path) {
+            walk(&path, others, found)?;
+        }
+    }
+    Ok(())
+}
+
+fn unreadable(path: &Path, source: io::Error) -> Error {
+    Error::File {
+        operation: "measure",
+        path: path.to_owned(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(kind: Kind, path: PathBuf) -> Place {
+        Place {
+            kind,
+            name: path.file_name().unwrap().to_string_lossy().into_owned(),
+            vms: 0,
+            path,
+        }
+    }
+
+    #[test]
+    fn a_file_is_counted_once_and_told_of_as_shared_by_all_who_have_it() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        for directory in ["a", "b", "b/deep"] {
+            fs::create_dir(path(directory)).unwrap();
+        }
+        fs::write(path("a/own"), vec![1; 40_000]).unwrap();
+        fs::write(path("a/common"), vec![2; 80_000]).unwrap();
+        fs::hard_link(path("a/common"), path("b/deep/common")).unwrap();
+        fs::write(path("rest"), vec![3; 20_000]).unwrap();
+        let sparse = fs::File::create(path("b/sparse")).unwrap();
+        sparse.set_len(1 << 30).unwrap();
+        let places = vec![
+            place(Kind::Image, path("a")),
+            place(Kind::Vm, path("b")),
+            place(Kind::Kernel, path("gone")),
+            place(Kind::Other, root.path().to_owned()),
+        ];
+        let (things, total) = measure(places).unwrap();
+        let [a, b, gone, rest] = things.as_slice() else {
+            panic!("{things:?}");
+        };
+        let blocks = |name: &str| fs::metadata(path(name)).unwrap().blocks() * 512;
+        assert_eq!(a.shared, blocks("a/common"));
+        assert_eq!(a.unique, blocks("a") + blocks("a/own"));
+        assert_eq!(b.shared, blocks("a/common"));
+        assert!(b.unique < 1 << 20, "holes take nothing: {b:?}");
+        assert_eq!((gone.unique, gone.shared), (0, 0));
+        assert_eq!(rest.unique, blocks("rest") + blocks("."));
+        let unique: u64 = things.iter().map(|thing| thing.unique).sum();
+        assert_eq!(total, unique + blocks("a/common"));
+    }
+}

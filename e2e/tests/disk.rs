@@ -1,0 +1,144 @@
+//! Stories about room on the host's disk: what takes it, what comes back, and what happens without it.
+
+use std::{path::PathBuf, process::Command, time::Duration};
+
+use banger_api::{df::DiskUsage, vm::VmState};
+use e2e::{BUSYBOX, World, eventually, is_root};
+
+fn usage(world: &World) -> DiskUsage {
+    world.banger(["df", "--json"]).ok().json()
+}
+
+fn unique(usage: &DiskUsage, kind: &str, name: &str) -> u64 {
+    let mut things = usage.things.iter();
+    let found = things.find(|taken| taken.kind == kind && taken.name == name);
+    found
+        .unwrap_or_else(|| panic!("{kind} {name}: {usage:?}"))
+        .unique_bytes
+}
+
+#[test]
+fn what_takes_room_is_told_and_what_nobody_needs_comes_back() {
+    let world = World::new();
+    world.start("web");
+    world
+        .banger(["vm", "create", "--no-start", "--name", "old"])
+        .ok();
+    let before = unique(&usage(&world), "vm", "web");
+    let write = "dd if=/dev/urandom of=/root/data bs=1M count=20 2>/dev/null && sync";
+    assert_eq!(world.guest("web", write), "");
+    let told = usage(&world);
+    let grown = unique(&told, "vm", "web") - before;
+    assert!((19 << 20..40 << 20).contains(&grown), "{grown}");
+    assert!(unique(&told, "image", BUSYBOX) > 0 && told.free_bytes > told.reserve_bytes);
+    let table = world.banger(["df"]).ok().text();
+    assert!(table.contains("web") && table.contains("UNIQUE"), "{table}");
+
+    let plan = world.banger(["prune", "--dry-run"]).ok().text();
+    let names: Vec<_> = plan
+        .lines()
+        .filter_map(|line| line.split("  ").next())
+        .collect();
+    assert_eq!(names, ["vm old", "image one-binary"], "{plan}");
+    world
+        .banger(["prune"])
+        .code(2)
+        .stderr_has(["cannot ask", "--force"]);
+    world
+        .banger(["prune", "--force"])
+        .ok()
+        .stderr_has(["freed about"]);
+    assert_eq!(world.vms().len(), 1);
+    assert_eq!(world.state_of("web"), VmState::Running);
+    world.banger(["image", "prune", "-n"]).ok().stdout("");
+    world.banger(["exec", "web", "--", "true"]).ok();
+}
+
+#[test]
+fn nothing_is_made_of_the_last_room() {
+    let world = World::new();
+    world.configure_also("disk_reserve = \"4000000G\"");
+    world
+        .banger(["vm", "create", "--name", "web"])
+        .code(1)
+        .stderr_has(["are kept free", "banger df", "disk_reserve"]);
+    assert!(world.vms().is_empty());
+    world
+        .call(["image", "import", "more", "tar:-"])
+        .stdin(e2e::busybox_tar())
+        .run()
+        .code(1)
+        .stderr_has(["are kept free"]);
+}
+
+/// A file system of its own for a world's machines, as large as is said.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(world: &World, mib: u32) -> Self {
+        let directory = world.state("vms");
+        std::fs::create_dir_all(&directory).expect("the home is writable");
+        let disk = Self(directory);
+        disk.run(
+            "mount",
+            &[
+                "-t",
+                "tmpfs",
+                "-o",
+                &format!("size={mib}m,mode=700"),
+                "tmpfs",
+            ],
+        );
+        disk
+    }
+
+    fn resize(&self, mib: u32) {
+        self.run("mount", &["-o", &format!("remount,size={mib}m")]);
+    }
+
+    fn run(&self, program: &str, args: &[&str]) {
+        let status = Command::new(program).args(args).arg(&self.0).status();
+        assert!(
+            status.is_ok_and(|status| status.success()),
+            "{program} {args:?}"
+        );
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // What still uses it keeps it until it ends.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_guest_that_finds_the_hosts_disk_full_waits_and_loses_nothing() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new();
+    world.configure_also("disk_reserve = \"1M\"\nvmm = \"qemu\"");
+    let disk = SmallDisk::mount(&world, 200);
+    world.start("web");
+    let write = "dd if=/dev/zero bs=1M count=300 2>/dev/null | tr '\\0' x > /root/big && sync && \
+                 tr -d x < /root/big | wc -c && wc -c < /root/big";
+    let writing = world.call(["exec", "web", "--", "sh", "-c", write]).spawn();
+    let told = eventually("the guest stands still", Duration::from_secs(60), || {
+        let vm = world.vm("web");
+        (vm.state == VmState::Paused).then_some(vm.last_error)
+    });
+    assert!(told.is_some_and(|why| why.contains("disk is full")));
+    world
+        .banger(["exec", "web", "--", "true"])
+        .code(125)
+        .stderr_has(["paused", "banger vm resume"]);
+    disk.resize(600);
+    world.banger(["vm", "resume", "web"]).ok();
+    writing.finish().ok().stdout("0\n314572800\n");
+    assert_eq!(world.state_of("web"), VmState::Running);
+    world.banger(["vm", "stop", "web"]).ok();
+    world.banger(["vm", "delete", "web"]).ok();
+    world.banger(["daemon", "stop"]).ok();
+    drop(disk);
+}
