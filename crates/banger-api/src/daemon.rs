@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::build::BuildInfo;
+use crate::{build::BuildInfo, journal::Found};
 
 /// What `GET /v1/daemon` answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -19,4 +19,10 @@ pub struct DaemonStatus {
     pub running_vms: u64,
     /// The daemon's program file was replaced on disk while it runs.
     pub replaced: bool,
+    /// What it found when it began; nothing where it is older than this.
+    #[serde(default)]
+    pub found: Found,
+    /// The damaged store that it has put aside; what it told of is had again from the files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_store: Option<String>,
 }

@@ -10,6 +10,7 @@ use crate::{
     host::{LaunchPlan, VmPlaces, VmmChoice},
     images::Images,
     kernels::Kernels,
+    name::VmId,
     record::VmRecord,
     vm::Assemble,
 };
@@ -53,7 +54,7 @@ impl Assemble for Assembly {
         let AgentBinary { bytes, digest } = self.agent;
         let initramfs = initramfs::ensure(&kernel, bytes, digest, &self.initramfs_cache)?;
         Ok(LaunchPlan {
-            places: self.places(vm),
+            places: self.places(vm.id),
             name: vm.name.clone(),
             vmm: choice.vmm,
             accelerator: choice.accelerator,
@@ -69,12 +70,12 @@ impl Assemble for Assembly {
         })
     }
 
-    fn places(&self, vm: &VmRecord) -> VmPlaces {
+    fn places(&self, id: VmId) -> VmPlaces {
         VmPlaces {
-            id: vm.id,
-            state: self.vms.join(vm.id.to_string()),
+            id,
+            state: self.vms.join(id.to_string()),
             // Socket paths are short of room: sun_path has 108 bytes (unix(7)).
-            runtime: self.runtime.join(vm.id.short()),
+            runtime: self.runtime.join(id.short()),
         }
     }
 }

@@ -1,6 +1,10 @@
 //! The whole of banger behind one value: makes VMs, finds them, and takes them up again
 //! after a restart. Knows tasks and stores; knows no HTTP.
 
+mod orphan;
+mod preview;
+mod recover;
+
 use std::{
     collections::BTreeMap,
     path::PathBuf,
@@ -11,6 +15,7 @@ use banger_image::{
     kernel::KernelName,
     progress::{SharedProgress, Silent, Step},
 };
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::{
@@ -23,16 +28,20 @@ use crate::{
     image_config::{self, ImageUse},
     image_target::ImageTarget,
     images::{Images, Registration},
+    journal::{Act, Ledger, Owner, Page, Stage},
     kernels::{KernelChoice, Kernels},
     labels::Labels,
     name::{ImageName, VmId, VmName},
     record::{Seconds, VmRecord, VmState},
+    recovery,
     spec::{DiskSize, Init, Memory, Network, Vcpus, VmSpec},
-    store::{ImageRow, Store, StoreError},
+    store::{ImageRow, JournalRow, StoreError},
     target,
     upkeep::{self, Life, Upkeep},
     vm::{self, Patience, Surroundings, Usage, View, VmHandle},
 };
+
+pub use preview::{Planned, Preview};
 
 /// How often a name is drawn before numbers are added to it.
 const NAME_DRAWS: usize = 8;
@@ -76,6 +85,14 @@ pub struct Directories {
     pub runtime: PathBuf,
 }
 
+impl Directories {
+    /// Where VMs and images are.
+    #[must_use]
+    pub fn remains(&self) -> (PathBuf, PathBuf) {
+        (self.state.join("vms"), self.state.join("images"))
+    }
+}
+
 type Vms = Mutex<BTreeMap<VmId, VmHandle>>;
 
 /// Everything that banger can do.
@@ -83,6 +100,8 @@ type Vms = Mutex<BTreeMap<VmId, VmHandle>>;
 pub struct Engine {
     surroundings: Surroundings,
     vms: Arc<Vms>,
+    /// What is being undone that no VM's row names.
+    orphans: Mutex<Vec<JoinHandle<()>>>,
     images: Arc<Images>,
     kernels: Arc<Kernels>,
     defaults: Defaults,
@@ -92,7 +111,7 @@ pub struct Engine {
 /// The parts that an engine is made of.
 #[derive(Debug)]
 pub struct Parts {
-    pub store: Arc<Store>,
+    pub ledger: Arc<Ledger>,
     pub images: Arc<Images>,
     pub kernels: Arc<Kernels>,
     pub assembly: Assembly,
@@ -106,7 +125,7 @@ impl Engine {
     /// undone.
     pub fn start(parts: Parts, host: Arc<dyn Host>, clock: fn() -> u64) -> Result<Self, Error> {
         let Parts {
-            store,
+            ledger,
             images,
             kernels,
             assembly,
@@ -119,7 +138,8 @@ impl Engine {
         assembly.sweep()?;
         let assembly = Arc::new(assembly);
         let surroundings = Surroundings {
-            store,
+            store: ledger.store().clone(),
+            ledger,
             host,
             assembly,
             patience,
@@ -128,6 +148,7 @@ impl Engine {
         let engine = Self {
             surroundings,
             vms: Arc::default(),
+            orphans: Mutex::default(),
             images,
             kernels,
             defaults,
@@ -140,6 +161,8 @@ impl Engine {
             }
             let autostart = upkeep::with_host(record.spec.upkeep, record.life, record.state);
             let vm = engine.spawn(record);
+            // One of an earlier version has none.
+            recovery::write_missing(&engine.surroundings.store, &vm.view().places);
             if autostart {
                 with_host.push(vm);
             }
@@ -147,7 +170,24 @@ impl Engine {
         if engine.is_first_of_this_boot()? {
             tokio::spawn(start_with_host(with_host));
         }
+        engine.forget_orphans()?;
         Ok(engine)
+    }
+
+    /// Undoes what the journal has of VMs that are in no row.
+    fn forget_orphans(&self) -> Result<(), Error> {
+        for owner in self.surroundings.store.journaled_orphans()? {
+            if let Owner::Vm(id) = owner {
+                let forgetting = orphan::forget(self.surroundings.clone(), id);
+                self.lock_orphans().push(tokio::spawn(forgetting));
+            }
+        }
+        Ok(())
+    }
+
+    fn lock_orphans(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        let orphans = self.orphans.lock();
+        orphans.expect("no holder of the orphans' lock panics")
     }
 
     /// Waits until every VM was held against the host, so that nothing that an earlier daemon wrote
@@ -157,6 +197,17 @@ impl Engine {
         for handle in handles {
             handle.looked_for().await;
         }
+        let orphans = std::mem::take(&mut *self.lock_orphans());
+        for orphan in orphans {
+            // What it could not undo is in the log, and in the journal.
+            let _ = orphan.await;
+        }
+    }
+
+    /// The journal of all acts on the host.
+    #[must_use]
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.surroundings.ledger
     }
 
     #[must_use]
@@ -184,20 +235,29 @@ impl Engine {
             .has_room(&self.directories.state, 0)?;
         self.surroundings.host.choose_vmm(request.vmm).await?;
         let spec = self.spec(&request, &progress).await?;
-        let handle = self.make(request.name, spec, &progress).await?;
-        if !request.start {
-            return Ok(handle.view());
-        }
+        let (handle, made) = self.make(request.name, spec, &progress).await?;
         let unfinished = DeleteUnfinished(Some(handle.clone()));
-        let started = match handle.start(progress).await {
+        let started = match request.start {
+            true => handle.start(progress).await,
+            false => Ok(handle.view()),
+        };
+        let started = match started {
             Err(Error::Start { vm, source, .. }) if request.auto_remove => {
                 let kept = handle.delete(true).await.is_err();
                 Err(Error::Start { vm, kept, source })
             }
-            started => started,
+            started => {
+                let id = handle.view().record.id;
+                self.page(id).journal().confirm(&made)?;
+                started
+            }
         };
         unfinished.disarm();
         started
+    }
+
+    fn page(&self, vm: VmId) -> Page {
+        self.surroundings.ledger.page(Owner::Vm(vm))
     }
 
     /// Finds a VM by name, id or unique prefix of either.
@@ -358,14 +418,15 @@ impl Engine {
         })
     }
 
-    /// Record, act, confirm: the row first, then the disk, then the task.
+    /// Record, act, confirm: the row first, then the disk, then the task. The VM as a whole is
+    /// the caller's to confirm.
     async fn make(
         &self,
         name: Option<VmName>,
         spec: VmSpec,
         progress: &SharedProgress,
-    ) -> Result<VmHandle, Error> {
-        let record = self.insert(name.as_ref(), spec)?;
+    ) -> Result<(VmHandle, Act), Error> {
+        let (record, intended) = self.insert(name.as_ref(), spec)?;
         progress.report(Step {
             stage: "create",
             detail: format!("VM {}", record.name),
@@ -375,10 +436,13 @@ impl Engine {
         // The task owns the row from here on: if this future is dropped, it removes both.
         let handle = self.spawn(record.clone());
         let unfinished = DeleteUnfinished(Some(handle.clone()));
-        let places = handle.view().places;
+        let (places, page) = (handle.view().places, self.page(record.id));
+        let store = self.surroundings.store.clone();
         // The guard goes along: a deletion before the disk is made would miss it.
         let making = tokio::task::spawn_blocking(move || {
-            (vm::make_disk(&places, record.spec.disk), unfinished)
+            let made = vm::make_disk(&places, record.spec.disk, page.journal())
+                .and_then(|()| recovery::write_vm(&store, &places));
+            (made, unfinished)
         });
         let (made, unfinished) = making.await.map_err(|_| Error::Ending)?;
         if let Err(error) = made {
@@ -389,9 +453,33 @@ impl Engine {
         }
         unfinished.disarm();
         if handle.view().record.state == VmState::Deleting {
-            return Err(deleted_while_made(&handle).await);
+            return Err(self.deleted_while_made(&handle).await);
         }
-        Ok(handle)
+        Ok((handle, intended))
+    }
+
+    /// A deletion that came while the disk was being made may have missed it: what it left goes,
+    /// too.
+    async fn deleted_while_made(&self, handle: &VmHandle) -> Error {
+        if let Err(left) = handle.delete(true).await {
+            return left;
+        }
+        let places = handle.view().places;
+        let page = self.page(places.id);
+        let removed =
+            tokio::task::spawn_blocking(move || vm::remove_disk(&places, page.journal())).await;
+        let owner = Owner::Vm(handle.view().record.id);
+        match removed {
+            Ok(Ok(())) => match self.surroundings.store.strike_all(&owner) {
+                Ok(()) => Error::NotFound {
+                    kind: Kind::Vm,
+                    target: handle.name().to_string(),
+                },
+                Err(left) => left.into(),
+            },
+            Ok(Err(left)) => left,
+            Err(_) => Error::Ending,
+        }
     }
 
     /// Whether no daemon has begun since the host started. A daemon comes and goes with the commands of
@@ -407,8 +495,15 @@ impl Engine {
     /// Whether an earlier daemon was cut short while it made this VM, or before the session
     /// began that the VM was to live for.
     fn is_half_made(&self, record: &VmRecord) -> bool {
-        let places = self.surroundings.assembly.places(record);
-        record.state == VmState::Created && (record.spec.auto_remove || !places.disk().exists())
+        let Surroundings {
+            assembly, ledger, ..
+        } = &self.surroundings;
+        let is_intention =
+            |half: &JournalRow| half.stage == Stage::Intended && matches!(half.act, Act::Vm(_));
+        let halves = ledger.halves_of(&Owner::Vm(record.id));
+        let no_disk = || !assembly.places(record.id).disk().exists();
+        halves.iter().any(is_intention)
+            || record.state == VmState::Created && (record.spec.auto_remove || no_disk())
     }
 
     /// Seconds since the epoch, by the clock that all VMs' times are of.
@@ -417,7 +512,8 @@ impl Engine {
         (self.surroundings.clock)()
     }
 
-    fn insert(&self, name: Option<&VmName>, spec: VmSpec) -> Result<VmRecord, Error> {
+    /// Takes a name; the intention is in the journal before.
+    fn insert(&self, name: Option<&VmName>, spec: VmSpec) -> Result<(VmRecord, Act), Error> {
         let now = self.now();
         let mut record = VmRecord {
             id: VmId::random(),
@@ -430,9 +526,16 @@ impl Engine {
             created_at: now,
             updated_at: now,
         };
+        let page = self.page(record.id);
         loop {
-            match self.surroundings.store.insert_vm(&record) {
-                Ok(()) => return Ok(record),
+            let act = Act::Vm(record.name.clone());
+            page.journal().intend(&act)?;
+            let inserted = self.surroundings.store.insert_vm(&record);
+            if inserted.is_err() {
+                page.journal().strike(&act)?;
+            }
+            match inserted {
+                Ok(()) => return Ok((record, act)),
                 // Somebody took the drawn name in between: draw again.
                 Err(StoreError::VmTaken(_)) if name.is_none() => record.name = self.free_name(),
                 Err(error) => return Err(error.into()),
@@ -472,22 +575,6 @@ impl Engine {
 
     fn vms(&self) -> MutexGuard<'_, BTreeMap<VmId, VmHandle>> {
         lock(&self.vms)
-    }
-}
-
-/// A deletion that came while the disk was being made may have missed it: what it left goes, too.
-async fn deleted_while_made(handle: &VmHandle) -> Error {
-    if let Err(left) = handle.delete(true).await {
-        return left;
-    }
-    let places = handle.view().places;
-    match tokio::task::spawn_blocking(move || vm::remove_disk(&places)).await {
-        Ok(Ok(())) => Error::NotFound {
-            kind: Kind::Vm,
-            target: handle.name().to_string(),
-        },
-        Ok(Err(left)) => left,
-        Err(_) => Error::Ending,
     }
 }
 

@@ -5,6 +5,7 @@ use std::{io, path::PathBuf};
 
 use crate::{
     host_error::{GuestError, HostError},
+    journal::JournalError,
     name::{ImageName, NameError, VmName},
     record::VmState,
     spec::SpecError,
@@ -55,6 +56,8 @@ pub enum Error {
     },
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     #[error(transparent)]
     Host(#[from] HostError),
     #[error(transparent)]

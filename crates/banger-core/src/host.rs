@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::{
     exec::{ExecRequest, ExecStream},
     host_error::{GuestError, HostError},
+    journal::{Act, Journal},
     name::{VmId, VmName},
     spec::{Init, Memory, Network, Vcpus},
 };
@@ -200,14 +201,33 @@ pub trait Host: Send + Sync {
     /// Refuses what cannot work (memory, space, socket paths) before anything is created.
     async fn admit(&self, plan: &LaunchPlan) -> Result<(), HostError>;
 
-    /// Starts the VMM in a session of its own; returns as soon as its process runs.
-    async fn launch(&self, plan: &LaunchPlan) -> Result<Arc<dyn Machine>, HostError>;
+    /// What a launch makes, in its order. Makes nothing.
+    async fn acts(
+        &self,
+        places: &VmPlaces,
+        vmm: VmmKind,
+        network: Network,
+    ) -> Result<Vec<Act>, HostError>;
 
-    /// Finds a machine that an earlier daemon started, if its VMM is still alive.
-    async fn adopt(&self, places: &VmPlaces) -> Result<Option<Arc<dyn Machine>>, HostError>;
+    /// Starts the VMM in a session of its own; returns as soon as its process runs. Each act is in
+    /// the journal before it is done.
+    async fn launch(
+        &self,
+        plan: &LaunchPlan,
+        journal: &dyn Journal,
+    ) -> Result<Arc<dyn Machine>, HostError>;
 
-    /// Removes what a dead machine left behind: sockets, locks, the runtime directory.
-    async fn sweep(&self, places: &VmPlaces) -> Result<(), HostError>;
+    /// Finds a machine that an earlier daemon started, if its VMM is still alive, and gives it
+    /// what that daemon had no time to give.
+    async fn adopt(
+        &self,
+        places: &VmPlaces,
+        journal: &dyn Journal,
+    ) -> Result<Option<Arc<dyn Machine>>, HostError>;
+
+    /// Removes what a dead machine left behind: sockets, locks, the runtime directory. Strikes
+    /// all that a launch wrote into the journal.
+    async fn sweep(&self, places: &VmPlaces, journal: &dyn Journal) -> Result<(), HostError>;
 
     /// Starts to build a Debian root file system, as root or as an ordinary user.
     fn debian_root(&self, root: &DebianRoot) -> Result<Box<dyn RootTar>, HostError>;

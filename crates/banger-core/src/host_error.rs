@@ -3,6 +3,8 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
+use crate::journal::JournalError;
+
 /// A failure of the host's side: VMM, files, programs.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
@@ -11,6 +13,8 @@ pub enum HostError {
         program: String,
         package: &'static str,
     },
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     #[error("cannot start {program}")]
     Spawn {
         program: String,

@@ -35,10 +35,11 @@ use crate::{
     host::Host,
     image_catalog,
     image_target::ImageTarget,
+    journal::Ledger,
     locks::NameLocks,
     name::ImageName,
     record::Seconds,
-    store::{ImageRow, ImageStage, Store, StoreError},
+    store::{ImageRow, ImageStage, StoreError},
 };
 use workshop::{Job, Made, Workshop};
 
@@ -80,7 +81,7 @@ impl std::fmt::Debug for Images {
 impl Images {
     #[must_use]
     pub fn new(
-        store: Arc<Store>,
+        ledger: Arc<Ledger>,
         directory: PathBuf,
         host: Arc<dyn Host>,
         debian: DebianSettings,
@@ -89,7 +90,7 @@ impl Images {
         clock: fn() -> Seconds,
     ) -> Self {
         Self {
-            work: Arc::new(Workshop::new(store, directory, host.clone(), clock)),
+            work: Arc::new(Workshop::new(ledger, directory, host.clone(), clock)),
             host,
             debian,
             sources,
@@ -343,8 +344,7 @@ impl Images {
     /// worst that a crash leaves. A file that we do not manage stays.
     pub fn delete(&self, name: &ImageName) -> Result<(), Error> {
         let row = self.get(name)?;
-        self.work.store().delete_image(name)?;
-        self.work.remove(&row.directory)?;
+        self.work.delete(name, &row.directory)?;
         // Layers in the cache may have become what keeps the image's data.
         keep_to(&self.sources.cache, self.sources.cache_budget);
         Ok(())

@@ -1,6 +1,8 @@
 //! Kernels as the engine uses them: which one a VM gets, the local store, and whoever has what the
 //! store has not: this release, configured catalogs, Debian's archive.
 
+mod record;
+
 use std::{path::Path, str::FromStr, sync::Arc};
 
 use banger_image::{
@@ -21,9 +23,11 @@ use crate::{
     debian_settings::DebianSettings,
     error::{Error, Kind},
     events::{Subject, What},
+    journal::{Act, Ledger},
     name::CatalogName,
     store::Store,
 };
+use record::Recorded;
 
 /// The kernel that a VM gets where nobody chooses, if it can be had without a download.
 const PREFERRED: &str = "generic-6.12";
@@ -73,15 +77,17 @@ pub struct Kernels {
     sources: KernelSources,
     /// Hears of what comes and goes.
     events: Arc<Store>,
+    ledger: Arc<Ledger>,
 }
 
 impl Kernels {
     #[must_use]
-    pub fn new(store: KernelStore, sources: KernelSources, events: Arc<Store>) -> Self {
+    pub fn new(store: KernelStore, sources: KernelSources, ledger: Arc<Ledger>) -> Self {
         Self {
             store,
             sources,
-            events,
+            events: ledger.store().clone(),
+            ledger,
         }
     }
 
@@ -102,6 +108,13 @@ impl Kernels {
             Ok(swept) => info!(?swept, "removed half-made kernels"),
             Err(error) => warn!(%error, "cannot sweep the kernel store"),
         }
+        record::settle(&self.ledger);
+    }
+
+    /// Writes down that a kernel is about to be made, replaced or removed.
+    fn recorded(&self, name: &KernelName) -> Result<Recorded, Error> {
+        let act = Act::Kernel(self.store.path(name));
+        Ok(Recorded::begin(&self.ledger, name, act)?)
     }
 
     pub fn list(&self) -> Result<Vec<Manifest>, Error> {
@@ -203,6 +216,7 @@ impl Kernels {
                 Some((bundle, shelf)) => {
                     info!(%name, "this release brings another build of the kernel");
                     let from = (&bundle, &shelf.place());
+                    let _recorded = self.recorded(name)?;
                     self.unpack(name, from, &progress, IfTaken::Replace).await
                 }
             },
@@ -271,7 +285,9 @@ impl Kernels {
     ) -> Result<Kernel, Error> {
         let told = format!("from {}", from.display());
         let (store, name, from) = (self.store.clone(), name.clone(), from.to_owned());
+        let recorded = self.recorded(&name)?;
         let kernel = tokio::task::spawn_blocking(move || {
+            let _recorded = recorded;
             store.import_told(&name, &from, cmdline, if_taken(force))?;
             store.get(&name)
         });
@@ -282,7 +298,11 @@ impl Kernels {
 
     pub async fn delete(&self, name: &KernelName) -> Result<(), Error> {
         let (store, removed) = (self.store.clone(), name.clone());
-        let removed = tokio::task::spawn_blocking(move || store.remove(&removed));
+        let recorded = self.recorded(name)?;
+        let removed = tokio::task::spawn_blocking(move || {
+            let _recorded = recorded;
+            store.remove(&removed)
+        });
         removed.await.map_err(|_| Error::Ending)??;
         self.tell(name, What::Deleted, None);
         Ok(())
@@ -348,6 +368,7 @@ impl Kernels {
     ) -> Result<(), Error> {
         let offer = self.find(target, progress).await?;
         let name = &target.name;
+        let _recorded = self.recorded(name)?;
         match (&offer.entry.source, &offer.place) {
             (KernelSource::Debian(package), _) => {
                 let upstream = Upstream {

@@ -14,10 +14,12 @@ use banger_core::{
         VmmChoice, VmmKind, VmmProcess, VmmUsage,
     },
     host_error::HostError,
+    journal::{Act, Journal, Unrecorded},
+    spec::Network,
 };
 
 use crate::{
-    admission,
+    acts, admission,
     cgroups::{self, Limits},
     choice::{self, Observations},
     command_line::{Measured, command_line},
@@ -92,8 +94,10 @@ impl LinuxHost {
         plan: &'a LaunchPlan,
         command_line: String,
         programs: &'a Programs,
+        journal: &'a dyn Journal,
     ) -> Start<'a> {
         Start {
+            journal,
             plan,
             command_line,
             settings: &self.config.firecracker,
@@ -122,6 +126,7 @@ impl LinuxHost {
         &self,
         plan: &LaunchPlan,
         command_line: String,
+        journal: &dyn Journal,
     ) -> Result<Started, HostError> {
         places::check_socket_paths(&plan.places)?;
         let note = Note {
@@ -141,13 +146,14 @@ impl LinuxHost {
             surroundings: Surroundings::default(),
             kept: Vec::new(),
         };
-        places::prepare(&plan.places)?;
+        let sockets = acts::sockets(&plan.places);
+        journal.act(&sockets, || places::prepare(&plan.places))?;
         logs::start_console(&plan.places.console())?;
+        journal.intend(&acts::vmm(&plan.places))?;
         let process = Process::start(detached)?;
-        match cgroups::hold(&plan.places, Limits::of(plan), process.pid()) {
-            Ok(limited) => limited.await,
-            Err(error) => return Err(process.give_up(error).await),
-        };
+        if let Err(error) = stand_by(plan, &process, journal).await {
+            return Err(process.give_up(error).await);
+        }
         Ok((process, note, Box::new(QemuControl::new(&plan.places))))
     }
 
@@ -156,6 +162,18 @@ impl LinuxHost {
         let machine = VmmMachine::new(places, process, note, control, &self.log_keeper);
         Arc::new(machine)
     }
+}
+
+/// While the VMM makes its machine: what it may use.
+async fn stand_by(
+    plan: &LaunchPlan,
+    process: &Process,
+    journal: &dyn Journal,
+) -> Result<(), HostError> {
+    journal.confirm(&acts::vmm(&plan.places))?;
+    let limits = Limits::of(plan);
+    let held = cgroups::hold(&plan.places, limits, process.pid(), journal)?;
+    held.await.map(drop)
 }
 
 type Started = (Process, Note, Box<dyn Control>);
@@ -198,27 +216,52 @@ impl Host for LinuxHost {
             VmmKind::Qemu => {}
             VmmKind::Firecracker => {
                 let programs = self.firecracker().await?;
-                self.start(plan, command_line, &programs).admit()?;
+                self.start(plan, command_line, &programs, &Unrecorded)
+                    .admit()?;
             }
         }
         admission::admit(plan, self.config.disk_reserve)
     }
 
-    async fn launch(&self, plan: &LaunchPlan) -> Result<Arc<dyn Machine>, HostError> {
+    async fn acts(
+        &self,
+        places: &VmPlaces,
+        vmm: VmmKind,
+        network: Network,
+    ) -> Result<Vec<Act>, HostError> {
+        Ok(match vmm {
+            VmmKind::Qemu => acts::of_qemu(places),
+            VmmKind::Firecracker => {
+                let walls = self.firecracker().await?.walls;
+                acts::of_firecracker(places, walls, network)
+            }
+        })
+    }
+
+    async fn launch(
+        &self,
+        plan: &LaunchPlan,
+        journal: &dyn Journal,
+    ) -> Result<Arc<dyn Machine>, HostError> {
         // What follows would take the sockets and the console of a machine that runs.
         process::refuse_running(&places::vmm_lock(&plan.places))?;
         let command_line = command_line(plan, self.measured().await)?;
         let started = match plan.vmm {
-            VmmKind::Qemu => self.launch_qemu(plan, command_line).await?,
+            VmmKind::Qemu => self.launch_qemu(plan, command_line, journal).await?,
             VmmKind::Firecracker => {
                 let programs = self.firecracker().await?;
-                self.start(plan, command_line, &programs).run().await?
+                let start = self.start(plan, command_line, &programs, journal);
+                start.run().await?
             }
         };
         Ok(self.machine(&plan.places, started))
     }
 
-    async fn adopt(&self, places: &VmPlaces) -> Result<Option<Arc<dyn Machine>>, HostError> {
+    async fn adopt(
+        &self,
+        places: &VmPlaces,
+        journal: &dyn Journal,
+    ) -> Result<Option<Arc<dyn Machine>>, HostError> {
         let Some((process, note)) = Process::adopt(&places::vmm_lock(places))? else {
             return Ok(None);
         };
@@ -227,15 +270,20 @@ impl Host for LinuxHost {
                 let control: Box<dyn Control> = Box::new(QemuControl::new(places));
                 Some((process, control))
             }
-            VmmKind::Firecracker => launch::adopt(places, process).await?,
+            VmmKind::Firecracker => launch::adopt(places, process, journal).await?,
         };
-        Ok(adopted.map(|(process, control)| self.machine(places, (process, note, control))))
+        let Some((process, control)) = adopted else {
+            return Ok(None);
+        };
+        let (held, pid) = (places.clone(), process.pid());
+        blocking(move || cgroups::hold_again(&held, pid)).await;
+        Ok(Some(self.machine(places, (process, note, control))))
     }
 
-    async fn sweep(&self, places: &VmPlaces) -> Result<(), HostError> {
+    async fn sweep(&self, places: &VmPlaces, journal: &dyn Journal) -> Result<(), HostError> {
         process::refuse_running(&places::vmm_lock(places))?;
-        launch::sweep(places).await?;
-        places::sweep(places)
+        launch::sweep(places, journal).await?;
+        journal.undo(&acts::sockets(places), || places::sweep(places))
     }
 
     fn debian_root(&self, root: &DebianRoot) -> Result<Box<dyn RootTar>, HostError> {

@@ -4,6 +4,7 @@
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 compile_error!("banger-host acts on Linux on x86-64 only");
 
+mod acts;
 mod admission;
 mod arrivals;
 mod boot_failure;

@@ -202,6 +202,8 @@ mod tests {
             state_dir: String::new(),
             running_vms: 0,
             replaced,
+            found: Default::default(),
+            kept_store: None,
         }
     }
 

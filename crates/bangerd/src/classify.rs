@@ -100,6 +100,7 @@ fn judge(error: &Error) -> Judged {
         Error::Start { source, .. } => judge(source),
         Error::File { source, .. } => io(source),
         Error::Store(error) => store(error),
+        Error::Journal(error) => store(&error.source),
         Error::Host(error) => host(error),
         Error::Guest(error) => guest(error),
         Error::Disk(_) => judged(
@@ -162,6 +163,15 @@ fn store(error: &StoreError) -> Judged {
             ErrorCode::NotFound,
             "see the catalogs with `banger catalog list`",
         ),
+        StoreError::Damaged { .. } => judged(
+            ErrorCode::HostFailed,
+            "end the daemon with `banger daemon stop`: the next one puts the damaged store aside and has VMs \
+             and images again from their files",
+        ),
+        StoreError::SetAside { .. } | StoreError::Copy { .. } => judged(
+            ErrorCode::HostFailed,
+            "check the space and the permissions of banger's state directory",
+        ),
         StoreError::NoImage(_) | StoreError::NoVm(_) => plain(ErrorCode::NotFound),
         StoreError::ImageUsed(_) => plain(ErrorCode::Conflict),
         StoreError::Newer { .. } => judged(
@@ -198,6 +208,7 @@ fn host(error: &HostError) -> Judged {
             "choose a shorter BANGER_HOME or XDG_RUNTIME_DIR",
         ),
         HostError::Unsupported { .. } => judged(ErrorCode::HostUnfit, "see `banger doctor`"),
+        HostError::Journal(error) => store(&error.source),
         HostError::File { source, .. } | HostError::Spawn { source, .. } => io(source),
         HostError::VmmExited { cause, .. } => judged(ErrorCode::GuestFailed, boot_hint(*cause)),
         HostError::VmmRefused { .. } => judged(

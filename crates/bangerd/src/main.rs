@@ -4,7 +4,9 @@
 mod classify;
 mod config;
 mod convert;
+mod convert_journal;
 mod exec_stream;
+mod fail_point;
 mod follow;
 mod lifecycle;
 mod long_answer;

@@ -1,6 +1,7 @@
 //! Puts the engine together out of places, configuration and the embedded agent.
 
 use std::{
+    path::PathBuf,
     str::FromStr,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -21,8 +22,10 @@ use banger_core::{
     fetch,
     host::Host,
     images::{ImageSources, Images},
+    journal::Ledger,
     kernel::{KernelStore, Shelf},
     kernels::{KernelSources, Kernels},
+    recovery::{self, Remains},
     registry::{Registries, Settings},
     rootfs::Limits,
     spec::{DiskSize, Memory, Vcpus},
@@ -34,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, Debian, ImageLimits, Size},
-    convert,
+    convert, fail_point,
     lifecycle::Fatal,
 };
 
@@ -72,6 +75,8 @@ pub(crate) struct App {
     pub(crate) engine: Engine,
     pub(crate) catalogs: Arc<Catalogs>,
     pub(crate) places: Places,
+    /// The damaged store that was put aside.
+    pub(crate) kept_store: Option<PathBuf>,
     pub(crate) started: Instant,
     /// Cancelled when the daemon ends.
     pub(crate) ending: CancellationToken,
@@ -83,7 +88,12 @@ pub(crate) fn app(
     config: &Config,
     ending: CancellationToken,
 ) -> Result<App, Fatal> {
-    let store = Arc::new(Store::open(&places.state.join("state.db"))?);
+    let (store, kept_store) = open_store(places)?;
+    let ledger = Ledger::open(store.clone(), now)?;
+    let ledger = Arc::new(match fail_point::from_environment() {
+        Some(watch) => ledger.watched_by(watch),
+        None => ledger,
+    });
     let debian = debian(&config.debian)?;
     let host: Arc<dyn Host> = Arc::new(LinuxHost::new(HostConfig {
         qemu: config.qemu_bin.clone(),
@@ -100,7 +110,7 @@ pub(crate) fn app(
         now,
     ));
     let images = Arc::new(Images::new(
-        store.clone(),
+        ledger.clone(),
         places.state.join("images"),
         host.clone(),
         debian.clone(),
@@ -121,7 +131,7 @@ pub(crate) fn app(
     let kernels = Arc::new(Kernels::new(
         KernelStore::new(places.state.join("kernels")),
         sources,
-        store.clone(),
+        ledger.clone(),
     ));
     let assembly = Assembly {
         kernels: kernels.clone(),
@@ -135,30 +145,52 @@ pub(crate) fn app(
         runtime: vms_runtime(places),
     };
     let parts = Parts {
-        store,
+        ledger,
         images,
         kernels,
         assembly,
         defaults: defaults(config)?,
-        directories: Directories {
-            state: places.state.clone(),
-            cache: places.cache.clone(),
-            runtime: places.runtime.clone(),
-        },
+        directories: directories(places),
         patience: patience(config),
     };
-    let events = parts.store.clone();
+    let events = parts.ledger.store().clone();
     let engine = Engine::start(parts, host, now)?;
     let build = BuildInfo::current();
     let version = format!("banger {} ({})", build.version, build.commit);
     events.note(Subject::Daemon, "bangerd", What::Started, Some(&version))?;
     Ok(App {
         engine,
+        kept_store,
         catalogs,
         places: places.clone(),
         started: Instant::now(),
         ending,
     })
+}
+
+/// The store, and the damaged one that it replaces. What an empty store does not know is made again
+/// from its files, before anything is swept.
+fn open_store(places: &Places) -> Result<(Arc<Store>, Option<PathBuf>), Fatal> {
+    let path = places.state.join("state.db");
+    let is_new = !path.exists();
+    let (store, kept) = Store::open_or_replace(&path, now())?;
+    if is_new || kept.is_some() {
+        let (vms, images) = directories(places).remains();
+        let remains = Remains {
+            vms: &vms,
+            images: &images,
+        };
+        recovery::recover(&store, remains, false)?;
+    }
+    Ok((Arc::new(store), kept))
+}
+
+fn directories(places: &Places) -> Directories {
+    Directories {
+        state: places.state.clone(),
+        cache: places.cache.clone(),
+        runtime: places.runtime.clone(),
+    }
 }
 
 fn agent_digest() -> Sha256 {
@@ -219,7 +251,7 @@ fn limits(config: &ImageLimits) -> Limits {
     }
 }
 
-fn vms_runtime(places: &Places) -> std::path::PathBuf {
+fn vms_runtime(places: &Places) -> PathBuf {
     places.runtime.join("vm")
 }
 

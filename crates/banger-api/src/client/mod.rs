@@ -2,6 +2,7 @@
 //! Knows where the socket is and what the wire says; starts no daemon and prints nothing.
 
 mod exec;
+mod host;
 mod lines;
 mod routes;
 mod transport;

@@ -29,11 +29,12 @@ fn name(text: &str) -> CatalogName {
 impl Bench {
     fn new() -> Self {
         let world = World::new();
-        let store = Arc::new(world.store());
+        let ledger = world.ledger();
+        let store = ledger.store().clone();
         let place = tempfile::tempdir().unwrap();
         let key = generate_key(&place.path().join("key"), "acme").unwrap();
         Self {
-            images: world.images(store.clone()),
+            images: world.images(ledger),
             catalogs: catalogs(&store),
             world,
             store,
@@ -335,7 +336,9 @@ fn what_was_read_last_will_do_when_nobody_answers() {
 fn a_kernel_comes_from_a_catalog_as_an_image_does() {
     runtime().block_on(async {
         let bench = Bench::new();
-        let kernels = bench.world.kernels_of(bench.catalogs.clone());
+        let kernels = bench
+            .world
+            .kernels_of(bench.world.ledger(), bench.catalogs.clone());
         let own: KernelName = "test".parse().unwrap();
         let publication = bench.publication("shelf");
         let published = kernels.publish(&own, publication, silent()).await.unwrap();

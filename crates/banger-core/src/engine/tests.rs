@@ -2,6 +2,7 @@
 
 mod create;
 mod find;
+mod kills;
 mod restart;
 mod room;
 mod upkeep;

@@ -88,7 +88,8 @@ impl Images {
         let work = self.work.clone();
         let promoted = tokio::task::spawn_blocking(move || {
             let _lock = lock;
-            let promoted = copy_into(&work, &row, &from, &progress, &cancel);
+            let copy = || copy_into(&work, &row, &from, &progress, &cancel);
+            let promoted = work.recorded(&row, copy);
             if promoted.is_err() {
                 work.drop_copy(&row);
             }
@@ -129,6 +130,7 @@ fn copy_into(
         ..row.clone()
     };
     work.store().publish_image(&row)?;
+    work.write_card(&row);
     Ok(row)
 }
 

@@ -1,6 +1,6 @@
 //! Images of layouts and of files of the host: found again, told apart, never half.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path};
 
 use banger_image::{digest::Sha256, manifest::Platform};
 
@@ -20,7 +20,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let world = World::new();
-        let images = world.images(Arc::new(world.store()));
+        let images = world.images(world.ledger());
         Self { world, images }
     }
 

@@ -13,7 +13,7 @@ use crate::{
     error::Error,
     name::{ImageName, VmId},
     store::{Store, StoreError},
-    testing::{Act, FakeTar, World, entries, silent, soon, tiny_tar},
+    testing::{Act, FakeTar, World, directories, silent, soon, tiny_tar},
 };
 
 struct Bench {
@@ -25,8 +25,9 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let world = World::new();
-        let store = Arc::new(world.store());
-        let images = Arc::new(world.images(store.clone()));
+        let ledger = world.ledger();
+        let store = ledger.store().clone();
+        let images = Arc::new(world.images(ledger));
         Self {
             world,
             store,
@@ -53,7 +54,7 @@ impl Bench {
             known.len(),
             "no half-made row"
         );
-        assert_eq!(entries(&self.world.images_directory()).len(), count);
+        assert_eq!(directories(&self.world.images_directory()).len(), count);
     }
 }
 
@@ -216,7 +217,7 @@ async fn half_made_and_forgotten_images_are_swept_and_others_are_not() {
     bench.images.sweep().unwrap();
     assert_eq!(bench.store.image(&name("half")).unwrap(), None);
     assert_eq!(
-        entries(&directory).len(),
+        directories(&directory).len(),
         2,
         "the image and what is not ours"
     );

@@ -15,14 +15,16 @@ use tracing::{info, warn};
 use crate::{
     error::Error,
     host::Host,
+    journal::{Act, Ledger, Owner, Page},
     name::{ImageName, VmId},
     record::Seconds,
+    recovery,
     store::{ImageRow, ImageStage, Store, StoreError},
 };
 
 /// What making an image needs on a thread of its own.
 pub(super) struct Workshop {
-    store: Arc<Store>,
+    ledger: Arc<Ledger>,
     directory: PathBuf,
     host: Arc<dyn Host>,
     clock: fn() -> Seconds,
@@ -106,13 +108,13 @@ pub(super) async fn make(
 
 impl Workshop {
     pub(super) fn new(
-        store: Arc<Store>,
+        ledger: Arc<Ledger>,
         directory: PathBuf,
         host: Arc<dyn Host>,
         clock: fn() -> Seconds,
     ) -> Self {
         Self {
-            store,
+            ledger,
             directory,
             host,
             clock,
@@ -124,7 +126,16 @@ impl Workshop {
     }
 
     pub(super) fn store(&self) -> &Store {
-        &self.store
+        self.ledger.store()
+    }
+
+    /// Where the acts for an image are written down.
+    fn page(&self, name: &ImageName) -> Page {
+        self.ledger.page(Owner::Image(name.clone()))
+    }
+
+    fn act(&self, directory: &str) -> Act {
+        Act::Image(self.directory.join(directory))
     }
 
     /// Record, make, confirm.
@@ -135,20 +146,70 @@ impl Workshop {
     ) -> Result<ImageRow, Error> {
         let directory = VmId::random().to_string();
         self.host.has_room(&self.directory, job.least_bytes)?;
-        self.store
-            .reserve_image(&job.name, &directory, &job.origin, (self.clock)())?;
+        let (page, act) = (self.page(&job.name), self.act(&directory));
+        page.journal().intend(&act)?;
+        let now = (self.clock)();
+        let reserved = self
+            .store()
+            .reserve_image(&job.name, &directory, &job.origin, now);
+        if let Err(error) = reserved {
+            page.journal().strike(&act)?;
+            return Err(error.into());
+        }
         let made = self
             .room(&directory)
             .and_then(|rootfs| work(&rootfs))
             .and_then(|made| self.confirm(job, made));
-        if made.is_err() {
-            self.discard(&job.name, &directory);
+        match made {
+            Ok(row) => {
+                if row.rootfs.is_some() {
+                    // It needs no room of ours.
+                    self.drop_copy(&row);
+                }
+                self.write_card(&row);
+                page.journal().confirm(&act)?;
+                Ok(row)
+            }
+            Err(error) => {
+                self.discard(&job.name, &directory);
+                Err(error)
+            }
         }
-        made
+    }
+
+    /// Does something to an image's directory that the journal is to know of.
+    pub(super) fn recorded<T>(
+        &self,
+        row: &ImageRow,
+        work: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let (page, act) = (self.page(&row.name), self.act(&row.directory));
+        page.journal().act(&act, work)
+    }
+
+    /// Forgets an image that nothing uses, then removes what it has of its own.
+    pub(super) fn delete(&self, name: &ImageName, directory: &str) -> Result<(), Error> {
+        let (page, act) = (self.page(name), self.act(directory));
+        page.journal().undoing(&act)?;
+        if let Err(error) = self.store().delete_image(name) {
+            page.journal().confirm(&act)?;
+            return Err(error.into());
+        }
+        self.remove(directory)?;
+        Ok(page.journal().strike(&act)?)
+    }
+
+    /// The image is in the store already: without a card it is only lost together with the store.
+    pub(super) fn write_card(&self, row: &ImageRow) {
+        let written =
+            recovery::write_image(self.store(), &self.directory, &row.name, &row.directory);
+        if let Err(error) = written {
+            warn!(image = %row.name, error = error.chain(), "cannot write an image's card");
+        }
     }
 
     fn confirm(&self, job: &Job, made: Made) -> Result<ImageRow, Error> {
-        let row = self.store.image(&job.name)?;
+        let row = self.store().image(&job.name)?;
         let row = row.ok_or_else(|| StoreError::NoImage(job.name.clone()))?;
         let wants = made.wants.unwrap_or_else(|| Wants {
             config: job.config.clone(),
@@ -170,7 +231,7 @@ impl Workshop {
             rootfs: job.rootfs.clone(),
             ..row
         };
-        self.store.publish_image(&row)?;
+        self.store().publish_image(&row)?;
         Ok(row)
     }
 
@@ -202,26 +263,70 @@ impl Workshop {
 
     /// Removes what an earlier daemon began and did not finish.
     pub(super) fn sweep(&self) -> Result<(), Error> {
-        let rows = self.store.images()?;
+        let rows = self.store().images()?;
         self.sweep_orphans(&rows);
         for row in rows {
             match row.stage {
-                ImageStage::Ready if row.rootfs.is_some() => self.drop_copy(&row),
-                ImageStage::Ready => {}
+                ImageStage::Ready if row.rootfs.is_some() => {
+                    self.drop_copy(&row);
+                    self.finish(&row);
+                }
+                ImageStage::Ready => self.finish(&row),
                 ImageStage::Building => {
                     info!(image = %row.name, "removing a half-made image");
                     self.discard(&row.name, &row.directory);
                 }
             }
         }
+        self.settle();
         Ok(())
+    }
+
+    /// An image that was published, and not yet confirmed.
+    fn finish(&self, row: &ImageRow) {
+        if !recovery::image_card(&self.directory, &row.directory).exists() {
+            self.write_card(row);
+        }
+        let halves = self.ledger.halves_of(&Owner::Image(row.name.clone()));
+        let act = self.act(&row.directory);
+        if halves.iter().any(|half| half.act == act)
+            && let Err(error) = self.page(&row.name).judge(&act)
+        {
+            warn!(image = %row.name, %error, "cannot confirm an image");
+        }
+    }
+
+    /// Strikes what is gone by now, and tells what became of it.
+    fn settle(&self) {
+        for owner in self.ledger.owners_of_halves() {
+            if let Owner::Image(name) = &owner {
+                for half in self.ledger.halves_of(&owner) {
+                    let gone = half.act.trace().is_some_and(|path| !path.exists());
+                    if gone && let Err(error) = self.page(name).journal().strike(&half.act) {
+                        warn!(image = %name, %error, "cannot strike an image");
+                    }
+                }
+                self.ledger.settle(&owner);
+            }
+        }
     }
 
     /// A file of the host has no copy of ours: what there is of one was cut short.
     pub(super) fn drop_copy(&self, row: &ImageRow) {
-        if let Err(error) = self.remove(&row.directory) {
+        let (page, act) = (self.page(&row.name), self.act(&row.directory));
+        let remove = || remove_tree(&self.directory.join(&row.directory));
+        let removed = page.journal().undo(&act, remove);
+        if let Err(error) = removed {
             warn!(image = %row.name, error = error.chain(), "cannot remove half a copy");
         }
+    }
+
+    /// Whether an image was accepted for deletion.
+    fn is_being_undone(&self, directory: &str) -> bool {
+        let act = self.act(directory);
+        let owners = self.ledger.owners_of_halves();
+        let mut halves = owners.iter().flat_map(|owner| self.ledger.halves_of(owner));
+        halves.any(|half| half.act == act)
     }
 
     /// Removes directories that no row names. Touches nothing that is not named as ours are.
@@ -234,12 +339,15 @@ impl Workshop {
             let Some(name) = name.to_str().filter(|name| name.parse::<VmId>().is_ok()) else {
                 continue;
             };
-            if rows.iter().all(|row| row.directory != name) {
+            // What has a card is no orphan: it can be had again.
+            let has_card = recovery::image_card(&self.directory, name).exists();
+            let is_going = self.is_being_undone(name);
+            if rows.iter().all(|row| row.directory != name) && (!has_card || is_going) {
                 info!(
                     directory = name,
                     "removing an image that is not in the store"
                 );
-                if let Err(error) = remove_tree(&entry.path()) {
+                if let Err(error) = self.remove(name) {
                     warn!(error = error.chain(), "cannot remove a forgotten image");
                 }
             }
@@ -249,8 +357,11 @@ impl Workshop {
     /// Removes an image that was not finished: the file first, so that the row still names it
     /// if this is cut short too.
     fn discard(&self, name: &ImageName, directory: &str) {
-        let removed = self.remove(directory);
-        let forgotten = removed.and_then(|()| Ok(self.store.delete_image(name)?));
+        let (page, act) = (self.page(name), self.act(directory));
+        let forgotten = page.journal().undo(&act, || {
+            self.remove(directory)?;
+            Ok::<_, Error>(self.store().delete_image(name)?)
+        });
         if let Err(error) = forgotten {
             warn!(image = %name, error = error.chain(), "cannot remove a half-made image");
         }
@@ -258,6 +369,7 @@ impl Workshop {
 
     /// Removes an image's own files.
     pub(super) fn remove(&self, directory: &str) -> Result<(), Error> {
+        recovery::forget_image(&self.directory, directory)?;
         remove_tree(&self.directory.join(directory))
     }
 }

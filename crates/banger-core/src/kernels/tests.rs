@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     store::Store,
-    testing::{archive, catalogs, kernel_sources, runtime, silent, vmlinux},
+    testing::{archive, catalogs, clock, kernel_sources, runtime, silent, vmlinux},
 };
 
 fn name(text: &str) -> KernelName {
@@ -71,7 +71,8 @@ impl Place {
             directories: vec![Shelf::new(self.path("catalog"))],
             ..kernel_sources(catalogs(&store))
         };
-        Kernels::new(KernelStore::new(self.path("store")), sources, store)
+        let ledger = Arc::new(Ledger::open(store, clock).unwrap());
+        Kernels::new(KernelStore::new(self.path("store")), sources, ledger)
     }
 
     /// Offers a kernel whose release ends in `build`.

@@ -1,8 +1,10 @@
 //! The schema, as ordered steps. Forward only; a step that was released never changes.
 
+use std::{fs, io, path::Path};
+
 use rusqlite::Connection;
 
-use super::StoreError;
+use super::{StoreError, damage::beside};
 
 /// Step `n` brings `user_version` from `n` to `n + 1`.
 const STEPS: &[&str] = &[
@@ -70,10 +72,23 @@ const STEPS: &[&str] = &[
 ",
     include_str!("events.sql"),
     include_str!("upkeep.sql"),
+    "
+    CREATE TABLE journal (
+        position   INTEGER PRIMARY KEY,
+        owner_kind TEXT NOT NULL,
+        owner      TEXT NOT NULL,
+        act        TEXT NOT NULL,
+        operand    TEXT NOT NULL,
+        stage      TEXT NOT NULL,
+        at         INTEGER NOT NULL,
+        UNIQUE (owner_kind, owner, act, operand)
+    ) STRICT;
+",
 ];
 
-/// Runs the missing steps, each in a transaction with its version number.
-pub(super) fn apply(connection: &mut Connection) -> Result<(), StoreError> {
+/// Runs the missing steps, each in a transaction with its version number. Before the first of them
+/// a store that holds something is copied beside itself.
+pub(super) fn apply(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let known = u32::try_from(STEPS.len()).expect("few migrations");
     let version = |connection: &Connection| -> Result<u32, rusqlite::Error> {
         connection.query_row("PRAGMA user_version", [], |row| row.get(0))
@@ -81,6 +96,9 @@ pub(super) fn apply(connection: &mut Connection) -> Result<(), StoreError> {
     let found = version(connection).map_err(super::query("read the schema version"))?;
     if found > known {
         return Err(StoreError::Newer { found, known });
+    }
+    if (1..known).contains(&found) {
+        copy(connection, &beside(path, &format!(".schema-{found}")))?;
     }
     for (from, step) in (found..known).zip(&STEPS[found as usize..]) {
         let failed = |source| StoreError::Migrate {
@@ -95,4 +113,19 @@ pub(super) fn apply(connection: &mut Connection) -> Result<(), StoreError> {
         transaction.commit().map_err(failed)?;
     }
     Ok(())
+}
+
+/// Copies the store as it is, in place of an earlier copy.
+fn copy(connection: &Connection, to: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(to) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%error, "an earlier copy of the store stays");
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let copied = connection.execute("VACUUM INTO ?1", [to.to_string_lossy()]);
+    copied.map(drop).map_err(|source| StoreError::Copy {
+        path: to.to_owned(),
+        source,
+    })
 }

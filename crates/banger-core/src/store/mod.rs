@@ -2,16 +2,21 @@
 //!
 //! One connection behind a lock. A call is a fraction of a millisecond, so asynchronous code
 //! calls it directly. What a call has returned survives a SIGKILL of the daemon: the log is
-//! written before it returns (`journal_mode=WAL`, `synchronous=FULL`).
+//! written before it returns (`journal_mode=WAL`), and is on the disk for all that people were told
+//! of (`synchronous=FULL`).
 
+mod cards;
 mod catalogs;
+mod damage;
 mod events;
 mod images;
+mod journal;
 mod migrations;
 mod upkeep;
 mod vms;
 
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard},
 };
@@ -19,16 +24,35 @@ use std::{
 use rusqlite::Connection;
 use tokio::sync::watch;
 
+pub(crate) use cards::{Card, Table};
 pub use catalogs::CatalogRow;
 pub use images::{ImageRow, ImageStage};
+pub use journal::JournalRow;
 
-use crate::name::{CatalogName, ImageName, VmId, VmName};
+use crate::{
+    name::{CatalogName, ImageName, VmId, VmName},
+    record::Seconds,
+};
 
 /// Why the store could not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("cannot open the store {path}", path = .path.display())]
     Open {
+        path: PathBuf,
+        #[source]
+        source: rusqlite::Error,
+    },
+    #[error("the store {path} is damaged: {verdict}", path = .path.display())]
+    Damaged { path: PathBuf, verdict: String },
+    #[error("cannot put the damaged store {path} aside", path = .path.display())]
+    SetAside {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot copy the store to {path} before it changes", path = .path.display())]
+    Copy {
         path: PathBuf,
         #[source]
         source: rusqlite::Error,
@@ -73,25 +97,46 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store and brings its schema up to date; refuses a newer schema.
+    /// As [`Self::open`]; a store that is damaged is put aside, and an empty one is in its place.
+    pub fn open_or_replace(
+        path: &Path,
+        now: Seconds,
+    ) -> Result<(Self, Option<PathBuf>), StoreError> {
+        match Self::open(path) {
+            Err(damaged @ StoreError::Damaged { .. }) => {
+                let kept = damage::set_aside(path, now)?;
+                tracing::error!(error = %damaged, kept = %kept.display(), "the store is put aside");
+                Ok((Self::open(path)?, Some(kept)))
+            }
+            opened => Ok((opened?, None)),
+        }
+    }
+
+    /// Opens the store and brings its schema up to date; refuses a newer schema, and a store that
+    /// is damaged.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let open = |source| StoreError::Open {
-            path: path.to_owned(),
-            source,
-        };
-        let mut connection = Connection::open(path).map_err(open)?;
+        let open = damage::opening(path);
+        let mut connection = Connection::open(path).map_err(&open)?;
         connection
             .execute_batch(
                 "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;
                  PRAGMA busy_timeout=5000;",
             )
-            .map_err(open)?;
-        migrations::apply(&mut connection)?;
-        let event_written = events::watched(&mut connection).map_err(open)?;
+            .map_err(&open)?;
+        damage::check(&connection, path)?;
+        migrations::apply(&mut connection, path)?;
+        let event_written = events::watched(&mut connection).map_err(&open)?;
         Ok(Self {
             connection: Mutex::new(connection),
             event_written,
         })
+    }
+
+    /// Takes no write from now on.
+    #[cfg(test)]
+    pub(crate) fn freeze(&self) {
+        let frozen = self.lock().pragma_update(None, "query_only", true);
+        frozen.expect("a connection can be made read-only");
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {

@@ -1,6 +1,6 @@
 //! Rows of VMs.
 
-use rusqlite::{OptionalExtension, Row, ffi, named_params};
+use rusqlite::{Connection, OptionalExtension, Row, ffi, named_params};
 
 use super::{
     Store, StoreError, breaches, query,
@@ -156,12 +156,19 @@ impl Store {
         }
     }
 
-    /// Forgets a VM. Forgetting it twice is no error.
+    /// Forgets a VM with all that was done for it. Forgetting it twice is no error.
     pub fn delete_vm(&self, id: VmId) -> Result<(), StoreError> {
-        self.lock()
-            .execute("DELETE FROM vms WHERE id = ?1", [id.to_string()])
-            .map(drop)
-            .map_err(query("delete a VM"))
+        let forget = |connection: &mut Connection| {
+            let transaction = connection.transaction()?;
+            let id = id.to_string();
+            transaction.execute("DELETE FROM vms WHERE id = ?1", [&id])?;
+            transaction.execute(
+                "DELETE FROM journal WHERE owner_kind = 'vm' AND owner = ?1",
+                [&id],
+            )?;
+            transaction.commit()
+        };
+        forget(&mut self.lock()).map_err(query("delete a VM"))
     }
 
     /// All VMs, by age.

@@ -38,6 +38,13 @@ pub(crate) fn archive(name: &str, bytes: &[u8]) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
+/// The names of the directories in a directory, sorted.
+pub(crate) fn directories(directory: &Path) -> Vec<String> {
+    let mut names = entries(directory);
+    names.retain(|name| directory.join(name).is_dir());
+    names
+}
+
 /// The names in a directory, sorted; none where there is no directory.
 pub(crate) fn entries(directory: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(directory) else {

@@ -98,6 +98,7 @@ impl Guest for FakeGuest {
     }
 
     async fn shutdown(&self, _: Duration) -> Result<(), GuestError> {
+        self.machine.power.check(Act::Shutdown)?;
         self.machine.record(Act::Shutdown);
         self.check("a shutdown")?;
         let how = self.machine.script.borrow().shutdown;

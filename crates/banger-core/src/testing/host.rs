@@ -10,14 +10,16 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::{Act, FakeMachine, FakeTar, Script, Step, soon};
+use super::{Act, FakeMachine, FakeTar, Power, Script, Step, soon};
 use crate::{
     host::{
         Accelerator, Check, DebianRoot, Host, LaunchPlan, Machine, RootTar, Space, VmPlaces,
         VmmChoice, VmmKind,
     },
     host_error::HostError,
+    journal::{Act as Journaled, Journal},
     name::VmId,
+    spec::Network,
 };
 
 /// What was asked, and of which VM where there is one.
@@ -32,6 +34,15 @@ pub(crate) struct FakeHost {
     root: Mutex<Option<FakeTar>>,
     boot: Mutex<Option<String>>,
     space: Mutex<Space>,
+    power: Arc<Power>,
+}
+
+/// What a launch makes.
+fn acts(places: &VmPlaces) -> [Journaled; 2] {
+    [
+        Journaled::Sockets(places.runtime.clone()),
+        Journaled::Vmm(places.state.join("vmm.lock")),
+    ]
 }
 
 impl FakeHost {
@@ -43,7 +54,30 @@ impl FakeHost {
             root: Mutex::default(),
             boot: Mutex::default(),
             space: Mutex::new(Space::ENDLESS),
+            power: Arc::default(),
         })
+    }
+
+    /// What every daemon on this host lives on.
+    pub(crate) fn power(&self) -> &Arc<Power> {
+        &self.power
+    }
+
+    /// The VMs whose VMM runs.
+    pub(crate) fn alive(&self) -> Vec<VmId> {
+        let machines = self.machines.lock().unwrap();
+        let alive = machines.iter().filter(|(_, machine)| machine.is_alive());
+        alive.map(|(id, _)| *id).collect()
+    }
+
+    fn start(&self, id: VmId) -> Arc<FakeMachine> {
+        let mut machines = self.machines.lock().unwrap();
+        let alone = machines.get(&id).is_none_or(|machine| !machine.is_alive());
+        assert!(alone, "a VM has one VMM at most");
+        let (script, log) = (*self.script.borrow(), self.log.clone());
+        let machine = Arc::new(FakeMachine::new(id, script, log, self.power.clone()));
+        machines.insert(id, machine.clone());
+        machine
     }
 
     /// Changes how the host and the machines that it will launch behave.
@@ -114,6 +148,7 @@ impl FakeHost {
         vm: Option<VmId>,
         of: impl Fn(&Script) -> Step,
     ) -> Result<(), HostError> {
+        self.power.check(act)?;
         self.log.send_modify(|log| log.push((act, vm)));
         let mut script = self.script.subscribe();
         let decided = script.wait_for(|script| of(script) != Step::Hangs).await;
@@ -151,25 +186,46 @@ impl Host for FakeHost {
             .await
     }
 
-    async fn launch(&self, plan: &LaunchPlan) -> Result<Arc<dyn Machine>, HostError> {
-        let id = plan.places.id;
-        self.step(Act::Launch, Some(id), |script| script.launch)
+    async fn acts(
+        &self,
+        places: &VmPlaces,
+        _: VmmKind,
+        _: Network,
+    ) -> Result<Vec<Journaled>, HostError> {
+        Ok(acts(places).into())
+    }
+
+    async fn launch(
+        &self,
+        plan: &LaunchPlan,
+        journal: &dyn Journal,
+    ) -> Result<Arc<dyn Machine>, HostError> {
+        let places = &plan.places;
+        self.step(Act::Launch, Some(places.id), |script| script.launch)
             .await?;
-        let mut machines = self.machines.lock().unwrap();
-        let alone = machines.get(&id).is_none_or(|machine| !machine.is_alive());
-        assert!(alone, "a VM has one VMM at most");
-        fs::create_dir_all(&plan.places.runtime).unwrap();
-        fs::write(plan.places.runtime.join("agent.sock"), "").unwrap();
-        let machine = Arc::new(FakeMachine::new(
-            id,
-            *self.script.borrow(),
-            self.log.clone(),
-        ));
-        machines.insert(id, machine.clone());
+        let [sockets, vmm] = acts(places);
+        journal.act(&sockets, || {
+            fs::create_dir_all(&places.runtime).unwrap();
+            fs::write(places.runtime.join("agent.sock"), "").unwrap();
+            Ok::<_, HostError>(())
+        })?;
+        journal.intend(&vmm)?;
+        let machine = self.start(places.id);
+        if let Err(error) = journal.confirm(&vmm) {
+            // A daemon that is no more ends nothing.
+            if self.power.is_on() {
+                machine.end("given up", false);
+            }
+            return Err(error.into());
+        }
         Ok(machine)
     }
 
-    async fn adopt(&self, places: &VmPlaces) -> Result<Option<Arc<dyn Machine>>, HostError> {
+    async fn adopt(
+        &self,
+        places: &VmPlaces,
+        _: &dyn Journal,
+    ) -> Result<Option<Arc<dyn Machine>>, HostError> {
         self.step(Act::Adopt, Some(places.id), |script| script.adopt)
             .await?;
         let machine = self.machines.lock().unwrap().get(&places.id).cloned();
@@ -178,11 +234,16 @@ impl Host for FakeHost {
             .map(|machine| -> Arc<dyn Machine> { machine }))
     }
 
-    async fn sweep(&self, places: &VmPlaces) -> Result<(), HostError> {
-        // It may never have been there.
-        let _ = fs::remove_dir_all(&places.runtime);
+    async fn sweep(&self, places: &VmPlaces, journal: &dyn Journal) -> Result<(), HostError> {
         self.step(Act::Sweep, Some(places.id), |_| Step::Works)
-            .await
+            .await?;
+        let [sockets, vmm] = acts(places);
+        journal.strike(&vmm)?;
+        journal.undo(&sockets, || {
+            // It may never have been there.
+            let _ = fs::remove_dir_all(&places.runtime);
+            Ok(())
+        })
     }
 
     fn debian_root(&self, _: &DebianRoot) -> Result<Box<dyn RootTar>, HostError> {

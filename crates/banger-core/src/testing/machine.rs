@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::{
-    Act, Connect, Script, Step,
+    Act, Connect, Power, Script, Step,
     guest::FakeGuest,
     host::{Log, failure},
 };
@@ -25,6 +25,7 @@ pub(super) struct Shared {
     pub(super) script: watch::Sender<Script>,
     pub(super) log: Arc<Log>,
     pub(super) exit: watch::Sender<Option<VmmExit>>,
+    pub(super) power: Arc<Power>,
 }
 
 impl Shared {
@@ -54,13 +55,14 @@ pub(crate) struct FakeMachine {
 }
 
 impl FakeMachine {
-    pub(super) fn new(id: VmId, script: Script, log: Arc<Log>) -> Self {
+    pub(super) fn new(id: VmId, script: Script, log: Arc<Log>, power: Arc<Power>) -> Self {
         let script = watch::Sender::new(script);
         let shared = Shared {
             id,
             script,
             log,
             exit: watch::Sender::new(None),
+            power,
         };
         Self {
             shared: Arc::new(shared),
@@ -133,6 +135,7 @@ impl Machine for FakeMachine {
     }
 
     async fn connect(&self, patience: Duration) -> Result<Arc<dyn Guest>, GuestError> {
+        self.shared.power.check(Act::Connect)?;
         self.shared.record(Act::Connect);
         let _session = self.session.lock().await;
         self.disconnect();
@@ -174,16 +177,19 @@ impl Machine for FakeMachine {
     }
 
     async fn pause(&self) -> Result<(), HostError> {
+        self.shared.power.check(Act::Pause)?;
         self.shared.record(Act::Pause);
         Ok(())
     }
 
     async fn resume(&self) -> Result<(), HostError> {
+        self.shared.power.check(Act::Resume)?;
         self.shared.record(Act::Resume);
         Ok(())
     }
 
     async fn kill(&self) -> Result<(), HostError> {
+        self.shared.power.check(Act::Kill)?;
         self.shared.record(Act::Kill);
         let mut script = self.shared.script.subscribe();
         let decided = script.wait_for(|script| script.kill != Step::Hangs).await;

@@ -5,15 +5,17 @@ mod files;
 mod guest;
 mod host;
 mod machine;
+mod power;
 mod script;
 mod sources;
 mod tar;
 mod vms;
 mod world;
 
-pub(crate) use files::{archive, entries, tiny_tar, vmlinux};
+pub(crate) use files::{archive, directories, entries, tiny_tar, vmlinux};
 pub(crate) use host::FakeHost;
 pub(crate) use machine::FakeMachine;
+pub(crate) use power::Power;
 pub(crate) use script::{Act, Connect, Script, Shutdown, Step};
 pub(crate) use tar::FakeTar;
 pub(crate) use vms::VmWorld;

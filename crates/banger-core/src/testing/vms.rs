@@ -14,6 +14,7 @@ use super::{FakeHost, FakeMachine, PATIENCE, clock, reaches, silent};
 use crate::{
     error::Error,
     host::{LaunchPlan, VmPlaces, VmmChoice},
+    journal::{Ledger, Owner},
     labels::Labels,
     name::{ImageName, VmId},
     record::{VmRecord, VmState},
@@ -35,7 +36,7 @@ impl Assemble for FakeAssembly {
             return Err(Error::Ending);
         }
         Ok(LaunchPlan {
-            places: self.places(vm),
+            places: self.places(vm.id),
             name: vm.name.clone(),
             vmm: choice.vmm,
             accelerator: choice.accelerator,
@@ -51,8 +52,7 @@ impl Assemble for FakeAssembly {
         })
     }
 
-    fn places(&self, vm: &VmRecord) -> VmPlaces {
-        let id = vm.id;
+    fn places(&self, id: VmId) -> VmPlaces {
         let state = self.root.join("vms").join(id.to_string());
         VmPlaces {
             id,
@@ -65,6 +65,7 @@ impl Assemble for FakeAssembly {
 pub(crate) struct VmWorld {
     root: TempDir,
     pub(crate) store: Arc<Store>,
+    ledger: Arc<Ledger>,
     pub(crate) host: Arc<FakeHost>,
     assembly: Arc<FakeAssembly>,
 }
@@ -84,6 +85,7 @@ impl VmWorld {
         };
         Self {
             root,
+            ledger: Arc::new(Ledger::open(store.clone(), clock).unwrap()),
             store,
             host: FakeHost::new(),
             assembly: Arc::new(assembly),
@@ -120,12 +122,15 @@ impl VmWorld {
         self.store.insert_vm(&record).unwrap();
         let surroundings = Surroundings {
             store: self.store.clone(),
+            ledger: self.ledger.clone(),
             host: self.host.clone(),
             assembly: self.assembly.clone(),
             patience: PATIENCE,
             clock,
         };
-        vm::make_disk(&self.assembly.places(&record), record.spec.disk).unwrap();
+        let places = self.assembly.places(record.id);
+        let page = self.ledger.page(Owner::Vm(record.id));
+        vm::make_disk(&places, record.spec.disk, page.journal()).unwrap();
         vm::spawn(record, surroundings, || {})
     }
 

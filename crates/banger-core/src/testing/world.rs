@@ -1,22 +1,24 @@
 //! A world for whole engines: directories, stores and a fake host that outlive each of them,
 //! and a runtime per engine, whose end is as sudden as a killed daemon's.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{fs, io::Cursor, path::PathBuf, sync::Arc};
 
 use banger_image::{
     digest::Sha256,
     kernel::{IfTaken, KernelName, KernelStore},
+    rootfs::Source,
 };
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
-use super::{FakeHost, PATIENCE, clock, entries, files, silent, sources::image_sources};
+use super::{FakeHost, PATIENCE, clock, entries, files, silent, sources::image_sources, tiny_tar};
 use crate::{
     assembly::{AgentBinary, Assembly},
     catalogs::Catalogs,
     debian_settings::DebianSettings,
     engine::{CreateRequest, Defaults, Directories, Engine, Parts},
     images::Images,
+    journal::{Ledger, Owner},
     kernels::{KernelSources, Kernels},
     name::ImageName,
     record::VmRecord,
@@ -40,15 +42,29 @@ impl World {
         fs::create_dir(&from).unwrap();
         fs::write(from.join("vmlinux"), files::vmlinux()).unwrap();
         world
-            .kernels()
+            .kernel_store()
             .import(&kernel(), &from, IfTaken::Refuse)
             .unwrap();
-        let store = world.store();
-        store.reserve_image(&image(), "tiny", "test", 1).unwrap();
-        store
-            .publish_image(&store.image(&image()).unwrap().unwrap())
-            .unwrap();
+        world.publish_tiny();
         world
+    }
+
+    /// The image that no request needs to name: a row, and no file.
+    pub(crate) fn publish_tiny(&self) {
+        let store = self.store();
+        store.reserve_image(&image(), "tiny", "test", 1).unwrap();
+        let row = store.image(&image()).unwrap().unwrap();
+        store.publish_image(&row).unwrap();
+    }
+
+    /// Makes an image.
+    pub(crate) async fn import(&self, engine: &Engine, name: &str) {
+        let source = Source::Stream(Box::new(Cursor::new(tiny_tar())));
+        let name = name.parse().unwrap();
+        let made = engine
+            .images()
+            .import(&name, source, "test".into(), silent());
+        made.await.unwrap();
     }
 
     /// A life of a daemon: what is still in progress at its end is cut off.
@@ -57,11 +73,9 @@ impl World {
     }
 
     pub(crate) fn engine(&self) -> Engine {
-        let store = Arc::new(self.store());
-        let images = Arc::new(self.images(store.clone()));
-        let catalogs = catalogs(&store);
-        let kernels = Kernels::new(self.kernels(), kernel_sources(catalogs), store.clone());
-        let kernels = Arc::new(kernels);
+        let ledger = self.ledger();
+        let images = Arc::new(self.images(ledger.clone()));
+        let kernels = Arc::new(self.kernels_of(ledger.clone(), catalogs(ledger.store())));
         let root = self.root.path();
         let assembly = Assembly {
             kernels: kernels.clone(),
@@ -80,7 +94,7 @@ impl World {
             runtime: root.join("run"),
         };
         let parts = Parts {
-            store,
+            ledger,
             images,
             kernels,
             assembly,
@@ -91,10 +105,19 @@ impl World {
         Engine::start(parts, self.host.clone(), clock).unwrap()
     }
 
-    pub(crate) fn images(&self, store: Arc<Store>) -> Images {
-        let catalogs = catalogs(&store);
+    /// The journal of a new daemon. It is cut off with the daemon's power.
+    pub(crate) fn ledger(&self) -> Arc<Ledger> {
+        let store = Arc::new(self.store());
+        let power = self.host.power();
+        power.feed(&store);
+        let ledger = Ledger::open(store, clock).unwrap();
+        Arc::new(ledger.watched_by(power.clone()))
+    }
+
+    pub(crate) fn images(&self, ledger: Arc<Ledger>) -> Images {
+        let catalogs = catalogs(ledger.store());
         Images::new(
-            store,
+            ledger,
             self.images_directory(),
             self.host.clone(),
             debian(),
@@ -105,9 +128,8 @@ impl World {
     }
 
     /// The kernels, with other catalogs.
-    pub(crate) fn kernels_of(&self, catalogs: Arc<Catalogs>) -> Kernels {
-        let events = Arc::new(self.store());
-        Kernels::new(self.kernels(), kernel_sources(catalogs), events)
+    pub(crate) fn kernels_of(&self, ledger: Arc<Ledger>, catalogs: Arc<Catalogs>) -> Kernels {
+        Kernels::new(self.kernel_store(), kernel_sources(catalogs), ledger)
     }
 
     pub(crate) fn store(&self) -> Store {
@@ -116,6 +138,11 @@ impl World {
 
     pub(crate) fn rows(&self) -> Vec<VmRecord> {
         self.store().vms().unwrap()
+    }
+
+    /// A path in the world's own directory.
+    pub(crate) fn path(&self, part: &str) -> PathBuf {
+        self.root.path().join(part)
     }
 
     pub(crate) fn vms(&self) -> PathBuf {
@@ -140,9 +167,14 @@ impl World {
             "no socket is left"
         );
         assert!(self.host.is_idle(), "no VMM is left");
+        let journal = self.store().journal().unwrap();
+        let of_vms = journal
+            .iter()
+            .filter(|row| matches!(row.owner, Owner::Vm(_)));
+        assert_eq!(of_vms.count(), 0, "no entry is left: {journal:?}");
     }
 
-    fn kernels(&self) -> KernelStore {
+    pub(crate) fn kernel_store(&self) -> KernelStore {
         KernelStore::new(self.root.path().join("kernels"))
     }
 }

@@ -20,7 +20,7 @@ pub(super) async fn prepare(
     let plan = {
         let (assembly, vm, choice) = (assembly.clone(), vm.clone(), choice.clone());
         tokio::task::spawn_blocking(move || {
-            disks::grow(&assembly.places(&vm), vm.spec.disk)?;
+            disks::grow(&assembly.places(vm.id), vm.spec.disk)?;
             assembly.plan(&vm, &choice)
         })
         .await

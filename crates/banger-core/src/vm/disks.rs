@@ -4,14 +4,36 @@ use std::{fs, io, os::unix::fs::DirBuilderExt, path::Path};
 
 use banger_image::ext4::{self, FsUuid};
 
-use crate::{error::Error, host::VmPlaces, spec::DiskSize};
+use crate::{
+    error::Error,
+    host::VmPlaces,
+    journal::{Act, Journal},
+    spec::DiskSize,
+};
 
 /// A disk that is not whole yet.
 const PARTIAL: &str = "disk.ext4.partial";
 
+/// What [`make_disk`] makes.
+pub(crate) fn acts(places: &VmPlaces) -> [Act; 2] {
+    [
+        Act::Directory(places.state.clone()),
+        Act::Disk(places.disk()),
+    ]
+}
+
 /// Makes the VM's directory and its empty disk, which gets its name when it is whole.
-pub(crate) fn make_disk(places: &VmPlaces, size: DiskSize) -> Result<(), Error> {
-    private_directory(&places.state)?;
+pub(crate) fn make_disk(
+    places: &VmPlaces,
+    size: DiskSize,
+    journal: &dyn Journal,
+) -> Result<(), Error> {
+    let [directory, disk] = acts(places);
+    journal.act(&directory, || private_directory(&places.state))?;
+    journal.act(&disk, || make_file_system(places, size))
+}
+
+fn make_file_system(places: &VmPlaces, size: DiskSize) -> Result<(), Error> {
     let label = "banger".parse().expect("a short ASCII word is a label");
     let uuid = FsUuid::from_bytes(places.id.bytes());
     let (partial, disk) = (places.state.join(PARTIAL), places.disk());
@@ -42,8 +64,12 @@ pub(super) fn grow(places: &VmPlaces, size: DiskSize) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes everything of a VM. What is gone already is no error.
-pub(crate) fn remove(places: &VmPlaces) -> Result<(), Error> {
+/// Removes everything of a VM. What is gone already is no error. It stays in the journal until the
+/// VM itself is forgotten.
+pub(crate) fn remove(places: &VmPlaces, journal: &dyn Journal) -> Result<(), Error> {
+    for act in acts(places) {
+        journal.undoing(&act)?;
+    }
     for directory in [&places.runtime, &places.state] {
         match fs::remove_dir_all(directory) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {

@@ -23,7 +23,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::{
     error::{Error, Kind},
     host::{AgentInfo, Guest, Host, LaunchPlan, VmPlaces, VmmChoice, VmmProcess},
-    name::VmName,
+    journal::Ledger,
+    name::{VmId, VmName},
     policy::{Admission, Verb, admit},
     record::{VmRecord, VmState},
     spec::SpecChange,
@@ -32,7 +33,7 @@ use crate::{
 
 use activity::Activity;
 pub use activity::InUse;
-pub(crate) use disks::{make_disk, remove as remove_disk};
+pub(crate) use disks::{acts as disk_acts, make_disk, remove as remove_disk};
 pub(crate) use task::spawn;
 pub use timeline::Timeline;
 pub use usage::Usage;
@@ -42,7 +43,8 @@ pub use usage::Usage;
 pub trait Assemble: Send + Sync {
     fn plan(&self, vm: &VmRecord, choice: &VmmChoice) -> Result<LaunchPlan, Error>;
 
-    fn places(&self, vm: &VmRecord) -> VmPlaces;
+    /// The directories of a VM, known by its id alone.
+    fn places(&self, vm: VmId) -> VmPlaces;
 }
 
 /// How long a VM's acts may take.
@@ -62,6 +64,7 @@ pub struct Patience {
 #[derive(Clone)]
 pub struct Surroundings {
     pub store: Arc<Store>,
+    pub ledger: Arc<Ledger>,
     pub host: Arc<dyn Host>,
     pub assembly: Arc<dyn Assemble>,
     pub patience: Patience,

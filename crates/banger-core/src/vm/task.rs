@@ -23,6 +23,7 @@ use crate::{
     error::Error,
     host::{Guest, Halt, Machine, VmmExit},
     host_error::GuestError,
+    journal::{Owner, Page},
     record::{VmRecord, VmState},
 };
 
@@ -40,7 +41,7 @@ pub(crate) fn spawn(
     on_deleted: impl FnOnce() + Send + 'static,
 ) -> VmHandle {
     let (commands, queue) = mpsc::channel(QUEUE);
-    let places = surroundings.assembly.places(&record);
+    let places = surroundings.assembly.places(record.id);
     let first = View {
         looked_for: !record.state.may_have_a_vmm(),
         record,
@@ -195,6 +196,12 @@ impl Task {
 
     fn record(&self) -> VmRecord {
         self.views.borrow().record.clone()
+    }
+
+    /// Where the acts for this VM are written down.
+    fn page(&self) -> Page {
+        let id = self.views.borrow().record.id;
+        self.surroundings.ledger.page(Owner::Vm(id))
     }
 
     /// That the VM is in no state for this.

@@ -11,6 +11,7 @@ use std::{
 
 use banger_core::{
     host::{Accelerator, Host, LaunchPlan, Machine, VmPlaces, VmmKind},
+    journal::Unrecorded,
     name::VmId,
     spec::{Init, Memory, Network},
 };
@@ -148,7 +149,7 @@ impl Bench {
         let plan = self.plan(network)?;
         let begun = Instant::now();
         let up = tokio::spawn(said_up(plan.places.console(), begun));
-        let machine = host.launch(&plan).await?;
+        let machine = host.launch(&plan, &Unrecorded).await?;
         let milliseconds = up.await??;
         let overhead = overhead(machine.process().pid)?;
         end(host, machine, &plan.places).await?;
@@ -204,7 +205,7 @@ async fn end(
 ) -> Result<(), Failure> {
     machine.kill().await?;
     drop(machine);
-    host.sweep(places).await?;
+    host.sweep(places, &Unrecorded).await?;
     Ok(fs::remove_dir_all(&places.state)?)
 }
 

@@ -13,10 +13,12 @@ use std::{
 use banger_core::{
     host::{Accelerator, LaunchPlan, VmPlaces, VmmKind},
     host_error::HostError,
+    journal::{Act, Journal},
 };
 use tokio::time::{Instant, sleep};
 
 use crate::{
+    acts,
     places::{self, file_error},
     task::blocking,
 };
@@ -91,13 +93,13 @@ pub(crate) struct Groups(Vec<PathBuf>);
 
 impl Groups {
     /// Makes them with their limits, and records them first, so that they are found again.
+    #[cfg(test)]
     pub(crate) fn make(places: &VmPlaces, limits: Limits) -> Result<Self, HostError> {
         Self::make_in(&sites_here(), places, limits)
     }
 
     fn make_in(sites: &[Site], places: &VmPlaces, limits: Limits) -> Result<Self, HostError> {
-        let directory = |site: &Site| site.parent.join(format!("banger-{}", places.id.short()));
-        let planned: Vec<_> = sites.iter().map(directory).collect();
+        let planned = directories(sites, places);
         record(places, &planned)?;
         let mut made = Vec::new();
         for (site, directory) in sites.iter().zip(planned) {
@@ -132,17 +134,56 @@ impl Groups {
     }
 }
 
+fn directories(sites: &[Site], places: &VmPlaces) -> Vec<PathBuf> {
+    let name = format!("banger-{}", places.id.short());
+    sites.iter().map(|site| site.parent.join(&name)).collect()
+}
+
+/// Where the groups of a VM would be made.
+pub(crate) fn planned(places: &VmPlaces) -> Vec<PathBuf> {
+    directories(&sites_here(), places)
+}
+
 /// Makes the groups of a VM, and takes a process in while other things go on.
 pub(crate) fn hold(
     places: &VmPlaces,
     limits: Limits,
     process: u32,
-) -> Result<impl Future<Output = Groups>, HostError> {
-    let groups = Groups::make(places, limits)?;
-    Ok(blocking(move || {
+    journal: &dyn Journal,
+) -> Result<impl Future<Output = Result<Groups, HostError>>, HostError> {
+    let sites = sites_here();
+    let acts = acts::groups(&directories(&sites, places));
+    for act in &acts {
+        journal.intend(act)?;
+    }
+    let groups = Groups::make_in(&sites, places, limits)?;
+    let taken = blocking(move || {
         groups.take_in(&[process]);
         groups
-    }))
+    });
+    Ok(async move {
+        let groups = taken.await;
+        let made = acts::groups(&groups.0);
+        for act in &acts {
+            match made.contains(act) {
+                true => journal.confirm(act)?,
+                false => journal.strike(act)?,
+            }
+        }
+        Ok(groups)
+    })
+}
+
+/// Takes a process that an earlier daemon started into the groups that it made for it, where it
+/// had no time to do so.
+pub(crate) fn hold_again(places: &VmPlaces, process: u32) {
+    let recorded = fs::read_to_string(record_file(places)).unwrap_or_default();
+    let is_out = |group: &&str| {
+        let held = fs::read_to_string(Path::new(group).join("cgroup.procs"));
+        held.is_ok_and(|held| held.lines().all(|line| line != process.to_string()))
+    };
+    let groups: Vec<_> = recorded.lines().filter(is_out).map(PathBuf::from).collect();
+    Groups(groups).take_in(&[process]);
 }
 
 fn make(site: &Site, directory: &Path, limits: Limits) -> io::Result<()> {
@@ -222,7 +263,7 @@ pub(crate) fn memory_limit(places: &VmPlaces) -> Option<u64> {
 }
 
 /// Removes the groups of a VM whose processes have ended, or are about to be forgotten.
-pub(crate) async fn sweep(places: &VmPlaces) -> Result<(), HostError> {
+pub(crate) async fn sweep(places: &VmPlaces, journal: &dyn Journal) -> Result<(), HostError> {
     let path = record_file(places);
     let groups = match fs::read_to_string(&path) {
         Ok(groups) => groups,
@@ -231,6 +272,8 @@ pub(crate) async fn sweep(places: &VmPlaces) -> Result<(), HostError> {
     };
     let deadline = Instant::now() + OBLIVION;
     for group in groups.lines().map(Path::new) {
+        let act = Act::Group(group.to_owned());
+        journal.undoing(&act)?;
         while let Err(source) = fs::remove_dir(group) {
             match source.kind() {
                 io::ErrorKind::NotFound => break,
@@ -238,12 +281,15 @@ pub(crate) async fn sweep(places: &VmPlaces) -> Result<(), HostError> {
                 _ => return Err(file_error("remove", group, source)),
             }
         }
+        journal.strike(&act)?;
     }
     places::remove(&path)
 }
 
 #[cfg(test)]
 mod tests {
+    use banger_core::journal::Unrecorded;
+
     use super::*;
     use crate::qemu::args::tests::plan;
 
@@ -325,7 +371,7 @@ mod tests {
             assert!(group.is_dir());
         }
         for _ in 0..2 {
-            sweep(&places).await.unwrap();
+            sweep(&places, &Unrecorded).await.unwrap();
             assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         }
     }
@@ -360,7 +406,7 @@ mod tests {
         drop(cat.stdin.take());
         cat.wait().unwrap();
         groups.take_in(&[cat.id()]);
-        sweep(&places).await.unwrap();
+        sweep(&places, &Unrecorded).await.unwrap();
         assert!(groups.0.iter().all(|group| !group.exists()));
     }
 

@@ -92,7 +92,7 @@ impl Client {
                 .collect()
                 .await;
             let body = body.map_err(|error| broken(name, error.as_ref()))?;
-            Ok((status, body.to_bytes()))
+            Ok::<_, HostError>((status, body.to_bytes()))
         });
         let (status, body) = answered
             .await

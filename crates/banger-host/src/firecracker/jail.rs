@@ -258,11 +258,11 @@ fn link(places: &VmPlaces) -> PathBuf {
     places.runtime.join("fc")
 }
 
-fn base(places: &VmPlaces) -> PathBuf {
+pub(crate) fn base(places: &VmPlaces) -> PathBuf {
     places.state.join("jail")
 }
 
-fn root(places: &VmPlaces) -> PathBuf {
+pub(crate) fn root(places: &VmPlaces) -> PathBuf {
     let id = places.id.short();
     base(places).join("firecracker").join(id).join("root")
 }

@@ -7,6 +7,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use banger_core::{
     host::{LaunchPlan, VmPlaces},
     host_error::HostError,
+    journal::{Act, Journal},
     spec::Network,
 };
 use tokio::time::timeout;
@@ -22,7 +23,7 @@ use super::{
     walls::Walls,
 };
 use crate::{
-    admission,
+    acts, admission,
     cgroups::{self, Limits},
     control::Control,
     lock::Note,
@@ -41,6 +42,7 @@ pub(crate) struct Start<'a> {
     pub(crate) command_line: String,
     pub(crate) settings: &'a FirecrackerSettings,
     pub(crate) programs: &'a Programs,
+    pub(crate) journal: &'a dyn Journal,
 }
 
 /// A VMM in which the guest is about to begin.
@@ -69,7 +71,7 @@ impl Start<'_> {
             Err(error) => Err(error),
         };
         if started.is_err()
-            && let Err(error) = sweep(places).await
+            && let Err(error) = sweep(places, self.journal).await
         {
             tracing::warn!(%error, "cannot undo a start");
         }
@@ -80,14 +82,15 @@ impl Start<'_> {
     pub(super) fn prepare(&self) -> Result<Jail, HostError> {
         let places = &self.plan.places;
         let jail = Jail::new(places, self.programs.walls);
-        places::prepare(places)?;
+        self.journal
+            .act(&acts::sockets(places), || places::prepare(places))?;
         logs::start_console(&places.console())?;
-        jail.prepare(self.plan, self.settings.metrics)?;
-        let machine = setup::configuration(self.plan, &self.command_line, self.settings, &jail);
-        let machine = serde_json::to_vec(&machine).expect("a configuration is plain data");
-        jail.leave(Item::Configuration, &machine)?;
-        if let Some(metadata) = setup::metadata(self.plan, self.settings) {
-            jail.leave(Item::Metadata, metadata.to_string().as_bytes())?;
+        match self.programs.walls {
+            Walls::Landlock => self.furnish(&jail)?,
+            Walls::Jailer | Walls::Namespaces => {
+                let act = acts::jail(places);
+                self.journal.act(&act, || self.furnish(&jail))?;
+            }
         }
         match self.plan.network {
             Network::None => {}
@@ -96,12 +99,26 @@ impl Start<'_> {
         Ok(jail)
     }
 
+    fn furnish(&self, jail: &Jail) -> Result<(), HostError> {
+        jail.prepare(self.plan, self.settings.metrics)?;
+        let machine = setup::configuration(self.plan, &self.command_line, self.settings, jail);
+        let machine = serde_json::to_vec(&machine).expect("a configuration is plain data");
+        jail.leave(Item::Configuration, &machine)?;
+        match setup::metadata(self.plan, self.settings) {
+            Some(metadata) => jail.leave(Item::Metadata, metadata.to_string().as_bytes()),
+            None => Ok(()),
+        }
+    }
+
     /// Returns once the VMM is on its way: its first question to us is its agent's answer. To
     /// ask its API earlier could hide why it ends, for it gives up in the middle of an answer.
     pub(super) async fn run_in(&self, jail: &Jail) -> Result<Started, HostError> {
         let places = &self.plan.places;
         let note = self.note();
         let pumps = control::pump(places);
+        for act in self.inside() {
+            self.journal.intend(&act)?;
+        }
         let process = Process::start(self.detached(jail, note.clone())?)?;
         let uplink = match self.stand_by(&process).await {
             Ok(uplink) => uplink,
@@ -116,13 +133,22 @@ impl Start<'_> {
     /// While the VMM makes its machine: its limits, and then its network, for which a guest has
     /// no use in its first moments, while the uplink's own start takes the VMM's processors.
     async fn stand_by(&self, process: &Process) -> Result<Option<Process>, HostError> {
-        let places = &self.plan.places;
-        let groups = cgroups::hold(places, Limits::of(self.plan), process.pid())?.await;
-        let uplink = start_uplink(self.plan.network, places, process)?;
+        let (places, journal) = (&self.plan.places, self.journal);
+        for act in self.inside() {
+            journal.confirm(&act)?;
+        }
+        let limits = Limits::of(self.plan);
+        let groups = cgroups::hold(places, limits, process.pid(), journal)?.await?;
+        let uplink = start_uplink(self.plan.network, places, process, journal)?;
         if let Some(pid) = uplink.as_ref().map(Process::pid) {
             blocking(move || groups.take_in(&[pid])).await;
         }
         Ok(uplink)
+    }
+
+    fn inside(&self) -> Vec<Act> {
+        let walls = self.programs.walls;
+        acts::inside(&self.plan.places, walls, self.plan.network)
     }
 
     pub(super) fn note(&self) -> Note {
@@ -207,10 +233,12 @@ fn start_uplink(
     network: Network,
     places: &VmPlaces,
     vmm: &Process,
+    journal: &dyn Journal,
 ) -> Result<Option<Process>, HostError> {
+    let ensure = || Uplink::find()?.ensure(places, vmm.pid());
     match network {
         Network::None => Ok(None),
-        Network::User => Uplink::find()?.ensure(places, vmm.pid()).map(Some),
+        Network::User => journal.act(&acts::uplink(places), ensure).map(Some),
     }
 }
 
@@ -239,6 +267,7 @@ pub(crate) fn can_make_taps() -> Result<(), HostError> {
 pub(crate) async fn adopt(
     places: &VmPlaces,
     process: Process,
+    journal: &dyn Journal,
 ) -> Result<Option<(Process, Box<dyn Control>)>, HostError> {
     let begun = async {
         let mut api = Client::connect(&outside(places, Item::ApiSocket)).await?;
@@ -255,7 +284,7 @@ pub(crate) async fn adopt(
         process.ended().await;
         return Ok(None);
     }
-    let uplink = uplink::adopt(places, process.pid())
+    let uplink = uplink::adopt(places, process.pid(), journal)
         .inspect_err(|error| tracing::warn!(%error, "an adopted VM has no network"))
         .unwrap_or_default();
     let control = FirecrackerControl::new(places, control::pump(places), uplink);
@@ -263,8 +292,9 @@ pub(crate) async fn adopt(
 }
 
 /// Removes what a VMM that is gone has left.
-pub(crate) async fn sweep(places: &VmPlaces) -> Result<(), HostError> {
-    jail::sweep(places)?;
-    uplink::sweep(places)?;
-    cgroups::sweep(places).await
+pub(crate) async fn sweep(places: &VmPlaces, journal: &dyn Journal) -> Result<(), HostError> {
+    acts::strike_inside(places, journal)?;
+    journal.undo(&acts::jail(places), || jail::sweep(places))?;
+    journal.undo(&acts::uplink(places), || uplink::sweep(places))?;
+    cgroups::sweep(places, journal).await
 }

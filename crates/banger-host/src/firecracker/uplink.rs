@@ -11,10 +11,12 @@ use std::{
 use banger_core::{
     host::{Accelerator, Confinement, VmPlaces, VmmKind},
     host_error::HostError,
+    journal::Journal,
 };
 use rustix::thread::LinkNameSpaceType;
 
 use crate::{
+    acts,
     lock::{Note, VmmLock},
     places::{self, file_error},
     process::{self, Detached, Log, Process},
@@ -83,11 +85,16 @@ pub(crate) fn intend(places: &VmPlaces) -> Result<(), HostError> {
 
 /// The uplink of a VMM that an earlier daemon started, if it was to have one: the one that
 /// runs, or a new one.
-pub(crate) fn adopt(places: &VmPlaces, vmm: u32) -> Result<Option<Process>, HostError> {
+pub(crate) fn adopt(
+    places: &VmPlaces,
+    vmm: u32,
+    journal: &dyn Journal,
+) -> Result<Option<Process>, HostError> {
     if !lock(places).exists() {
         return Ok(None);
     }
-    Uplink::find()?.ensure(places, vmm).map(Some)
+    let ensure = || Uplink::find()?.ensure(places, vmm);
+    journal.act(&acts::uplink(places), ensure).map(Some)
 }
 
 /// Forgets that there was an uplink, when its VMM is gone.
@@ -122,7 +129,7 @@ fn open_space(process: u32, name: &str) -> Result<OwnedFd, HostError> {
     opened.map_err(|source| file_error("open", &path, source))
 }
 
-fn lock(places: &VmPlaces) -> PathBuf {
+pub(crate) fn lock(places: &VmPlaces) -> PathBuf {
     places.state.join("uplink.lock")
 }
 

@@ -225,7 +225,9 @@ impl KernelStore {
         }
     }
 
-    fn path(&self, name: &KernelName) -> PathBuf {
+    /// Where a kernel is, or would be.
+    #[must_use]
+    pub fn path(&self, name: &KernelName) -> PathBuf {
         self.directory.join(name.as_str())
     }
 

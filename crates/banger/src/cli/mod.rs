@@ -3,6 +3,7 @@
 
 pub(crate) mod catalog;
 pub(crate) mod event;
+pub(crate) mod host;
 pub(crate) mod image_reference;
 pub(crate) mod prune;
 pub(crate) mod registry;
@@ -18,6 +19,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use self::{
     catalog::CatalogCommand,
     event::EventsArgs,
+    host::{HostCommand, RecoverArgs},
     registry::RegistryCommand,
     store::{ImageCommand, KernelCommand},
     vm::{DeleteArgs, ExecArgs, ListArgs, RunArgs, VmCommand},
@@ -80,6 +82,11 @@ pub(crate) enum Command {
     /// The daemon that keeps the VMs
     #[command(subcommand)]
     Daemon(DaemonCommand),
+    /// What was done on this host
+    #[command(subcommand)]
+    Host(HostCommand),
+    /// Have VMs and images again that lie on the disk and are not known
+    Recover(RecoverArgs),
     /// Check whether this host can run VMs
     Doctor(DoctorArgs),
     /// Print version, commit and build time

@@ -200,13 +200,20 @@ pub(crate) struct RunArgs {
 #[command(after_help = "\
 Examples:
   banger vm create --name web --memory 2G
-  vm=$(banger vm create --no-start)")]
+  vm=$(banger vm create --no-start)
+  banger vm create --image alpine:3 --plan")]
 pub(crate) struct CreateArgs {
     #[command(flatten)]
     pub(crate) spec: SpecArgs,
     /// Do not start it
     #[arg(long)]
     pub(crate) no_start: bool,
+    /// Print what would be done on this host, and do nothing
+    #[arg(long)]
+    pub(crate) plan: bool,
+    /// Print the plan as JSON
+    #[arg(long, requires = "plan")]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) quiet: QuietArgs,
 }

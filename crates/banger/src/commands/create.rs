@@ -7,6 +7,7 @@ use banger_api::{
     vm::{CreateVm, Vm},
 };
 
+use super::host;
 use crate::{
     cli::{
         image_reference::ImageReference,
@@ -25,6 +26,10 @@ pub(super) async fn run(client: &Client, args: CreateArgs) -> Result<u8, Failure
         start: !args.no_start,
         ..request(args.spec)?
     };
+    if args.plan {
+        host::show_plan(&client.plan_vm(&request).await?, args.json)?;
+        return Ok(SUCCESS);
+    }
     let display = Display::new(args.quiet.quiet);
     let vm = create(client, &request, &display, &mut signals).await?;
     output::print(&format!("{}\n", vm.name))?;

@@ -1,6 +1,6 @@
 //! `daemon status`, `stop`, `start` and `openapi`.
 
-use banger_api::{daemon::DaemonStatus, places::Places};
+use banger_api::{daemon::DaemonStatus, journal::Found, places::Places};
 
 use crate::{
     cli::DaemonCommand,
@@ -66,8 +66,39 @@ fn details(status: &DaemonStatus) -> String {
         ("socket", Some(status.socket.clone())),
         ("log", Some(status.log_path.clone())),
         ("state", Some(status.state_dir.clone())),
+        ("found", found(&status.found)),
+        ("damaged", status.kept_store.clone()),
         ("outdated", status.replaced.then(|| replaced.to_owned())),
     ])
+}
+
+/// What it found when it began, where that was anything.
+fn found(found: &Found) -> Option<String> {
+    let kinds = [
+        (
+            found.adopted,
+            "running VM taken over",
+            "running VMs taken over",
+        ),
+        (
+            found.finished,
+            "half-done act finished",
+            "half-done acts finished",
+        ),
+        (
+            found.undone,
+            "half-done act undone",
+            "half-done acts undone",
+        ),
+        (found.left, "half-done act left", "half-done acts left"),
+    ];
+    let there = kinds.iter().filter(|(number, ..)| *number > 0);
+    let told = there.map(|(number, one, several)| {
+        let what = if *number == 1 { one } else { several };
+        format!("{number} {what}")
+    });
+    let told: Vec<_> = told.collect();
+    (!told.is_empty()).then(|| told.join(", "))
 }
 
 #[cfg(test)]
@@ -92,6 +123,12 @@ mod tests {
             state_dir: "/s".into(),
             running_vms: 2,
             replaced: true,
+            found: Found {
+                adopted: 1,
+                undone: 2,
+                ..Found::default()
+            },
+            kept_store: Some("/s/state.db.damaged-7".into()),
         };
         assert_snapshot!(details(&status), @r"
         pid          7
@@ -101,6 +138,8 @@ mod tests {
         socket       /r/bangerd.sock
         log          /s/bangerd.log
         state        /s
+        found        1 running VM taken over, 2 half-done acts undone
+        damaged      /s/state.db.damaged-7
         outdated     its program was replaced: the next command starts the new one
         ");
     }

@@ -6,11 +6,13 @@ mod daemon;
 mod df;
 mod doctor;
 mod events;
+mod host;
 mod image;
 mod image_cache;
 mod kernel;
 mod ports;
 mod prune;
+mod recover;
 mod registry;
 mod run;
 mod show;
@@ -46,6 +48,8 @@ pub(crate) fn dispatch(command: Command) -> Result<u8, Failure> {
         | Command::Df(_)
         | Command::Prune(_)
         | Command::Daemon(_)
+        | Command::Host(_)
+        | Command::Recover(_)
         | Command::Doctor(_) => {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -78,6 +82,8 @@ pub(crate) fn role(command: &Command) -> Role {
         | Command::Df(_)
         | Command::Prune(_)
         | Command::Daemon(_)
+        | Command::Host(_)
+        | Command::Recover(_)
         | Command::Doctor(_)
         | Command::Version(_)
         | Command::Completion(_) => Role::Ordinary,
@@ -89,6 +95,8 @@ async fn talk(command: Command) -> Result<u8, Failure> {
     let places = Places::from_env()?;
     match command {
         Command::Daemon(command) => daemon::run(command, &places).await,
+        Command::Host(command) => host::run(&client(&places).await?, command).await,
+        Command::Recover(args) => recover::run(&client(&places).await?, args).await,
         Command::Doctor(args) => doctor::run(args, &places).await,
         Command::Run(args) => run::run(&client(&places).await?, args).await,
         Command::Exec(args) => run::exec(&client(&places).await?, args).await,

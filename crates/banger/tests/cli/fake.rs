@@ -85,6 +85,8 @@ impl Fake {
             state_dir: "/state".into(),
             running_vms: 0,
             replaced: false,
+            found: Default::default(),
+            kept_store: None,
         };
         let paper = Paper {
             said,

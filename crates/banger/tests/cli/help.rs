@@ -39,6 +39,8 @@ fn the_help_of_the_whole_is_one_screen() {
       df          Show what takes room on this host's disk
       prune       Delete what no VM that runs needs
       daemon      The daemon that keeps the VMs
+      host        What was done on this host
+      recover     Have VMs and images again that lie on the disk and are not known
       doctor      Check whether this host can run VMs
       version     Print version, commit and build time
       completion  Print a completion script for a shell

@@ -6,7 +6,7 @@ use axum::{Json, extract::State, http::StatusCode};
 use banger_api::{build::BuildInfo, daemon::DaemonStatus, doctor::Check};
 use banger_core::record::VmState;
 
-use crate::{convert, wiring::App};
+use crate::{convert, convert_journal, wiring::App};
 
 /// The running daemon.
 #[utoipa::path(get, path = "/v1/daemon", responses((status = 200, body = DaemonStatus)))]
@@ -26,6 +26,8 @@ pub(crate) async fn status(State(app): State<Arc<App>>) -> Json<DaemonStatus> {
         state_dir: text(app.places.state.clone()),
         running_vms: running as u64,
         replaced: is_replaced(),
+        found: convert_journal::found(&app.engine.ledger().report()),
+        kept_store: app.kept_store.clone().map(text),
     })
 }
 

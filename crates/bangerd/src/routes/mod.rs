@@ -4,9 +4,11 @@ mod catalogs;
 mod daemon;
 mod df;
 mod events;
+mod host;
 mod image_cache;
 mod images;
 mod kernels;
+mod recover;
 mod registries;
 mod vms;
 
@@ -62,6 +64,9 @@ fn open_api_router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(daemon::doctor))
         .routes(routes!(df::show))
         .routes(routes!(events::stream))
+        .routes(routes!(host::journal))
+        .routes(routes!(host::plan))
+        .routes(routes!(recover::recover))
         .routes(routes!(vms::list, vms::create))
         .routes(routes!(vms::show, vms::change, vms::delete))
         .routes(routes!(vms::start))
@@ -176,6 +181,7 @@ mod tests {
             "GET /v1/df",
             "GET /v1/doctor",
             "GET /v1/events",
+            "GET /v1/host/journal",
             "GET /v1/image-cache",
             "POST /v1/image-cache/prune",
             "GET /v1/images",
@@ -195,10 +201,12 @@ mod tests {
             "GET /v1/kernels/{kernel}",
             "DELETE /v1/kernels/{kernel}",
             "POST /v1/kernels/{kernel}/publish",
+            "POST /v1/recover",
             "POST /v1/registries/login",
             "POST /v1/registries/logout",
             "GET /v1/vms",
             "POST /v1/vms",
+            "POST /v1/vms/plan",
             "GET /v1/vms/{vm}",
             "PATCH /v1/vms/{vm}",
             "DELETE /v1/vms/{vm}",

@@ -227,7 +227,10 @@ fn a_creation_that_is_given_up_while_its_image_is_made_leaves_no_image() {
         )
         .await
         .unwrap();
-        assert_eq!(crate::testing::entries(&world.images_directory()).len(), 1);
+        assert_eq!(
+            crate::testing::directories(&world.images_directory()).len(),
+            1
+        );
         world.is_empty();
     });
 }

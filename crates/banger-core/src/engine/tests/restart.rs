@@ -202,8 +202,8 @@ fn a_daemon_killed_in_a_boot_loses_no_vmm() {
     let world = World::new();
     world.host.script(|script| script.connect = Connect::Hangs);
     world.life(async |engine| {
-        let engine = Arc::new(engine);
-        tokio::spawn(async move { engine.create(request("a", true, false), silent()).await });
+        let vm = create(&engine, "a", false, false).await;
+        tokio::spawn(async move { vm.start(silent()).await });
         world.host.asked(Act::Connect, 1).await;
     });
     assert_eq!(row(&world).state, VmState::Starting);
@@ -218,6 +218,19 @@ fn a_daemon_killed_in_a_boot_loses_no_vmm() {
         assert_eq!(row(&world).state, VmState::Running);
         assert_eq!(world.host.count(Act::Launch), 1);
     });
+}
+
+#[test]
+fn a_creation_whose_daemon_was_killed_in_the_boot_is_undone() {
+    let world = World::new();
+    world.host.script(|script| script.connect = Connect::Hangs);
+    world.life(async |engine| {
+        let engine = Arc::new(engine);
+        tokio::spawn(async move { engine.create(request("a", true, false), silent()).await });
+        world.host.asked(Act::Connect, 1).await;
+    });
+    world.life(async |engine| is_over(&engine.find("a").unwrap()).await);
+    world.is_empty();
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::{
     error::Error,
     name::VmName,
     policy::{Admission, Verb, admit},
+    recovery,
     spec::SpecChange,
     vm::{Reply, View},
 };
@@ -22,6 +23,7 @@ impl Task {
         });
         if result.is_ok() {
             self.views.send_modify(|view| view.record.name = name);
+            self.renew_card();
         }
         answer(reply, result.map(|()| self.view()));
     }
@@ -43,7 +45,16 @@ impl Task {
             view.record.updated_at = now;
         });
         self.expiry = self.deadline();
+        self.renew_card();
         Ok(())
+    }
+
+    /// The store has it already: without a new card an old one is the worst that is left.
+    fn renew_card(&self) {
+        let places = self.views.borrow().places.clone();
+        if let Err(error) = recovery::write_vm(&self.surroundings.store, &places) {
+            tracing::warn!(vm = %self.record().name, error = error.chain(), "cannot renew a card");
+        }
     }
 
     /// When a VM with a time to go is to be deleted. A clock that was set meanwhile is looked at anew

@@ -155,7 +155,8 @@ impl Task {
     pub(super) async fn remove_all(&mut self) -> Result<(), Error> {
         self.end_machine().await?;
         let places = self.views.borrow().places.clone();
-        tokio::task::spawn_blocking(move || disks::remove(&places))
+        let page = self.page();
+        tokio::task::spawn_blocking(move || disks::remove(&places, page.journal()))
             .await
             .map_err(|_| Error::Ending)??;
         self.surroundings.store.delete_vm(self.record().id)?;
@@ -176,7 +177,9 @@ impl Task {
         self.machine = None;
         self.views.send_modify(|view| view.process = None);
         let places = self.views.borrow().places.clone();
-        if let Err(error) = self.surroundings.host.sweep(&places).await {
+        let page = self.page();
+        let swept = self.surroundings.host.sweep(&places, page.journal());
+        if let Err(error) = swept.await {
             warn!(vm = %self.record().name, %error, "cannot sweep after the VMM");
         }
         Ok(())

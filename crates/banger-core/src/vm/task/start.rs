@@ -97,7 +97,7 @@ impl Task {
         self.views
             .send_modify(|view| view.record.choice = Some(choice));
         boot::report(&plan, progress);
-        let machine = host.launch(&plan).await?;
+        let machine = host.launch(&plan, self.page().journal()).await?;
         self.mark(|timeline| timeline.vmm_started(Instant::now()));
         self.views
             .send_modify(|view| view.process = Some(machine.process()));

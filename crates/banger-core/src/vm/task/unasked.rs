@@ -11,6 +11,7 @@ use crate::{
     error::Error,
     host::{Guest, VmmExit},
     host_error::{GuestError, HostError},
+    journal::Owner,
     record::{VmRecord, VmState},
 };
 
@@ -20,6 +21,39 @@ const RECONNECT_PATIENCE: Duration = Duration::from_secs(30);
 impl Task {
     /// Takes up what an earlier daemon left: a live VMM, or an act in progress.
     pub(super) async fn adopt(&mut self) -> ControlFlow<()> {
+        let owner = Owner::Vm(self.record().id);
+        let taken_up = self.find_what_was_left().await;
+        if !self.unsure && taken_up.is_continue() {
+            self.settle(&owner).await;
+        }
+        self.surroundings.ledger.settle(&owner);
+        self.show_looked_for();
+        taken_up
+    }
+
+    /// Finishes or undoes what the journal has of this VM that was left half-done.
+    async fn settle(&mut self, owner: &Owner) {
+        let halves = self.surroundings.ledger.halves_of(owner);
+        if halves.is_empty() {
+            return;
+        }
+        if self.machine.is_none() {
+            let places = self.views.borrow().places.clone();
+            let page = self.page();
+            let swept = self.surroundings.host.sweep(&places, page.journal());
+            if let Err(error) = swept.await {
+                warn!(vm = %self.record().name, %error, "cannot sweep after the VMM");
+            }
+            return;
+        }
+        for half in halves {
+            if let Err(error) = self.page().judge(&half.act) {
+                warn!(%error, "cannot settle a half-done act");
+            }
+        }
+    }
+
+    async fn find_what_was_left(&mut self) -> ControlFlow<()> {
         let record = self.record();
         if record.state == VmState::Created {
             return ControlFlow::Continue(());
@@ -30,7 +64,6 @@ impl Task {
         }
         if let Err(error) = self.look_for_machine().await {
             self.leave_alone(&record, error);
-            self.show_looked_for();
             return ControlFlow::Continue(());
         }
         match (record.state, self.machine.is_some()) {
@@ -55,7 +88,6 @@ impl Task {
                 self.note_state(VmState::Stopped, Some(gone));
             }
         }
-        self.show_looked_for();
         self.await_owner();
         ControlFlow::Continue(())
     }
@@ -63,11 +95,18 @@ impl Task {
     pub(super) async fn look_for_machine(&mut self) -> Result<(), HostError> {
         let places = self.views.borrow().places.clone();
         self.unsure = true;
-        let found = self.surroundings.host.adopt(&places).await?;
+        let found = {
+            let page = self.page();
+            self.surroundings
+                .host
+                .adopt(&places, page.journal())
+                .await?
+        };
         self.unsure = false;
         if let Some(machine) = found {
-            let pid = machine.process().pid;
-            info!(vm = %self.record().name, pid, "adopted a running VM");
+            let (pid, name) = (machine.process().pid, self.record().name);
+            info!(vm = %name, pid, "adopted a running VM");
+            self.surroundings.ledger.adopted(name);
             self.views
                 .send_modify(|view| view.process = Some(machine.process()));
             self.machine = Some(machine);

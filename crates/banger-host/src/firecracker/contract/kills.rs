@@ -1,6 +1,6 @@
 //! A VMM that is killed at any stage, a daemon that forgets one, and what is found afterwards.
 
-use banger_core::spec::Network;
+use banger_core::{journal::Unrecorded, spec::Network};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::{
@@ -126,7 +126,9 @@ async fn a_daemon_that_dies_at_any_stage_leaves_nothing_that_is_not_found() {
                 "{walls:?} {stage:?}"
             );
             let adopted = match found {
-                Some((process, _)) => launch::adopt(story.places(), process).await.unwrap(),
+                Some((process, _)) => launch::adopt(story.places(), process, &Unrecorded)
+                    .await
+                    .unwrap(),
                 None => None,
             };
             let has_begun = stage >= Stage::Answering;
@@ -158,7 +160,9 @@ async fn a_guest_that_began_without_its_uplink_gets_one_from_the_next_daemon() {
         let (process, _) = Process::adopt(&places::vmm_lock(story.places()))
             .unwrap()
             .unwrap();
-        let adopted = launch::adopt(story.places(), process).await.unwrap();
+        let adopted = launch::adopt(story.places(), process, &Unrecorded)
+            .await
+            .unwrap();
         let (process, _control) = adopted.unwrap();
         assert!(Process::adopt(&uplink).unwrap().is_some(), "{walls:?}");
         process.kill().unwrap();
@@ -184,7 +188,9 @@ async fn a_forgotten_vmm_is_taken_over_with_its_guest() {
         let lock = places::vmm_lock(story.places());
         let (again, noted) = Process::adopt(&lock).unwrap().unwrap();
         assert_eq!((again.pid(), &noted), (pid, &note), "{walls:?}");
-        let adopted = launch::adopt(story.places(), again).await.unwrap();
+        let adopted = launch::adopt(story.places(), again, &Unrecorded)
+            .await
+            .unwrap();
         let (again, control) = adopted.unwrap();
         control.pause().await.unwrap();
         let socket = outside(story.places(), Item::ApiSocket);
@@ -223,7 +229,7 @@ async fn a_vmm_whose_guest_never_began_is_ended_by_the_next_daemon() {
         let lock = places::vmm_lock(story.places());
         let (again, _) = Process::adopt(&lock).unwrap().unwrap();
         assert!(
-            launch::adopt(story.places(), again)
+            launch::adopt(story.places(), again, &Unrecorded)
                 .await
                 .unwrap()
                 .is_none()

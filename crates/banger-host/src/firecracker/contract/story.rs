@@ -11,6 +11,7 @@ use std::{
 use banger_core::{
     host::{Accelerator, LaunchPlan, Machine, VmPlaces, VmmKind},
     host_error::{GuestError, HostError},
+    journal::Unrecorded,
     name::VmId,
     spec::{Memory, Network},
 };
@@ -131,6 +132,7 @@ impl Story {
             command_line: "quiet".into(),
             settings: &self.settings,
             programs: &self.programs,
+            journal: &Unrecorded,
         }
     }
 
@@ -170,7 +172,7 @@ impl Story {
 
     /// Removes what is left of a VMM that is gone, and fails if it cannot be.
     pub(super) async fn end(&self) {
-        sweep(self.places()).await.unwrap();
+        sweep(self.places(), &Unrecorded).await.unwrap();
         places::sweep(self.places()).unwrap();
         assert_eq!(self.left(), Vec::<String>::new());
     }

@@ -1,0 +1,38 @@
+//! Taking up VMs that lie on the disk and are in no row.
+
+use super::Engine;
+use crate::{
+    error::Error,
+    recovery::{self, Recovered, Remains},
+};
+
+impl Engine {
+    /// Makes rows for them, and takes them up as a new daemon would. With `dry_run` it only tells
+    /// what it would do.
+    pub async fn recover(&self, dry_run: bool) -> Result<Recovered, Error> {
+        let store = self.surroundings.store.clone();
+        let (vms, images) = self.directories.remains();
+        let recovered = tokio::task::spawn_blocking(move || {
+            let remains = Remains {
+                vms: &vms,
+                images: &images,
+            };
+            recovery::recover(&store, remains, dry_run)
+        });
+        let recovered = recovered.await.map_err(|_| Error::Ending)??;
+        if !dry_run {
+            self.take_up_new()?;
+        }
+        Ok(recovered)
+    }
+
+    fn take_up_new(&self) -> Result<(), Error> {
+        for record in self.surroundings.store.vms()? {
+            let is_known = self.vms().contains_key(&record.id);
+            if !is_known {
+                self.spawn(record);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,175 @@
+//! Making rows again from the files that they told of. Beside each VM's disk and each image lies a
+//! card with its row; whoever lost the store, or put back an old one, has them again from there.
+//! Removes nothing, and touches no row that is there.
+
+mod cards;
+
+use std::{fs, path::Path};
+
+use tracing::{info, warn};
+
+pub(crate) use cards::{forget_image, image_card, write_image, write_missing, write_vm};
+use cards::{read, vm_card};
+
+use crate::{
+    error::Error,
+    name::{ImageName, VmId, VmName},
+    record::VmState,
+    store::{Card, Store, Table},
+};
+
+/// Why a VM or an image cannot be had again, in words for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unrecovered {
+    pub path: std::path::PathBuf,
+    pub reason: String,
+}
+
+/// What was made again, or could be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovered {
+    pub vms: Vec<VmName>,
+    pub images: Vec<ImageName>,
+    pub problems: Vec<Unrecovered>,
+}
+
+/// Where files are that have cards.
+#[derive(Debug, Clone, Copy)]
+pub struct Remains<'a> {
+    pub vms: &'a Path,
+    pub images: &'a Path,
+}
+
+/// Makes rows for what lies there without one. With `dry_run` it only tells what it would do.
+pub fn recover(store: &Store, remains: Remains<'_>, dry_run: bool) -> Result<Recovered, Error> {
+    let mut recovered = Recovered::default();
+    images(store, remains.images, dry_run, &mut recovered)?;
+    vms(store, remains.vms, dry_run, &mut recovered)?;
+    for problem in &recovered.problems {
+        warn!(path = %problem.path.display(), reason = problem.reason, "cannot recover");
+    }
+    if !dry_run {
+        let (vms, images) = (recovered.vms.len(), recovered.images.len());
+        if vms + images > 0 {
+            info!(vms, images, "recovered what was in no row");
+        }
+    }
+    Ok(recovered)
+}
+
+fn images(
+    store: &Store,
+    directory: &Path,
+    dry_run: bool,
+    recovered: &mut Recovered,
+) -> Result<(), Error> {
+    let rows = store.images()?;
+    for id in ids(directory) {
+        let path = directory.join(id.to_string());
+        if rows.iter().any(|row| row.directory == id.to_string()) {
+            continue;
+        }
+        match image(store, directory, id, dry_run) {
+            Ok(name) => recovered.images.push(name),
+            Err(reason) => recovered.problems.push(Unrecovered { path, reason }),
+        }
+    }
+    Ok(())
+}
+
+fn image(store: &Store, directory: &Path, id: VmId, dry_run: bool) -> Result<ImageName, String> {
+    let card = read(&image_card(directory, &id.to_string()))?;
+    let name: ImageName = parsed(&card, "name")?;
+    let own = directory.join(id.to_string()).join("rootfs.ext4");
+    let file = card.text("rootfs").map_or(own, Into::into);
+    if !file.is_file() {
+        return Err(format!("its file {} is missing", file.display()));
+    }
+    if store
+        .image(&name)
+        .map_err(|error| error.to_string())?
+        .is_some()
+    {
+        return Err(format!("there is another image named {name}"));
+    }
+    if !dry_run {
+        insert(store, Table::Images, &card)?;
+    }
+    Ok(name)
+}
+
+fn vms(
+    store: &Store,
+    directory: &Path,
+    dry_run: bool,
+    recovered: &mut Recovered,
+) -> Result<(), Error> {
+    let rows = store.vms()?;
+    for id in ids(directory) {
+        let path = directory.join(id.to_string());
+        // What has no disk was never a whole VM.
+        if rows.iter().any(|row| row.id == id) || !path.join("disk.ext4").is_file() {
+            continue;
+        }
+        let taken = |name: &VmName| {
+            rows.iter().any(|row| row.name == *name) || recovered.vms.contains(name)
+        };
+        match vm(store, &path, taken, &recovered.images, dry_run) {
+            Ok(name) => recovered.vms.push(name),
+            Err(reason) => recovered.problems.push(Unrecovered { path, reason }),
+        }
+    }
+    Ok(())
+}
+
+fn vm(
+    store: &Store,
+    path: &Path,
+    taken: impl Fn(&VmName) -> bool,
+    images: &[ImageName],
+    dry_run: bool,
+) -> Result<VmName, String> {
+    let card = read(&vm_card(path))?;
+    let name: VmName = parsed(&card, "name")?;
+    if taken(&name) {
+        return Err(format!("there is another VM named {name}"));
+    }
+    let image: ImageName = parsed(&card, "image")?;
+    let known = store.image(&image).map_err(|error| error.to_string())?;
+    if known.is_none() && !images.contains(&image) {
+        return Err(format!("its image {image} is missing"));
+    }
+    if !dry_run {
+        // Whether it runs is found out as with any VM that an earlier daemon had.
+        let card = card.with("state", VmState::Running.as_str());
+        insert(store, Table::Vms, &card)?;
+    }
+    Ok(name)
+}
+
+fn insert(store: &Store, table: Table, card: &Card) -> Result<(), String> {
+    let inserted = store.insert_card(table, card);
+    inserted.map_err(|error| Error::from(error).chain())
+}
+
+fn parsed<T: std::str::FromStr>(card: &Card, column: &str) -> Result<T, String> {
+    let text = card.text(column).and_then(|text| text.parse().ok());
+    text.ok_or_else(|| format!("its card has no {column}"))
+}
+
+/// What lies in a directory under names of our own making; for images a card will do.
+fn ids(directory: &Path) -> Vec<VmId> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let id = |entry: fs::DirEntry| {
+        let name = entry.file_name();
+        let name = name.to_str()?;
+        name.strip_suffix(".json").unwrap_or(name).parse().ok()
+    };
+    let mut ids: Vec<VmId> = entries.filter_map(id).collect();
+    ids.sort();
+    ids.dedup();
+    ids
+}
+
+#[cfg(test)]
+mod tests;

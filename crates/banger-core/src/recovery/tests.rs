@@ -1,0 +1,143 @@
+//! A store that is lost, damaged or old: what lies on the disk is had again.
+
+use std::{collections::BTreeSet, fs};
+
+use super::*;
+use crate::{
+    engine::CreateRequest,
+    record::VmState,
+    spec::SpecChange,
+    store::StoreError,
+    testing::{World, create, reaches, request, silent},
+};
+
+/// A world with a VM that runs, one that does not, and an image of its own.
+fn inhabited() -> World {
+    let world = World::new();
+    world.life(async |engine| {
+        world.import(&engine, "mine").await;
+        create(&engine, "runs", true, false).await;
+        let request = CreateRequest {
+            image: Some("mine".parse().unwrap()),
+            ..request("rests", false, false)
+        };
+        engine.create(request, silent()).await.unwrap();
+        let change = SpecChange {
+            vcpus: Some(3.try_into().unwrap()),
+            ..SpecChange::default()
+        };
+        let rests = engine.find("rests").unwrap();
+        rests.change(change).await.unwrap();
+        rests.rename("sleeps".parse().unwrap()).await.unwrap();
+    });
+    world
+}
+
+fn names(recovered: &Recovered) -> (BTreeSet<String>, BTreeSet<String>) {
+    let vms = recovered.vms.iter().map(ToString::to_string).collect();
+    let images = recovered.images.iter().map(ToString::to_string).collect();
+    (vms, images)
+}
+
+fn set<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
+    names.map(str::to_owned).into()
+}
+
+fn remains(world: &World) -> (std::path::PathBuf, std::path::PathBuf) {
+    (world.vms(), world.images_directory())
+}
+
+#[test]
+fn what_a_lost_store_told_of_is_had_again() {
+    let world = inhabited();
+    let mut rows = world.rows();
+    fs::remove_file(world.path("state.db")).unwrap();
+    world.publish_tiny();
+    let (vms, images) = remains(&world);
+    let remains = Remains {
+        vms: &vms,
+        images: &images,
+    };
+    let store = world.store();
+    for dry_run in [true, true, false] {
+        let recovered = recover(&store, remains, dry_run).unwrap();
+        let wanted = (set(["runs", "sleeps"]), set(["mine"]));
+        assert_eq!(names(&recovered), wanted);
+        assert_eq!(recovered.problems, []);
+    }
+    assert_eq!(
+        recover(&store, remains, false).unwrap(),
+        Recovered::default()
+    );
+    drop(store);
+    world.life(async |engine| {
+        reaches(&engine.find("runs").unwrap(), VmState::Running).await;
+        let sleeps = reaches(&engine.find("sleeps").unwrap(), VmState::Stopped).await;
+        assert_eq!(sleeps.record.spec.vcpus.get(), 3);
+    });
+    let mut again = world.rows();
+    for row in rows.iter_mut().chain(&mut again) {
+        // When they were changed last, and why they do not run, is all that differs.
+        (row.updated_at, row.last_error, row.choice) = (0, None, None);
+        row.state = VmState::Stopped;
+    }
+    assert_eq!(again, rows);
+}
+
+#[test]
+fn a_damaged_store_is_put_aside_and_kept() {
+    let check = |damage: fn(&mut Vec<u8>)| {
+        let world = inhabited();
+        let path = world.path("state.db");
+        let mut bytes = fs::read(&path).unwrap();
+        damage(&mut bytes);
+        fs::write(&path, &bytes).unwrap();
+        let opened = Store::open(&path);
+        assert!(
+            matches!(opened, Err(StoreError::Damaged { .. })),
+            "{opened:?}"
+        );
+        let (store, kept) = Store::open_or_replace(&path, 9).unwrap();
+        assert_eq!(fs::read(kept.unwrap()).unwrap(), bytes);
+        assert_eq!(store.vms().unwrap(), []);
+        let (store, kept) = Store::open_or_replace(&path, 10).unwrap();
+        assert_eq!((store.vms().unwrap(), kept), (Vec::new(), None));
+    };
+    check(|bytes| bytes[..4096].fill(0x55));
+    check(|bytes| bytes[100..].fill(0));
+}
+
+#[test]
+fn what_cannot_be_had_again_is_told_of_and_left_alone() {
+    let check = |spoil: fn(&Path), wanted: &str| {
+        let world = inhabited();
+        let id = world.rows()[0].id;
+        fs::remove_file(world.path("state.db")).unwrap();
+        world.publish_tiny();
+        let directory = world.vms().join(id.to_string());
+        spoil(&directory);
+        let (vms, images) = remains(&world);
+        let remains = Remains {
+            vms: &vms,
+            images: &images,
+        };
+        let recovered = recover(&world.store(), remains, false).unwrap();
+        let [problem] = &recovered.problems[..] else {
+            panic!("{recovered:?}");
+        };
+        assert_eq!((&problem.path, &problem.reason[..]), (&directory, wanted));
+        assert!(directory.join("disk.ext4").exists());
+    };
+    check(
+        |vm| fs::remove_file(vm.join("vm.json")).unwrap(),
+        "there is no card beside it",
+    );
+    check(
+        |vm| fs::write(vm.join("vm.json"), "[").unwrap(),
+        "its card is no JSON object",
+    );
+    check(
+        |vm| fs::write(vm.join("vm.json"), "{\"name\": \"A\"}").unwrap(),
+        "its card has no name",
+    );
+}
