@@ -6,6 +6,7 @@ pub mod build;
 pub mod cache;
 pub mod catalog;
 pub mod client;
+pub mod config;
 pub mod daemon;
 pub mod df;
 pub mod doctor;

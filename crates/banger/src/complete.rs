@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, env, io, path::Path, time::Duration};
 
 use banger_api::{
     client::{Client, ClientError},
+    config::KEYS,
     places::Places,
     vm::VmState,
 };
@@ -120,6 +121,13 @@ pub(crate) fn available_images() -> Vec<CompletionCandidate> {
         let names = images.flat_map(|image| names(image.name, image.catalog));
         Ok(distinct(names))
     })
+}
+
+/// Those that take names need one behind them, which nobody can guess.
+pub(crate) fn config_keys() -> Vec<CompletionCandidate> {
+    let keys = KEYS.iter();
+    keys.map(|key| CompletionCandidate::new(key.name).help(Some(key.about.into())))
+        .collect()
 }
 
 pub(crate) fn restart_policies() -> Vec<CompletionCandidate> {

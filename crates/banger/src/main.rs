@@ -4,11 +4,13 @@
 mod cli;
 mod commands;
 mod complete;
+mod config_file;
 mod console;
 mod daemon;
 mod exec;
 mod fdio;
 mod output;
+mod programs;
 mod progress;
 mod report;
 mod table;

@@ -10,7 +10,7 @@ use banger_api::{
     places::PlacesError,
 };
 
-use crate::{daemon::DaemonError, text::escape};
+use crate::{config_file::ChangeError, daemon::DaemonError, text::escape};
 
 /// Why a command of the CLI did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,8 @@ pub(crate) enum Failure {
         what: &'static str,
         flag: &'static str,
     },
+    #[error(transparent)]
+    Config(#[from] ChangeError),
     #[error("VM {vm} is not what was waited for: {why}")]
     NotReached { vm: String, why: String },
     #[error("cannot write to standard output")]
@@ -110,7 +112,7 @@ impl Failure {
             Self::NotStarted { reason, .. } => reason.exit_code(),
             Self::Interrupted { signal, .. } => signal_code(*signal),
             Self::PipeClosed => signal_code(SIGPIPE),
-            Self::Unasked { .. } => USAGE,
+            Self::Unasked { .. } | Self::Config(_) => USAGE,
             Self::Client(ClientError::Api(error)) => api_code(error.code, role),
             Self::Client(
                 ClientError::Unreachable { .. }
@@ -142,6 +144,7 @@ impl Failure {
             | Self::NoEnding
             | Self::Interrupted { .. }
             | Self::Unasked { .. }
+            | Self::Config(_)
             | Self::NotReached { .. }
             | Self::Output { .. } => self.render_chain(),
         }
@@ -175,6 +178,14 @@ impl Failure {
                 ..
             } => Some("the image has no shell: name a program behind --"),
             Self::Unasked { flag, .. } => return Some(format!("{flag} goes ahead without asking")),
+            Self::Config(ChangeError::Unknown(_)) => Some("see the keys with `banger config show`"),
+            Self::Config(ChangeError::Invalid(_)) => {
+                Some("`banger config check` says where, `banger config edit` mends it")
+            }
+            Self::Config(ChangeError::NotSet(_)) => {
+                Some("what it sets has the origin `file` in `banger config show`")
+            }
+            Self::Config(ChangeError::Form(_) | ChangeError::NoTable(_)) => None,
             Self::NotReached { .. } => Some("see `banger vm show` and `banger vm logs`"),
             Self::Client(ClientError::Api(_))
             | Self::Places(_)

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use banger_api::size::{SizeError, parse_size};
+use banger_api::{
+    config,
+    size::{SizeError, parse_size},
+};
 use serde::Deserialize;
 
 /// Why a configuration is refused.
@@ -15,6 +18,11 @@ use serde::Deserialize;
 pub(crate) enum ConfigError {
     #[error("cannot read {path}", path = .path.display())]
     Read { path: PathBuf, source: io::Error },
+    #[error("{path} is not valid", path = .path.display())]
+    Unknown {
+        path: PathBuf,
+        source: config::UnknownKey,
+    },
     #[error("{path} is not valid", path = .path.display())]
     Parse {
         path: PathBuf,
@@ -195,13 +203,7 @@ impl Config {
     /// A file that is not there is an empty one.
     pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
         match fs::read_to_string(path) {
-            Ok(text) => toml::from_str(&text).map_err(|source| {
-                let source = Box::new(source);
-                ConfigError::Parse {
-                    path: path.to_owned(),
-                    source,
-                }
-            }),
+            Ok(text) => Self::parse(path, &text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(source) => Err(ConfigError::Read {
                 path: path.to_owned(),
@@ -210,9 +212,38 @@ impl Config {
         }
     }
 
+    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let path = path.to_owned();
+        // A file that is no TOML has no keys either: what follows says why.
+        let table: toml::Table = toml::from_str(text).unwrap_or_default();
+        if let Err(source) = known("", &table) {
+            return Err(ConfigError::Unknown { path, source });
+        }
+        toml::from_str(text).map_err(|source| {
+            let source = Box::new(source);
+            ConfigError::Parse { path, source }
+        })
+    }
+
     pub(crate) fn log_level(&self) -> &str {
         self.log_level.as_deref().unwrap_or("info")
     }
+}
+
+/// Whether all keys of a table are in the list that the command line has, too.
+fn known(above: &str, table: &toml::Table) -> Result<(), config::UnknownKey> {
+    for (name, value) in table {
+        let name = format!("{above}{name}");
+        match value {
+            toml::Value::Table(table) if config::is_table(&name) => {
+                known(&format!("{name}."), table)?;
+            }
+            _ => {
+                config::find(&name)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -253,5 +284,65 @@ mod tests {
         for (text, valid) in cases {
             assert_eq!(toml::from_str::<Config>(text).is_ok(), valid, "{text:?}");
         }
+    }
+
+    /// A line that sets a key to something of its form.
+    fn example(key: &config::Key) -> String {
+        let value = match key.form {
+            config::Form::Text | config::Form::Path => "\"x\"".to_owned(),
+            config::Form::Word(words) => format!("{:?}", words[0]),
+            config::Form::Size => "\"8G\"".to_owned(),
+            config::Form::Time => "\"2h\"".to_owned(),
+            config::Form::Count => "7".to_owned(),
+            config::Form::Bool => "true".to_owned(),
+            config::Form::Texts | config::Form::Paths => "[\"/x\"]".to_owned(),
+            config::Form::TextOfName => "{ a = \"b\" }".to_owned(),
+        };
+        format!("{} = {value}", key.name)
+    }
+
+    #[test]
+    fn every_key_that_is_listed_is_read() {
+        for key in config::KEYS {
+            let line = example(key);
+            let read = Config::parse(Path::new("/c"), &line);
+            let read = read.unwrap_or_else(|error| panic!("{line}: {error:?}"));
+            assert_ne!(read, Config::default(), "{line}");
+        }
+    }
+
+    #[test]
+    fn every_key_that_is_read_is_listed() {
+        for table in [
+            "",
+            "vm_defaults.",
+            "firecracker.",
+            "debian.",
+            "registries.",
+            "limits.",
+        ] {
+            let refused = toml::from_str::<Config>(&format!("{table}zzz = 1")).unwrap_err();
+            let expected = refused
+                .message()
+                .split_once("expected")
+                .unwrap()
+                .1
+                .to_owned();
+            for name in expected.split('`').skip(1).step_by(2) {
+                let name = format!("{table}{name}");
+                let listed = config::find(&name).is_ok() || config::is_table(&name);
+                assert!(listed, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_nearest() {
+        let refused = Config::parse(Path::new("/c"), "[vm_defaults]\nmemroy = \"1G\"");
+        let Err(ConfigError::Unknown { source, .. }) = refused else {
+            panic!("{refused:?}");
+        };
+        let told = "there is no key vm_defaults.memroy; did you mean vm_defaults.memory?";
+        assert_eq!(source.to_string(), told);
     }
 }

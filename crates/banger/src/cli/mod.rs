@@ -2,6 +2,7 @@
 //! Parses and refuses; acts on nothing.
 
 pub(crate) mod catalog;
+pub(crate) mod config;
 pub(crate) mod event;
 pub(crate) mod host;
 pub(crate) mod image_reference;
@@ -87,6 +88,9 @@ pub(crate) enum Command {
     Host(HostCommand),
     /// Have VMs and images again that lie on the disk and are not known
     Recover(RecoverArgs),
+    /// What the daemon is told by its file
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Check whether this host can run VMs
     Doctor(DoctorArgs),
     /// Print version, commit and build time

@@ -1,6 +1,7 @@
 //! What each command does: from arguments to requests, from answers to output.
 
 mod catalog;
+mod config;
 mod create;
 mod daemon;
 mod df;
@@ -35,6 +36,7 @@ pub(crate) fn dispatch(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Version(args) => version(args),
         Command::Completion(args) => complete::script(args.shell),
+        Command::Config(command) => config::run(command, &Places::from_env()?),
         Command::Run(_)
         | Command::Exec(_)
         | Command::Ps(_)
@@ -86,6 +88,7 @@ pub(crate) fn role(command: &Command) -> Role {
         | Command::Recover(_)
         | Command::Doctor(_)
         | Command::Version(_)
+        | Command::Config(_)
         | Command::Completion(_) => Role::Ordinary,
     }
 }
@@ -113,7 +116,7 @@ async fn talk(command: Command) -> Result<u8, Failure> {
         Command::Df(args) => df::run(&client(&places).await?, args).await,
         Command::Prune(args) => prune::all(&client(&places).await?, &args).await,
         Command::Events(args) => events::run(&client(&places).await?, args).await,
-        Command::Version(_) | Command::Completion(_) => Ok(SUCCESS),
+        Command::Version(_) | Command::Completion(_) | Command::Config(_) => Ok(SUCCESS),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Starts bangerd and waits for its word. The only place of the CLI that starts a process.
+//! Starts bangerd and waits for its word.
 
 use std::{
     env,
