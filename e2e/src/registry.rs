@@ -26,7 +26,7 @@ const CERTIFICATES: &str = "cd DIRECTORY && exec 2>/dev/null && \
     -days 30 -addext basicConstraints=critical,CA:TRUE && \
     openssl req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=registry && \
     openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 \
-    -extfile <(echo subjectAltName=IP:127.0.0.1) -out server.pem";
+    -extfile <(echo subjectAltName=IP:127.0.0.1,DNS:registry.invalid) -out server.pem";
 
 /// A JSON web token that the CA's key signs.
 const TOKEN: &str = r#"cd DIRECTORY && url() { base64 -w0 | tr '+/' '-_' | tr -d '='; } && now=$(date +%s) &&

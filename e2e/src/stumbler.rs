@@ -32,6 +32,9 @@ struct Shared {
     changed: Condvar,
 }
 
+/// How a connection is served.
+type Serve = fn(TcpStream, &str, &Shared) -> io::Result<()>;
+
 /// Ends, and lets go of all that it holds, with this value.
 #[derive(Debug)]
 pub struct Stumbler {
@@ -43,6 +46,16 @@ impl Stumbler {
     /// A proxy before the registry at `upstream`, whatever host is asked for.
     #[must_use]
     pub fn before(upstream: &str) -> Self {
+        Self::serving(upstream, serve)
+    }
+
+    /// A proxy that leads to the encrypted registry at `upstream`, whatever host is asked for.
+    #[must_use]
+    pub fn leading_to(upstream: &str) -> Self {
+        Self::serving(upstream, lead)
+    }
+
+    fn serving(upstream: &str, serve: Serve) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback has ports");
         let address = listener.local_addr().expect("it is bound").to_string();
         let shared = Arc::<Shared>::default();
@@ -139,6 +152,31 @@ fn serve(mut client: TcpStream, upstream: &str, shared: &Shared) -> io::Result<(
         }
     }
     client.write_all(&answer)?;
+    client.shutdown(Shutdown::Write)
+}
+
+/// Lets the two ends talk past it, as nobody in between understands them.
+fn lead(mut client: TcpStream, upstream: &str, shared: &Shared) -> io::Result<()> {
+    let Some(head) = read_head(&mut client)? else {
+        return Ok(());
+    };
+    let line = head.lines().next().unwrap_or_default().to_owned();
+    let is_known = line.starts_with("CONNECT ");
+    let mut state = shared.state.lock().expect("no holder of it panics");
+    state.asked.push(line);
+    drop(state);
+    if !is_known {
+        return client.write_all(b"HTTP/1.1 405 no\r\ncontent-length: 0\r\n\r\n");
+    }
+    let mut server = TcpStream::connect(upstream)?;
+    client.write_all(b"HTTP/1.1 200 go on\r\n\r\n")?;
+    let (mut asking, mut asked) = (client.try_clone()?, server.try_clone()?);
+    thread::spawn(move || {
+        // Its end is the other side's to notice.
+        let _ = io::copy(&mut asking, &mut asked);
+        asked.shutdown(Shutdown::Write)
+    });
+    io::copy(&mut server, &mut client)?;
     client.shutdown(Shutdown::Write)
 }
 

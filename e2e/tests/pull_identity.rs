@@ -197,6 +197,29 @@ fn a_proxy_is_used_for_other_hosts_and_never_for_the_loopback() {
 }
 
 #[test]
+fn an_encrypted_registry_is_reached_through_a_proxy_that_learns_nothing() {
+    let Some(registry) = Registry::encrypted() else {
+        return;
+    };
+    let world = World::new();
+    let layout = registry.layout("");
+    registry.push(&format!("oci:{layout}:1"), "web:1", "");
+    let proxy = Stumbler::leading_to(registry.address());
+    let pull = || {
+        world.banger(["daemon", "stop"]).ok();
+        world
+            .call(["image", "pull", "registry.invalid:5000/web:1"])
+            .env("HTTPS_PROXY", format!("http://{}", proxy.address()))
+            .run()
+    };
+    pull().code(1).stderr_has(["certificate", "extra_ca"]);
+    world.configure_also(&format!("[registries]\nextra_ca = [\"{}\"]", registry.ca()));
+    pull().ok().stdout("web-1\n");
+    assert!(proxy.asked("CONNECT registry.invalid:5000 ") >= 2);
+    assert_eq!(proxy.asked("/v2/"), 0);
+}
+
+#[test]
 fn an_index_gives_the_image_of_the_platform() {
     let Some(registry) = Registry::start() else {
         return;
