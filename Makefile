@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build test lint bench kernel test-kernel dist clean setup setup-test unit fuzz e2e
+.PHONY: help run build test lint bench kernel test-kernel man dist clean setup setup-test unit fuzz e2e
 
 # Tools that `setup` installs, and a Rust installed in this very shell, are found without a new login.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
@@ -47,6 +47,9 @@ kernel: build $(KERNEL)/bundles/catalog.json ## build banger's own kernel, check
 test-kernel: ## build the kernel for hosts whose /dev/kvm emulates; for tests only
 	scripts/setup-debian.sh --with-kernel-tools
 	scripts/make-generic-kernel.sh --test
+
+man: build ## write manual pages into target/man/man1
+	$(RELEASE)/banger man $(TARGET)/man/man1
 
 dist: build $(KERNEL)/bundles/catalog.json ## pack a release, banger's own kernel inside
 	scripts/make-dist.sh

@@ -66,6 +66,12 @@ impl Home {
         self.told(Call::new(&self.program("banger"), args))
     }
 
+    /// A call of `bangerd` in this home.
+    pub(crate) fn bangerd(&self) -> Call {
+        let nothing: [&str; 0] = [];
+        self.told(Call::new(&self.program("bangerd"), &nothing))
+    }
+
     /// A line of shell in which `banger` is the one of this home.
     pub(crate) fn shell(&self, line: &str) -> Call {
         let path = env::var_os("PATH").unwrap_or_default();

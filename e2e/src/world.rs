@@ -131,6 +131,12 @@ impl World {
         self.home.banger(args)
     }
 
+    /// `bangerd` itself, as a service manager would start it.
+    #[must_use]
+    pub fn daemon_call(&self) -> Call {
+        self.home.bangerd()
+    }
+
     /// A line of shell in which `banger` is this world's.
     #[must_use]
     pub fn shell(&self, line: &str) -> Call {

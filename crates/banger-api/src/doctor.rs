@@ -21,3 +21,14 @@ pub struct Check {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
+
+/// Something that `POST /v1/doctor/fix` mended, or could not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Mended {
+    pub path: String,
+    /// What was done.
+    pub act: String,
+    /// Why it could not be done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}

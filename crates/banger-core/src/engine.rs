@@ -359,7 +359,9 @@ impl Engine {
 
     /// The host's fitness; changes nothing.
     pub async fn checks(&self) -> Vec<Check> {
-        self.surroundings.host.checks(&self.directories.state).await
+        let mut checks = self.surroundings.host.checks(&self.directories.state).await;
+        checks.extend(self.leftover_checks());
+        checks
     }
 
     pub(crate) fn host(&self) -> &Arc<dyn Host> {

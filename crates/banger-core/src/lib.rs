@@ -21,6 +21,7 @@ pub mod images;
 pub mod journal;
 pub mod kernels;
 pub mod labels;
+pub mod leftovers;
 mod locks;
 pub mod name;
 pub mod policy;

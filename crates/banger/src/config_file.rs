@@ -75,7 +75,10 @@ impl Reading<'_> {
             match item.as_table_like() {
                 Some(table) if config::is_table(&name) => self.table(&format!("{name}."), table),
                 Some(_) | None => {
-                    let span = table.key(key).and_then(toml_edit::Key::span).or(item.span());
+                    let span = table
+                        .key(key)
+                        .and_then(toml_edit::Key::span)
+                        .or(item.span());
                     let line = span.map_or(1, |span| self.line(span.start));
                     self.item(name, item, line);
                 }

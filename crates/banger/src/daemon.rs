@@ -58,6 +58,11 @@ pub(crate) enum DaemonError {
     DoesNotEnd { pid: u32 },
 }
 
+/// The program that the daemon is.
+pub(crate) fn program() -> Result<PathBuf, DaemonError> {
+    launch::find()
+}
+
 impl DaemonError {
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {

@@ -16,6 +16,7 @@ mod report;
 mod table;
 mod targets;
 mod text;
+mod unit;
 
 use std::process::ExitCode;
 

@@ -47,6 +47,10 @@ pub(crate) enum Failure {
     },
     #[error(transparent)]
     Config(#[from] ChangeError),
+    #[error("there is no user {name} in /etc/passwd")]
+    NoUser { name: String },
+    #[error("systemd did not follow the order \"{order}\"")]
+    Systemd { order: String, source: io::Error },
     #[error("VM {vm} is not what was waited for: {why}")]
     NotReached { vm: String, why: String },
     #[error("cannot write to standard output")]
@@ -112,7 +116,7 @@ impl Failure {
             Self::NotStarted { reason, .. } => reason.exit_code(),
             Self::Interrupted { signal, .. } => signal_code(*signal),
             Self::PipeClosed => signal_code(SIGPIPE),
-            Self::Unasked { .. } | Self::Config(_) => USAGE,
+            Self::Unasked { .. } | Self::Config(_) | Self::NoUser { .. } => USAGE,
             Self::Client(ClientError::Api(error)) => api_code(error.code, role),
             Self::Client(
                 ClientError::Unreachable { .. }
@@ -123,6 +127,7 @@ impl Failure {
             | Self::Places(_)
             | Self::File { .. }
             | Self::Host { .. }
+            | Self::Systemd { .. }
             | Self::NoEnding
             | Self::NotReached { .. }
             | Self::Output { .. }
@@ -145,6 +150,8 @@ impl Failure {
             | Self::Interrupted { .. }
             | Self::Unasked { .. }
             | Self::Config(_)
+            | Self::NoUser { .. }
+            | Self::Systemd { .. }
             | Self::NotReached { .. }
             | Self::Output { .. } => self.render_chain(),
         }
@@ -186,6 +193,11 @@ impl Failure {
                 Some("what it sets has the origin `file` in `banger config show`")
             }
             Self::Config(ChangeError::Form(_) | ChangeError::NoTable(_)) => None,
+            Self::NoUser { .. } => Some("name one with --owner"),
+            Self::Systemd { .. } => Some(
+                "`banger system install --no-start` only writes the unit; without systemd the commands of \
+                 banger start the daemon by themselves",
+            ),
             Self::NotReached { .. } => Some("see `banger vm show` and `banger vm logs`"),
             Self::Client(ClientError::Api(_))
             | Self::Places(_)

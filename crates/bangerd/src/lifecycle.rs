@@ -9,13 +9,13 @@ use std::{
     time::Duration,
 };
 
-use banger_api::places::Places;
+use banger_api::{client::Client, places::Places};
 use rustix::fs::{FlockOperation, Mode, flock};
 use tokio::{net::UnixListener, signal::unix::SignalKind, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::{config::Config, server, wiring};
+use crate::{config::Config, notify::Manager, server, wiring};
 
 /// How long the first requests wait until all VMs are held against the host.
 const LOOKING: Duration = Duration::from_secs(3);
@@ -57,24 +57,35 @@ pub(crate) fn run(places: &Places) -> Result<(), Fatal> {
         private_directory(directory)?;
     }
     let config = Config::read(&places.config_file())?;
-    let Some(lock) = take_lock(&places.runtime.join("bangerd.lock"))? else {
-        // Another daemon serves already, or is about to: whoever started us is content.
-        wait_for_other(&places.runtime.join("bangerd.lock"), &places.socket())?;
-        return announce();
+    let manager = Manager::of_environment();
+    let path = places.runtime.join("bangerd.lock");
+    let lock = match take_lock(&path)? {
+        Some(lock) => lock,
+        // A service is the one that serves: another daemon makes room for it.
+        None if manager.is_there() => take_over(&path, &places.socket())?,
+        None => {
+            // Another daemon serves already, or is about to: whoever started us is content.
+            wait_for_other(&path, &places.socket())?;
+            return announce();
+        }
     };
-    start_log(&places.log(), config.log_level())?;
+    if manager.is_there() {
+        start_service_log(config.log_level())?;
+    } else {
+        start_log(&places.log(), config.log_level())?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(64)
         .enable_all()
         .build()?;
-    let result = runtime.block_on(serve(places, &config));
+    let result = runtime.block_on(serve(places, &config, &manager));
     runtime.shutdown_timeout(Duration::from_secs(2));
     drop(lock);
     result
 }
 
-async fn serve(places: &Places, config: &Config) -> Result<(), Fatal> {
+async fn serve(places: &Places, config: &Config, manager: &Manager) -> Result<(), Fatal> {
     let socket = places.socket();
     match fs::remove_file(&socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -91,12 +102,17 @@ async fn serve(places: &Places, config: &Config) -> Result<(), Fatal> {
     if timeout(LOOKING, app.engine.looked_for()).await.is_err() {
         warn!("some VMs are not yet held against the host");
     }
-    detach(&places.log())?;
+    if manager.is_there() {
+        manager.ready();
+    } else {
+        detach(&places.log())?;
+    }
     info!(pid = std::process::id(), socket = %socket.display(), "serving");
     tokio::spawn(end_on_signals(ending.clone())?);
     server::serve(listener, app, ending).await?;
     // The socket's name goes first, so that nobody connects to a daemon that ends.
     let _ = fs::remove_file(&socket);
+    manager.stopping();
     info!("ended");
     Ok(())
 }
@@ -150,6 +166,26 @@ fn take_lock(path: &Path) -> Result<Option<File>, StartError> {
     }
 }
 
+/// Asks the daemon that serves to end, and takes its place. VMs go on.
+fn take_over(lock: &Path, socket: &Path) -> Result<File, Fatal> {
+    let client = Client::new(socket.to_owned());
+    let asking = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let deadline = std::time::Instant::now() + Duration::from_secs(15);
+    loop {
+        // One that is about to serve is asked again.
+        let _ = asking.block_on(client.shutdown_daemon());
+        if let Some(lock) = take_lock(lock)? {
+            return Ok(lock);
+        }
+        if std::time::Instant::now() > deadline {
+            return Err("another daemon serves, and does not end".into());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// Waits until the other daemon listens, or is gone.
 fn wait_for_other(lock: &Path, socket: &Path) -> Result<(), Fatal> {
     let deadline = std::time::Instant::now() + Duration::from_secs(15);
@@ -184,6 +220,18 @@ fn start_log(path: &Path, level: &str) -> Result<(), Fatal> {
         .with_env_filter(tracing_subscriber::EnvFilter::try_new(&level)?)
         .with_ansi(false)
         .with_writer(open_log(path)?)
+        .init();
+    Ok(())
+}
+
+/// A service's standard error is its manager's journal, which has times of its own.
+fn start_service_log(level: &str) -> Result<(), Fatal> {
+    let level = std::env::var("BANGER_LOG_LEVEL").unwrap_or_else(|_| level.to_owned());
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::try_new(&level)?)
+        .with_ansi(false)
+        .without_time()
+        .with_writer(io::stderr)
         .init();
     Ok(())
 }

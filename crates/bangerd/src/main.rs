@@ -10,6 +10,7 @@ mod fail_point;
 mod follow;
 mod lifecycle;
 mod long_answer;
+mod notify;
 mod routes;
 mod server;
 mod wiring;

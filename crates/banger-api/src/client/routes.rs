@@ -13,7 +13,7 @@ use crate::{
     catalog::{AddCatalog, AvailableImage, Catalog, GenerateKey, GeneratedKey, Publish, Published},
     daemon::DaemonStatus,
     df::DiskUsage,
-    doctor::Check,
+    doctor::{Check, Mended},
     event::{Event, EventQuery},
     image::{Image, ImportImage, Login, LoginState, Logout, PullImage, PulledImage, RegisterImage},
     kernel::{AvailableKernel, ImportKernel, Kernel, PullKernel},
@@ -41,6 +41,12 @@ impl Client {
 
     pub async fn doctor(&self) -> Result<Vec<Check>, ClientError> {
         self.document(Method::GET, "/v1/doctor", Payload::Empty)
+            .await
+    }
+
+    /// Mends what can be mended of what `doctor` tells.
+    pub async fn mend(&self) -> Result<Vec<Mended>, ClientError> {
+        self.document(Method::POST, "/v1/doctor/fix", Payload::Empty)
             .await
     }
 

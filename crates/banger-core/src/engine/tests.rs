@@ -3,6 +3,7 @@
 mod create;
 mod find;
 mod kills;
+mod leftovers;
 mod restart;
 mod room;
 mod upkeep;

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A disk that is not whole yet.
-const PARTIAL: &str = "disk.ext4.partial";
+pub(crate) const PARTIAL: &str = "disk.ext4.partial";
 
 /// What [`make_disk`] makes.
 pub(crate) fn acts(places: &VmPlaces) -> [Act; 2] {

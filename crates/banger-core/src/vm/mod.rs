@@ -33,7 +33,9 @@ use crate::{
 
 use activity::Activity;
 pub use activity::InUse;
-pub(crate) use disks::{acts as disk_acts, make_disk, remove as remove_disk};
+pub(crate) use disks::{
+    PARTIAL as PARTIAL_DISK, acts as disk_acts, make_disk, remove as remove_disk,
+};
 pub(crate) use task::spawn;
 pub use timeline::Timeline;
 pub use usage::Usage;

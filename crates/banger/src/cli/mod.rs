@@ -9,6 +9,7 @@ pub(crate) mod image_reference;
 pub(crate) mod prune;
 pub(crate) mod registry;
 pub(crate) mod store;
+pub(crate) mod system;
 pub(crate) mod values;
 pub(crate) mod vm;
 
@@ -91,6 +92,12 @@ pub(crate) enum Command {
     /// What the daemon is told by its file
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// The daemon as a service of systemd
+    #[command(subcommand)]
+    System(system::SystemCommand),
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Man(ManArgs),
     /// Check whether this host can run VMs
     Doctor(DoctorArgs),
     /// Print version, commit and build time
@@ -159,11 +166,23 @@ pub(crate) enum DaemonCommand {
 Examples:
   banger doctor
   banger doctor --json | jq '.[] | select(.verdict == \"fail\")'
+  banger doctor --fix                  mend what can be mended
 
 Exits with 1 if a check fails; a warning is no failure.")]
 pub(crate) struct DoctorArgs {
+    /// Remove what machines that are gone left behind, and close what others can enter
+    #[arg(long)]
+    pub(crate) fix: bool,
     #[command(flatten)]
     pub(crate) json: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  banger man ~/.local/share/man/man1")]
+pub(crate) struct ManArgs {
+    pub(crate) directory: std::path::PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,10 @@
 //! `doctor`: our own view of the host, then the daemon's.
 
-use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    fs, io,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+};
 
 use banger_api::{
     build::BuildInfo,
@@ -20,6 +24,9 @@ use crate::{
 };
 
 pub(super) async fn run(args: DoctorArgs, places: &Places) -> Result<u8, Failure> {
+    if args.fix {
+        mend(places).await?;
+    }
     let mut checks = vec![runtime_directory(&places.runtime)];
     match ensure(places).await {
         Ok(Connected { client, status }) => {
@@ -36,6 +43,45 @@ pub(super) async fn run(args: DoctorArgs, places: &Places) -> Result<u8, Failure
     }
     let fit = checks.iter().all(|check| check.verdict != Verdict::Fail);
     if fit { Ok(SUCCESS) } else { Err(Failure::Told) }
+}
+
+/// Tells what it does; what is wrong afterwards, the checks say.
+async fn mend(places: &Places) -> Result<(), Failure> {
+    if close(&places.runtime).map_err(failed_to_close(&places.runtime))? {
+        output::remark(format!("closed {}", places.runtime.display()));
+    }
+    let Connected { client, .. } = ensure(places).await?;
+    for mended in client.mend().await? {
+        let path = escape(&mended.path);
+        output::remark(match mended.problem {
+            None => format!("{} {path}", escape(&mended.act)),
+            Some(problem) => format!("{path} stays: {}", escape(&problem)),
+        });
+    }
+    Ok(())
+}
+
+/// Shuts others out of a directory of ours, if they could enter it.
+fn close(path: &Path) -> io::Result<bool> {
+    let meta = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        meta => meta?,
+    };
+    let own = rustix::process::getuid().as_raw();
+    if !meta.is_dir() || meta.uid() != own || meta.mode() & 0o077 == 0 {
+        return Ok(false);
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+    Ok(true)
+}
+
+fn failed_to_close(path: &Path) -> impl FnOnce(io::Error) -> Failure {
+    let path = path.to_owned();
+    move |source| Failure::File {
+        operation: "protect",
+        path,
+        source,
+    }
 }
 
 async fn daemon_checks(client: &Client) -> Vec<Check> {

@@ -11,6 +11,7 @@ mod host;
 mod image;
 mod image_cache;
 mod kernel;
+mod man;
 mod ports;
 mod prune;
 mod recover;
@@ -18,6 +19,7 @@ mod registry;
 mod run;
 mod show;
 mod stats;
+mod system;
 mod vm;
 mod wait;
 
@@ -37,6 +39,7 @@ pub(crate) fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Version(args) => version(args),
         Command::Completion(args) => complete::script(args.shell),
         Command::Config(command) => config::run(command, &Places::from_env()?),
+        Command::Man(args) => man::run(&args.directory),
         Command::Run(_)
         | Command::Exec(_)
         | Command::Ps(_)
@@ -47,6 +50,7 @@ pub(crate) fn dispatch(command: Command) -> Result<u8, Failure> {
         | Command::Registry(_)
         | Command::Catalog(_)
         | Command::Events(_)
+        | Command::System(_)
         | Command::Df(_)
         | Command::Prune(_)
         | Command::Daemon(_)
@@ -81,6 +85,7 @@ pub(crate) fn role(command: &Command) -> Role {
         | Command::Registry(_)
         | Command::Catalog(_)
         | Command::Events(_)
+        | Command::System(_)
         | Command::Df(_)
         | Command::Prune(_)
         | Command::Daemon(_)
@@ -89,6 +94,7 @@ pub(crate) fn role(command: &Command) -> Role {
         | Command::Doctor(_)
         | Command::Version(_)
         | Command::Config(_)
+        | Command::Man(_)
         | Command::Completion(_) => Role::Ordinary,
     }
 }
@@ -116,7 +122,10 @@ async fn talk(command: Command) -> Result<u8, Failure> {
         Command::Df(args) => df::run(&client(&places).await?, args).await,
         Command::Prune(args) => prune::all(&client(&places).await?, &args).await,
         Command::Events(args) => events::run(&client(&places).await?, args).await,
-        Command::Version(_) | Command::Completion(_) | Command::Config(_) => Ok(SUCCESS),
+        Command::System(command) => system::run(command, &places).await,
+        Command::Version(_) | Command::Completion(_) | Command::Config(_) | Command::Man(_) => {
+            Ok(SUCCESS)
+        }
     }
 }
 

@@ -212,7 +212,7 @@ async fn delete(client: &Client, thing: &Thing) -> Result<(), ClientError> {
     }
 }
 
-fn agreed(what: &'static str, loss: &str) -> Result<bool, Failure> {
+pub(super) fn agreed(what: &'static str, loss: &str) -> Result<bool, Failure> {
     if !io::stdin().is_terminal() {
         return Err(Failure::Unasked {
             what,

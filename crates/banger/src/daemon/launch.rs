@@ -129,7 +129,7 @@ pub(super) fn runs_ours(pid: u32) -> bool {
     running.is_some() && running == find().ok().and_then(|ours| identity(&ours))
 }
 
-fn find() -> Result<PathBuf, DaemonError> {
+pub(super) fn find() -> Result<PathBuf, DaemonError> {
     // The kernel names the file itself: symbolic links to banger are resolved.
     let own = env::current_exe().map_err(prepare("find banger itself"))?;
     candidates(&own, env::var_os("PATH").as_deref())

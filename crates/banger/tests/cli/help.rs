@@ -42,6 +42,7 @@ fn the_help_of_the_whole_is_one_screen() {
       host        What was done on this host
       recover     Have VMs and images again that lie on the disk and are not known
       config      What the daemon is told by its file
+      system      The daemon as a service of systemd
       doctor      Check whether this host can run VMs
       version     Print version, commit and build time
       completion  Print a completion script for a shell
@@ -147,7 +148,7 @@ fn every_command_has_an_example() {
         vm exec|vm logs|image list|image show|image delete|image import|image pull|image register|image promote|registry login|registry logout|kernel list|\
         kernel show|kernel rm|kernel import|kernel pull|kernel publish|image publish|catalog add|catalog list|\
         catalog remove|catalog key generate|daemon status|daemon stop|daemon start|\
-        daemon openapi|config show|config get|config set|config unset|config edit|config check|df|prune|image prune|events|vm events|vm stats|vm ports|doctor|version|completion";
+        daemon openapi|system install|system status|system uninstall|config show|config get|config set|config unset|config edit|config check|df|prune|image prune|events|vm events|vm stats|vm ports|doctor|version|completion";
     for command in commands.split('|') {
         let words: Vec<_> = command.split(' ').collect();
         let help = help(&words);

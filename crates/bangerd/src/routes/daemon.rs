@@ -3,9 +3,15 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State, http::StatusCode};
-use banger_api::{build::BuildInfo, daemon::DaemonStatus, doctor::Check};
-use banger_core::record::VmState;
+use banger_api::{
+    build::BuildInfo,
+    daemon::DaemonStatus,
+    doctor::{Check, Mended},
+    error::ApiError,
+};
+use banger_core::{error::Error, record::VmState};
 
+use super::Failure;
 use crate::{convert, convert_journal, wiring::App};
 
 /// The running daemon.
@@ -55,4 +61,18 @@ pub(crate) async fn doctor(State(app): State<Arc<App>>) -> Json<Vec<Check>> {
             .map(convert::check)
             .collect(),
     )
+}
+
+/// Removes what VMs and work that are gone left behind; nothing that anybody may miss.
+#[utoipa::path(post, path = "/v1/doctor/fix",
+    responses((status = 200, body = Vec<Mended>), (status = "5XX", body = ApiError)))]
+pub(crate) async fn fix(State(app): State<Arc<App>>) -> Result<Json<Vec<Mended>>, Failure> {
+    let removing = tokio::task::spawn_blocking(move || app.engine.remove_leftovers());
+    let removed = removing.await.map_err(|_| Error::Ending)?;
+    let mended = removed.into_iter().map(|(path, removed)| Mended {
+        path: path.to_string_lossy().into_owned(),
+        act: "removed".to_owned(),
+        problem: removed.err().map(|error| error.to_string()),
+    });
+    Ok(Json(mended.collect()))
 }

@@ -62,6 +62,7 @@ fn open_api_router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(daemon::status))
         .routes(routes!(daemon::shutdown))
         .routes(routes!(daemon::doctor))
+        .routes(routes!(daemon::fix))
         .routes(routes!(df::show))
         .routes(routes!(events::stream))
         .routes(routes!(host::journal))
@@ -180,6 +181,7 @@ mod tests {
             "POST /v1/daemon/shutdown",
             "GET /v1/df",
             "GET /v1/doctor",
+            "POST /v1/doctor/fix",
             "GET /v1/events",
             "GET /v1/host/journal",
             "GET /v1/image-cache",
