@@ -5,6 +5,7 @@
 //! | `boot` | the way from the initramfs to the machine's own root |
 //! | `init` | who process 1 is, and handing over to it |
 //! | `channel`, `server` | sessions with the host, and what answers each request |
+//! | `assume` | what a copy of a machine changes in itself |
 //! | `exec` | processes that the host asks for |
 //! | `journal`, `listeners` | what a host may ask: what the agent did, what listens in the guest |
 //! | `reaper` | starting and burying every process |
@@ -12,6 +13,7 @@
 //! | `sys` | every unsafe line |
 
 mod agent;
+mod assume;
 mod boot;
 mod channel;
 mod console;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use banger_guest_proto::frame::Kind;
 use banger_guest_proto::hello::{self, HelloError};
 use banger_guest_proto::message::{
-    ExecId, ExecStart, MAX_DOCUMENT, Refusal, Route, RouteError, ShutdownRequest, SignalRequest,
-    WindowSize,
+    ClockRequest, ExecId, ExecStart, IdentityRequest, MAX_DOCUMENT, Refusal, Route, RouteError,
+    ShutdownRequest, SignalRequest, WindowSize,
 };
 use banger_guest_proto::session::frames::{FrameReceiver, FrameSender};
 use banger_guest_proto::session::{read_document, serve};
@@ -22,6 +22,8 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::agent::Agent;
+use crate::assume;
+use crate::boot::clock;
 use crate::exec;
 use crate::exec::registry::{Control, Registry, Undelivered};
 use crate::{journal, listeners, shutdown};
@@ -106,6 +108,19 @@ fn dispatch(
                 responder.finish(answer.map_err(|error| Refused::internal(&error)));
             });
         }
+        Ok(Route::Identity) => {
+            tokio::task::spawn_local(async move {
+                match document::<IdentityRequest>(body).await {
+                    Ok(request) => responder.json(&assume::assume(&request)),
+                    Err(refused) => responder.refuse(&refused),
+                }
+            });
+        }
+        Ok(Route::Clock) => {
+            tokio::task::spawn_local(async move {
+                responder.finish(set_clock(body).await);
+            });
+        }
         Ok(Route::Shutdown) => {
             tokio::task::spawn_local(async move {
                 let answer = document::<ShutdownRequest>(body).await;
@@ -163,6 +178,12 @@ async fn exec_start(receiver: &mut FrameReceiver) -> Result<ExecStart, Refused> 
             Err(Refused::new(StatusCode::BAD_REQUEST, reason.into()))
         }
     }
+}
+
+async fn set_clock(body: RecvStream) -> Result<(), Refused> {
+    let ClockRequest { wall_clock_ns } = document(body).await?;
+    clock::set(wall_clock_ns)
+        .map_err(|error| Refused::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }
 
 async fn signal(body: RecvStream, id: ExecId, registry: &Registry) -> Result<(), Refused> {

@@ -20,5 +20,6 @@ pub mod places;
 pub mod progress;
 pub mod recover;
 pub mod size;
+pub mod snapshot;
 pub mod usage;
 pub mod vm;

@@ -212,6 +212,9 @@ pub struct CreateVm {
     /// `default`, `never`, or the seconds without use after which it is stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_stop: Option<String>,
+    /// Go on from this snapshot instead of booting. What the VM is made of comes from it then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
     /// Start it and wait until its agent answers.
     #[serde(default)]
     pub start: bool,

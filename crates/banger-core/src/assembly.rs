@@ -67,6 +67,7 @@ impl Assemble for Assembly {
             memory: vm.spec.memory,
             network: vm.spec.network,
             init: vm.spec.init.clone(),
+            resume_from: None,
         })
     }
 

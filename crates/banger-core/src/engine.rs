@@ -4,6 +4,7 @@
 mod orphan;
 mod preview;
 mod recover;
+mod snapshots;
 
 use std::{
     collections::BTreeMap,
@@ -15,6 +16,7 @@ use banger_image::{
     kernel::KernelName,
     progress::{SharedProgress, Silent, Step},
 };
+pub use snapshots::{ForkRequest, Forked};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
@@ -31,9 +33,10 @@ use crate::{
     journal::{Act, Ledger, Owner, Page, Stage},
     kernels::{KernelChoice, Kernels},
     labels::Labels,
-    name::{ImageName, VmId, VmName},
+    name::{ImageName, SnapshotName, VmId, VmName},
     record::{Seconds, VmRecord, VmState},
     recovery,
+    snapshots::Snapshots,
     spec::{DiskSize, Init, Memory, Network, Vcpus, VmSpec},
     store::{ImageRow, JournalRow, StoreError},
     target,
@@ -73,6 +76,8 @@ pub struct CreateRequest {
     /// When the VM is deleted, whatever it does then.
     pub expires_at: Option<Seconds>,
     pub upkeep: Upkeep,
+    /// The saved machine that it goes on from, instead of a boot.
+    pub snapshot: Option<SnapshotName>,
     pub start: bool,
     pub auto_remove: bool,
 }
@@ -104,6 +109,7 @@ pub struct Engine {
     orphans: Mutex<Vec<JoinHandle<()>>>,
     images: Arc<Images>,
     kernels: Arc<Kernels>,
+    snapshots: Snapshots,
     defaults: Defaults,
     directories: Directories,
 }
@@ -136,6 +142,8 @@ impl Engine {
         images.sweep()?;
         kernels.sweep();
         assembly.sweep()?;
+        let snapshots = Snapshots::new(ledger.store().clone(), directories.state.join("snapshots"));
+        snapshots.sweep()?;
         let assembly = Arc::new(assembly);
         let surroundings = Surroundings {
             store: ledger.store().clone(),
@@ -151,6 +159,7 @@ impl Engine {
             orphans: Mutex::default(),
             images,
             kernels,
+            snapshots,
             defaults,
             directories,
         };
@@ -233,6 +242,9 @@ impl Engine {
         self.surroundings
             .host
             .has_room(&self.directories.state, 0)?;
+        if let Some(snapshot) = request.snapshot.clone() {
+            return self.create_from(&snapshot, request, progress).await;
+        }
         self.surroundings.host.choose_vmm(request.vmm).await?;
         let spec = self.spec(&request, &progress).await?;
         let (handle, made) = self.make(request.name, spec, &progress).await?;
@@ -335,6 +347,10 @@ impl Engine {
     pub fn delete_image(&self, name: &ImageName) -> Result<(), Error> {
         match self.images.delete(name) {
             Err(Error::Store(StoreError::ImageUsed(image))) => {
+                if let Some(snapshot) = self.snapshot_of(&image) {
+                    let snapshot = snapshot.to_string();
+                    return Err(Error::ImageSaved { image, snapshot });
+                }
                 let user = self
                     .views()
                     .into_iter()
@@ -600,6 +616,14 @@ struct DeleteUnfinished(Option<VmHandle>);
 impl DeleteUnfinished {
     fn disarm(mut self) {
         self.0 = None;
+    }
+
+    /// Deletes it now.
+    async fn delete(&self) {
+        let Some(handle) = &self.0 else { return };
+        if let Err(left) = handle.delete(true).await {
+            warn!(vm = %handle.name(), error = left.chain(), "cannot undo a creation");
+        }
     }
 }
 

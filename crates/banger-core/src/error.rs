@@ -8,6 +8,7 @@ use crate::{
     journal::JournalError,
     name::{ImageName, NameError, VmName},
     record::VmState,
+    snapshot::SnapshotError,
     spec::SpecError,
     store::StoreError,
 };
@@ -35,6 +36,10 @@ pub enum Error {
     },
     #[error("image {image} is used by VM {vm}")]
     ImageUsed { image: ImageName, vm: String },
+    #[error("image {image} is used by snapshot {snapshot}")]
+    ImageSaved { image: ImageName, snapshot: String },
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     #[error("kernel {kernel} is used by VM {vm}")]
     KernelUsed { kernel: String, vm: String },
     #[error("the start of VM {vm} was interrupted by {by}")]
@@ -144,6 +149,7 @@ pub enum Kind {
     Image,
     Kernel,
     Catalog,
+    Snapshot,
 }
 
 impl std::fmt::Display for Kind {
@@ -153,6 +159,7 @@ impl std::fmt::Display for Kind {
             Self::Image => "image",
             Self::Kernel => "kernel",
             Self::Catalog => "catalog",
+            Self::Snapshot => "snapshot",
         })
     }
 }

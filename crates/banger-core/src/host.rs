@@ -130,6 +130,52 @@ impl VmPlaces {
     }
 }
 
+/// The files of a saved machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotPlaces {
+    pub directory: PathBuf,
+}
+
+impl SnapshotPlaces {
+    /// The guest's memory from its first byte to its last, with holes where it is zero. Machines
+    /// that go on from it map it, each for itself.
+    #[must_use]
+    pub fn memory(&self) -> PathBuf {
+        self.directory.join("memory")
+    }
+
+    /// Processors and devices, in the VMM's own format.
+    #[must_use]
+    pub fn devices(&self) -> PathBuf {
+        self.directory.join("devices")
+    }
+
+    #[must_use]
+    pub fn disk(&self) -> PathBuf {
+        self.directory.join("disk.ext4")
+    }
+}
+
+/// What a machine's state is bound to: it goes on only where all of this is the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    pub vmm: VmmKind,
+    pub accelerator: Accelerator,
+    /// The VMM's own word for its release.
+    pub version: String,
+    /// What the guest believes its processor to be.
+    pub processor: String,
+    /// How fast the guest's clock source counts; its kernel was told at its boot.
+    pub clock_khz: u64,
+}
+
+/// Who a guest is to be that goes on as somebody else's copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    pub id: VmId,
+    pub name: VmName,
+}
+
 /// Everything that the host needs to know to start a machine. Pure data: the same plan
 /// gives the same VMM command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,6 +196,8 @@ pub struct LaunchPlan {
     pub memory: Memory,
     pub network: Network,
     pub init: Init,
+    /// The saved machine that goes on; where there is none, the kernel boots.
+    pub resume_from: Option<SnapshotPlaces>,
 }
 
 /// A root file system to be built by mmdebstrap from Debian's archive.
@@ -229,6 +277,13 @@ pub trait Host: Send + Sync {
     /// all that a launch wrote into the journal.
     async fn sweep(&self, places: &VmPlaces, journal: &dyn Journal) -> Result<(), HostError>;
 
+    /// What a machine's state would be bound to here.
+    async fn binding(&self, vmm: VmmKind, accelerator: Accelerator) -> Result<Binding, HostError>;
+
+    /// Copies a file with its holes, sharing its blocks where the file system can. Gives back how
+    /// many bytes the copy takes on its own.
+    async fn copy_sparse(&self, from: &Path, to: &Path) -> Result<u64, HostError>;
+
     /// Starts to build a Debian root file system, as root or as an ordinary user.
     fn debian_root(&self, root: &DebianRoot) -> Result<Box<dyn RootTar>, HostError>;
 
@@ -296,6 +351,13 @@ pub trait Machine: Send + Sync {
 
     /// Lets a paused guest go on.
     async fn resume(&self) -> Result<(), HostError>;
+
+    /// Refuses a machine whose VMM cannot save it, before anything is done to it.
+    fn may_be_saved(&self) -> Result<(), HostError>;
+
+    /// Writes memory and devices of a machine that stands still into a directory that is there.
+    /// Gives back how many bytes that takes. It can go on afterwards.
+    async fn save(&self, into: &SnapshotPlaces) -> Result<u64, HostError>;
 
     /// Ends the VMM at once, and returns when it is gone.
     async fn kill(&self) -> Result<(), HostError>;
@@ -365,6 +427,13 @@ pub trait Guest: Send + Sync {
     async fn log(&self) -> Result<Vec<LogLine>, GuestError>;
 
     async fn exec(&self, request: ExecRequest) -> Result<ExecStream, GuestError>;
+
+    /// Makes the guest somebody: a name, identities and random numbers of its own, and the
+    /// present time. Returns when it is so.
+    async fn assume(&self, identity: &Identity) -> Result<(), GuestError>;
+
+    /// Sets the clock of a guest that stood still.
+    async fn tell_time(&self) -> Result<(), GuestError>;
 
     /// Asks the guest to write everything to its disk and to end. The VMM exits afterwards.
     async fn shutdown(&self, patience: Duration) -> Result<(), GuestError>;

@@ -27,6 +27,8 @@ pub mod name;
 pub mod policy;
 pub mod record;
 pub mod recovery;
+pub mod snapshot;
+pub mod snapshots;
 pub mod spec;
 pub mod store;
 mod target;

@@ -19,6 +19,10 @@ pub enum NameError {
         "a catalog's name has 1 to 63 of a-z, 0-9 and -, and begins with a letter or digit: \"{0}\""
     )]
     Catalog(String),
+    #[error(
+        "a snapshot's name has 1 to 63 of a-z, 0-9 and . _ -, and begins with a letter or digit: \"{0}\""
+    )]
+    Snapshot(String),
     #[error("a VM id is 32 hexadecimal digits: \"{0}\"")]
     Id(String),
 }
@@ -38,6 +42,10 @@ pub struct ImageName(String);
 /// colon.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CatalogName(String);
+
+/// The name of a snapshot. It is no part of a path.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SnapshotName(String);
 
 /// The identity of a VM for its whole life: 128 random bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -128,6 +136,21 @@ impl FromStr for CatalogName {
     }
 }
 
+impl FromStr for SnapshotName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let word = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let allowed = |c: u8| word(c) || matches!(c, b'.' | b'_' | b'-');
+        let fits = (1..=63).contains(&text.len()) && text.bytes().all(allowed);
+        if fits && text.bytes().next().is_some_and(word) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(NameError::Snapshot(shown(text)))
+        }
+    }
+}
+
 /// A name as a message may repeat it: bounded and without control characters.
 fn shown(text: &str) -> String {
     text.chars().take(80).flat_map(char::escape_debug).collect()
@@ -150,7 +173,7 @@ macro_rules! text_name {
     )*};
 }
 
-text_name!(VmName, ImageName, CatalogName);
+text_name!(VmName, ImageName, CatalogName, SnapshotName);
 
 #[cfg(test)]
 mod tests {
@@ -190,6 +213,14 @@ mod tests {
         check::<CatalogName>(
             &["acme", "team-7", "0"],
             &["", "localhost", "a.b", "a:5000", "-a", "A", "a/b"],
+        );
+    }
+
+    #[test]
+    fn snapshot_names_are_plain_words() {
+        check::<SnapshotName>(
+            &["a", "before-upgrade", "v1.2_rc", "0"],
+            &["", ".a", "-a", "A", "a/b", "a b", &"a".repeat(64)],
         );
     }
 

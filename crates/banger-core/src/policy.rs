@@ -15,6 +15,10 @@ pub enum Verb {
     /// To change what it is made of.
     Change,
     Exec,
+    /// To write down what it is at this moment.
+    Save,
+    /// To go on from what was written down.
+    Restore,
     Delete {
         force: bool,
     },
@@ -81,6 +85,20 @@ pub fn admit(state: VmState, verb: Verb) -> Admission {
             | VmState::Stopping
             | VmState::Paused,
         ) => Refuse,
+        (Verb::Save, VmState::Running | VmState::Paused) => Proceed,
+        (Verb::Save | Verb::Restore, VmState::Starting | VmState::Stopping) => Wait,
+        (Verb::Save, VmState::Created | VmState::Stopped | VmState::Error | VmState::Deleting) => {
+            Refuse
+        }
+        (
+            Verb::Restore,
+            VmState::Created
+            | VmState::Stopped
+            | VmState::Error
+            | VmState::Running
+            | VmState::Paused,
+        ) => Proceed,
+        (Verb::Restore, VmState::Deleting) => Refuse,
         (Verb::Delete { .. }, VmState::Created | VmState::Stopped | VmState::Error) => Proceed,
         (Verb::Delete { force: true }, VmState::Running | VmState::Paused) => Proceed,
         (Verb::Delete { force: true }, VmState::Starting | VmState::Stopping) => Interrupt,
@@ -162,6 +180,30 @@ mod tests {
                 (VmState::Starting, Admission::Interrupt),
                 (VmState::Stopping, Admission::Interrupt),
                 (VmState::Stopped, Admission::Done),
+                (VmState::Deleting, Admission::Refuse),
+            ],
+        );
+    }
+
+    #[test]
+    fn only_what_has_a_memory_is_saved_and_whatever_is_kept_goes_back() {
+        check(
+            Verb::Save,
+            &[
+                (VmState::Running, Admission::Proceed),
+                (VmState::Paused, Admission::Proceed),
+                (VmState::Starting, Admission::Wait),
+                (VmState::Stopped, Admission::Refuse),
+                (VmState::Deleting, Admission::Refuse),
+            ],
+        );
+        check(
+            Verb::Restore,
+            &[
+                (VmState::Created, Admission::Proceed),
+                (VmState::Running, Admission::Proceed),
+                (VmState::Stopped, Admission::Proceed),
+                (VmState::Stopping, Admission::Wait),
                 (VmState::Deleting, Admission::Refuse),
             ],
         );

@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// The generation that this code speaks; see the crate's documentation before touching it.
-pub const GENERATION: u32 = 1;
+pub const GENERATION: u32 = 2;
+
+/// The oldest generation that this code still speaks.
+pub const OLDEST_GENERATION: u32 = 1;
 
 /// The longest greeting that either side accepts, in bytes of JSON.
 pub const MAX_HELLO: u32 = 16 << 10;
@@ -28,7 +31,7 @@ pub struct Generations {
 impl Generations {
     /// What this code speaks.
     pub const OURS: Self = Self {
-        min: GENERATION,
+        min: OLDEST_GENERATION,
         max: GENERATION,
     };
 
@@ -336,14 +339,14 @@ mod tests {
         reply.generations = Generations { min: 3, max: 5 };
         assert_eq!(
             exchange(&reply).unwrap_err().to_string(),
-            "host and agent have no common protocol generation: the host speaks 1, the agent 3 to 5"
+            "host and agent have no common protocol generation: the host speaks 1 to 2, the agent 3 to 5"
         );
     }
 
     #[test]
     fn a_generation_that_was_not_offered_is_refused() {
         assert!(matches!(
-            exchange(&agent(Some(2))),
+            exchange(&agent(Some(GENERATION + 1))),
             Err(HelloError::Generation { .. })
         ));
     }

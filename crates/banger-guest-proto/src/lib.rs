@@ -20,6 +20,12 @@
 //! agent that it booted with while the host is upgraded around it. Additions that an older peer can ignore (a new
 //! optional JSON field, a new route that the host tries only when it can live with a refusal) stay within a
 //! generation; anything else needs the next number, and the host speaks both for as long as old guests may live.
+//!
+//! | generation | brought |
+//! |---|---|
+//! | 1 | everything that is not named below |
+//! | 2 | `POST /v1/identity`, for guests that go on as copies; `POST /v1/clock`, for those that stood still |
+//!
 //! The wire and the greeting themselves lie below the generation and never change. The words of [`boot`] travel with
 //! the agent that reads them and are free to change.
 

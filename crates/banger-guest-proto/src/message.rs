@@ -9,6 +9,8 @@
 //! | `POST /v1/exec/ID/signal` | [`SignalRequest`] | nothing |
 //! | `POST /v1/exec/ID/resize` | [`WindowSize`] | nothing |
 //! | `POST /v1/sync` | | nothing, once all file systems are written out |
+//! | `POST /v1/identity` | [`IdentityRequest`], from generation 2 on | [`Assumed`] |
+//! | `POST /v1/clock` | [`ClockRequest`], from generation 2 on | nothing, once the clock is right |
 //! | `POST /v1/shutdown` | [`ShutdownRequest`] | nothing, before the machine goes down |
 //!
 //! The host chooses the id of an exec; it names it within one session. Signals and window sizes have streams of their
@@ -20,7 +22,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::hello::Pid1;
+use crate::boot::Hostname;
+use crate::hello::{Entropy, Pid1};
+
+/// The generation that brought [`Route::Identity`] and [`Route::Clock`].
+pub const IDENTITY_GENERATION: u32 = 2;
 
 /// The longest JSON document in a body, other than an [`ExecStart`].
 pub const MAX_DOCUMENT: usize = 64 << 10;
@@ -39,6 +45,8 @@ pub enum Route {
     Signal(ExecId),
     Resize(ExecId),
     Sync,
+    Identity,
+    Clock,
     Shutdown,
 }
 
@@ -48,9 +56,13 @@ impl Route {
     pub fn method(self) -> http::Method {
         match self {
             Self::Health | Self::Ports | Self::Log => http::Method::GET,
-            Self::Exec(_) | Self::Signal(_) | Self::Resize(_) | Self::Sync | Self::Shutdown => {
-                http::Method::POST
-            }
+            Self::Exec(_)
+            | Self::Signal(_)
+            | Self::Resize(_)
+            | Self::Sync
+            | Self::Identity
+            | Self::Clock
+            | Self::Shutdown => http::Method::POST,
         }
     }
 
@@ -74,6 +86,8 @@ impl Route {
             ("ports", None, None) => Self::Ports,
             ("log", None, None) => Self::Log,
             ("sync", None, None) => Self::Sync,
+            ("identity", None, None) => Self::Identity,
+            ("clock", None, None) => Self::Clock,
             ("shutdown", None, None) => Self::Shutdown,
             ("exec", Some(id), None) => Self::Exec(exec_id(id)?),
             ("exec", Some(id), Some("signal")) => Self::Signal(exec_id(id)?),
@@ -100,6 +114,8 @@ impl fmt::Display for Route {
             Self::Signal(ExecId(id)) => write!(f, "/v1/exec/{id}/signal"),
             Self::Resize(ExecId(id)) => write!(f, "/v1/exec/{id}/resize"),
             Self::Sync => write!(f, "/v1/sync"),
+            Self::Identity => write!(f, "/v1/identity"),
+            Self::Clock => write!(f, "/v1/clock"),
             Self::Shutdown => write!(f, "/v1/shutdown"),
         }
     }
@@ -255,6 +271,69 @@ pub struct Failure {
     pub message: String,
 }
 
+/// 128 bits as 32 lower-case hexadecimal digits, as `machine-id(5)` has them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MachineId(String);
+
+/// A text that is no machine id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a machine id has 32 hexadecimal digits")]
+pub struct MachineIdError;
+
+impl TryFrom<String> for MachineId {
+    type Error = MachineIdError;
+
+    fn try_from(text: String) -> Result<Self, MachineIdError> {
+        let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if text.len() == 32 && text.bytes().all(digit) {
+            Ok(Self(text))
+        } else {
+            Err(MachineIdError)
+        }
+    }
+}
+
+impl From<MachineId> for String {
+    fn from(id: MachineId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for MachineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Makes a guest somebody that may be another's copy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdentityRequest {
+    pub hostname: Hostname,
+    pub machine_id: MachineId,
+    /// The host's clock, in nanoseconds since 1970.
+    pub wall_clock_ns: u64,
+    /// What the guest draws from now on has to depend on it.
+    pub entropy: Entropy,
+}
+
+/// Tells a guest that stood still what time it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockRequest {
+    /// The host's clock, in nanoseconds since 1970.
+    pub wall_clock_ns: u64,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Assumed {
+    /// What could not be changed, in words for people.
+    pub problems: Vec<String>,
+    /// Commands that the host is to run in the guest, in this order, before anything else.
+    pub to_run: Vec<Vec<String>>,
+}
+
 /// How thoroughly to shut down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -308,7 +387,8 @@ mod tests {
         fn every_route_is_found_by_its_path(id: u32) {
             let id = ExecId(id);
             for route in [
-                Route::Health, Route::Ports, Route::Log, Route::Exec(id), Route::Signal(id), Route::Resize(id), Route::Sync, Route::Shutdown,
+                Route::Health, Route::Ports, Route::Log, Route::Exec(id), Route::Signal(id), Route::Resize(id), Route::Sync,
+                Route::Identity, Route::Clock, Route::Shutdown,
             ] {
                 prop_assert_eq!(Route::find(&route.method(), &route.to_string()), Ok(route));
             }
@@ -354,6 +434,18 @@ mod tests {
             Route::find(&Method::POST, "/v1/health"),
             Err(RouteError::WrongMethod(Route::Health))
         );
+    }
+
+    #[test]
+    fn a_machine_id_is_what_the_manual_says() {
+        let check = |text: &str, good: bool| {
+            assert_eq!(MachineId::try_from(text.to_owned()).is_ok(), good, "{text}");
+        };
+        check("00112233445566778899aabbccddeeff", true);
+        check("00112233445566778899AABBCCDDEEFF", false);
+        check("00112233445566778899aabbccddeef", false);
+        check("../../../../../../../etc/passwd0", false);
+        check("", false);
     }
 
     #[test]

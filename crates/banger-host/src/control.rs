@@ -5,7 +5,7 @@ use std::{fmt::Debug, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use banger_core::{
-    host::{Halt, VmmExit},
+    host::{Halt, SnapshotPlaces, VmmExit},
     host_error::HostError,
 };
 use tokio::{net::UnixStream, time::sleep};
@@ -30,6 +30,12 @@ pub(crate) trait Control: Debug + Send + Sync {
     async fn halted(&self) -> Halt {
         std::future::pending().await
     }
+
+    /// Refuses where this VMM cannot save its machine.
+    fn may_save(&self) -> Result<(), HostError>;
+
+    /// Writes memory and devices of a machine that stands still. Gives back what that takes.
+    async fn save(&self, into: &SnapshotPlaces) -> Result<u64, HostError>;
 
     /// What the end of its process means.
     fn exit(&self, ended: Ended) -> VmmExit {

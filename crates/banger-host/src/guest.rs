@@ -9,15 +9,15 @@ use banger_core::{
         ExecControl, ExecFailure, ExecOutput, ExecRequest, ExecStatus, ExecStream, Stdin,
         WindowSize,
     },
-    host::{AgentInfo, BootMarks, Guest, Health, Listener, Listeners, LogLine, Protocol},
+    host::{AgentInfo, BootMarks, Guest, Health, Identity, Listener, Listeners, LogLine, Protocol},
     host_error::{GuestError, LogTail},
 };
 use banger_guest_proto::{
     Client, ClientError,
-    hello::{AgentHello, HelloError, Pid1},
+    hello::{AgentHello, HelloError, HostHello, Pid1},
     message::{
-        self, ExecStart, ExitStatus, Failure, FailureKind, InitState, MAX_LISTENERS, Route,
-        ShutdownRequest,
+        self, ClockRequest, ExecStart, ExitStatus, Failure, FailureKind, IdentityRequest,
+        InitState, MAX_LISTENERS, Route, ShutdownRequest,
     },
     session::exec::{self, Exec, ExecEvent},
 };
@@ -34,6 +34,9 @@ const CHUNKS: usize = 4;
 const ANSWER: Duration = Duration::from_secs(10);
 /// More than an honest agent keeps.
 const MAX_LOG_LINES: usize = 1024;
+/// What one hook of an image may take of a fork's first moments.
+const HOOK: Duration = Duration::from_secs(30);
+const MOST_HOOKS: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct LiveGuest {
@@ -58,6 +61,54 @@ impl LiveGuest {
             closed,
         }
     }
+}
+
+impl LiveGuest {
+    /// Runs a command without input; says how it failed if it did.
+    async fn run_to_end(&self, argv: Vec<String>) -> Result<Option<String>, ClientError> {
+        let start = ExecStart {
+            argv,
+            ..ExecStart::default()
+        };
+        let mut exec = self.client.exec(&start, exec::Stdin::Closed).await?;
+        while let Some(event) = exec.output.next().await? {
+            match event {
+                ExecEvent::Started { .. } | ExecEvent::Stdout(_) | ExecEvent::Stderr(_) => {}
+                ExecEvent::Ended(ExitStatus::Exited { code: 0 }) => return Ok(None),
+                ExecEvent::Ended(ExitStatus::Exited { code }) => {
+                    return Ok(Some(format!("exit code {code}")));
+                }
+                ExecEvent::Ended(ExitStatus::Signaled { signal }) => {
+                    return Ok(Some(format!("signal {signal}")));
+                }
+                ExecEvent::Failed(Failure { message, .. }) => return Ok(Some(printable(&message))),
+            }
+        }
+        Err(ClientError::Truncated)
+    }
+}
+
+/// This moment, and random bytes.
+fn now(operation: &'static str) -> Result<HostHello, GuestError> {
+    HostHello::now().map_err(|source| GuestError::Broken {
+        operation,
+        source: Box::new(source),
+    })
+}
+
+fn identity_request(identity: &Identity) -> Result<IdentityRequest, GuestError> {
+    let hello = now("a new identity")?;
+    let machine_id = identity.id.to_string().try_into();
+    Ok(IdentityRequest {
+        hostname: identity
+            .name
+            .as_str()
+            .parse()
+            .expect("a VM's name is a host name"),
+        machine_id: machine_id.expect("a VM's id has 32 hexadecimal digits"),
+        wall_clock_ns: hello.wall_clock_ns,
+        entropy: hello.entropy,
+    })
 }
 
 #[async_trait]
@@ -115,6 +166,41 @@ impl Guest for LiveGuest {
             control,
             output,
         })
+    }
+
+    async fn assume(&self, identity: &Identity) -> Result<(), GuestError> {
+        if self.info.generation < message::IDENTITY_GENERATION {
+            tracing::warn!(vm = %identity.name, "the agent of this copy is too old to rename it");
+            return Ok(());
+        }
+        let request = identity_request(identity)?;
+        let identified = self.client.identify(&request);
+        let assumed = answered("a new identity", ANSWER, identified).await?;
+        for problem in assumed.problems.iter().take(MOST_HOOKS) {
+            let problem = printable(problem);
+            tracing::warn!(vm = %identity.name, problem, "a copy keeps something of its origin");
+        }
+        for argv in assumed.to_run.into_iter().take(MOST_HOOKS) {
+            let what = printable(argv.first().map_or("", String::as_str));
+            match timeout(HOOK, self.run_to_end(argv)).await {
+                Ok(Ok(None)) => {}
+                Ok(Ok(Some(how))) => {
+                    tracing::warn!(vm = %identity.name, what, how, "a fork's hook failed");
+                }
+                Ok(Err(error)) => return Err(guest_error("a fork's hook", error)),
+                Err(_) => tracing::warn!(vm = %identity.name, what, "a fork's hook does not end"),
+            }
+        }
+        Ok(())
+    }
+
+    async fn tell_time(&self) -> Result<(), GuestError> {
+        if self.info.generation < message::IDENTITY_GENERATION {
+            return Ok(());
+        }
+        let wall_clock_ns = now("the time")?.wall_clock_ns;
+        let told = self.client.set_clock(ClockRequest { wall_clock_ns });
+        answered("the time", ANSWER, told).await
     }
 
     async fn shutdown(&self, patience: Duration) -> Result<(), GuestError> {

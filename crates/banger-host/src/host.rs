@@ -2,6 +2,8 @@
 //! module of its own.
 
 use std::{
+    fs::File,
+    os::fd::{AsRawFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -10,10 +12,10 @@ use std::{
 use async_trait::async_trait;
 use banger_core::{
     host::{
-        Check, Confinement, DebianRoot, Host, LaunchPlan, Machine, RootTar, Space, VmPlaces,
-        VmmChoice, VmmKind, VmmProcess, VmmUsage,
+        Accelerator, Binding, Check, Confinement, DebianRoot, Host, LaunchPlan, Machine, RootTar,
+        SnapshotPlaces, Space, VmPlaces, VmmChoice, VmmExit, VmmKind, VmmProcess, VmmUsage,
     },
-    host_error::HostError,
+    host_error::{BootFailure, HostError},
     journal::{Act, Journal, Unrecorded},
     spec::Network,
 };
@@ -38,10 +40,11 @@ use crate::{
     places,
     probe::KvmVerdict,
     process::{self, Detached, Log, Process},
-    qemu::{self, args, control::QemuControl},
+    qemu::{self, args, control::QemuControl, version::KnownVersion},
+    sparse,
     sys::Surroundings,
     task::blocking,
-    tsc::TscRate,
+    tsc::{self, TscRate},
     usage,
 };
 
@@ -69,6 +72,7 @@ pub struct LinuxHost {
     config: HostConfig,
     tsc: TscRate,
     programs: KnownPrograms,
+    qemu_version: KnownVersion,
     log_keeper: LogKeeper,
 }
 
@@ -79,6 +83,7 @@ impl LinuxHost {
             config,
             tsc: TscRate::measure(),
             programs: KnownPrograms::default(),
+            qemu_version: KnownVersion::default(),
             log_keeper: LogKeeper::default(),
         }
     }
@@ -135,16 +140,21 @@ impl LinuxHost {
             confinement: Confinement::Seccomp,
             command_line,
         };
+        let mut args = args::args(plan, &note.command_line);
+        let state = plan.resume_from.as_ref().map(open_state).transpose()?;
+        if let Some(state) = &state {
+            args.extend(args::incoming(state.as_raw_fd()));
+        }
         let detached = Detached {
             program: self.qemu()?,
-            args: args::args(plan, &note.command_line),
+            args,
             output: None,
             log: Log::New(plan.places.vmm_log()),
             lock: places::vmm_lock(&plan.places),
             note: note.clone(),
             file_limit: admission::file_limit(plan)?,
             surroundings: Surroundings::default(),
-            kept: Vec::new(),
+            kept: state.into_iter().map(OwnedFd::from).collect(),
         };
         let sockets = acts::sockets(&plan.places);
         journal.act(&sockets, || places::prepare(&plan.places))?;
@@ -164,7 +174,7 @@ impl LinuxHost {
     }
 }
 
-/// While the VMM makes its machine: what it may use.
+/// While the VMM makes its machine: what it may use. One that goes on does so now.
 async fn stand_by(
     plan: &LaunchPlan,
     process: &Process,
@@ -173,7 +183,29 @@ async fn stand_by(
     journal.confirm(&acts::vmm(&plan.places))?;
     let limits = Limits::of(plan);
     let held = cgroups::hold(&plan.places, limits, process.pid(), journal)?;
-    held.await.map(drop)
+    drop(held.await?);
+    match plan.resume_from {
+        Some(_) => go_on(&plan.places, process).await,
+        None => Ok(()),
+    }
+}
+
+fn open_state(files: &SnapshotPlaces) -> Result<File, HostError> {
+    let path = files.devices();
+    File::open(&path).map_err(|source| places::file_error("read", &path, source))
+}
+
+/// Lets a machine go on, or says how its VMM ended over its state.
+async fn go_on(places: &VmPlaces, process: &Process) -> Result<(), HostError> {
+    tokio::select! {
+        biased;
+        ended = process.ended() => {
+            let status = VmmExit::from(ended).status;
+            let (cause, tail) = (BootFailure::Unknown, logs::tails(places));
+            Err(HostError::VmmExited { status, cause, tail })
+        }
+        went_on = qemu::save::go_on(places) => went_on,
+    }
 }
 
 type Started = (Process, Note, Box<dyn Control>);
@@ -284,6 +316,36 @@ impl Host for LinuxHost {
         process::refuse_running(&places::vmm_lock(places))?;
         launch::sweep(places, journal).await?;
         journal.undo(&acts::sockets(places), || places::sweep(places))
+    }
+
+    async fn binding(&self, vmm: VmmKind, accelerator: Accelerator) -> Result<Binding, HostError> {
+        let (version, processor) = match vmm {
+            VmmKind::Qemu => {
+                let (known, program) = (self.qemu_version.clone(), self.qemu()?);
+                let version = blocking(move || known.of(&program)).await?;
+                (version, args::processor(accelerator).1.to_owned())
+            }
+            VmmKind::Firecracker => {
+                let programs = self.firecracker().await?;
+                (programs.version.to_string(), "host".to_owned())
+            }
+        };
+        let processor = match accelerator {
+            Accelerator::Tcg => processor,
+            Accelerator::Kvm => format!("{processor}: {}", tsc::processor()),
+        };
+        Ok(Binding {
+            vmm,
+            accelerator,
+            version,
+            processor,
+            clock_khz: self.measured().await.tsc_khz,
+        })
+    }
+
+    async fn copy_sparse(&self, from: &Path, to: &Path) -> Result<u64, HostError> {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        blocking(move || sparse::copy(&from, &to)).await
     }
 
     fn debian_root(&self, root: &DebianRoot) -> Result<Box<dyn RootTar>, HostError> {

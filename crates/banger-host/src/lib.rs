@@ -26,6 +26,7 @@ mod places;
 mod probe;
 mod process;
 mod qemu;
+mod sparse;
 mod subids;
 mod sys;
 mod task;

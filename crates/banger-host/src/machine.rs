@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use banger_core::{
-    host::{Guest, Halt, Machine, VmPlaces, VmmExit, VmmProcess},
+    host::{Guest, Halt, Machine, SnapshotPlaces, VmPlaces, VmmExit, VmmProcess},
     host_error::{GuestError, HostError},
 };
 use banger_guest_proto::{
@@ -169,6 +169,14 @@ impl Machine for VmmMachine {
 
     async fn resume(&self) -> Result<(), HostError> {
         self.control.resume().await
+    }
+
+    fn may_be_saved(&self) -> Result<(), HostError> {
+        self.control.may_save()
+    }
+
+    async fn save(&self, into: &SnapshotPlaces) -> Result<u64, HostError> {
+        self.control.save(into).await
     }
 
     async fn kill(&self) -> Result<(), HostError> {

@@ -2,7 +2,7 @@
 
 use banger_core::{
     exec::{ExecControl, ExecOutput, ExecRequest, ExecStatus, Stdin},
-    host::{Accelerator, Confinement, VmmKind},
+    host::{Accelerator, Confinement, Identity, VmmKind},
     host_error::BootFailure,
     name::VmId,
 };
@@ -146,7 +146,11 @@ async fn answer_one(
             let log = r#"{"lines":[{"uptime_ms":1500,"text":"it \u001b[2J is\u0007"}]}"#;
             body.send_data(log.into(), true).unwrap();
         }
-        Route::Signal(_) | Route::Resize(_) | Route::Sync | Route::Shutdown => {
+        Route::Identity => {
+            let assumed = r#"{"problems":["x\u001b[2J"],"to_run":[["/hook"],["/other"]]}"#;
+            body.send_data(assumed.into(), true).unwrap();
+        }
+        Route::Signal(_) | Route::Resize(_) | Route::Sync | Route::Clock | Route::Shutdown => {
             body.send_data(Bytes::new(), true).unwrap();
         }
     }
@@ -162,6 +166,19 @@ async fn cat(mut input: FrameReceiver, mut output: FrameSender) -> Option<()> {
         .send_whole(Kind::Exited, &0_i32.to_be_bytes(), true)
         .await
         .ok()
+}
+
+#[tokio::test]
+async fn a_copy_is_somebody_before_its_hooks_have_run_and_not_after() {
+    let story = Story::begin("exec sleep 1000");
+    let (guest, mut told) = tokio::join!(story.guest(), async { story.start_agent() });
+    let identity = Identity {
+        id: VmId::random(),
+        name: "copy".parse().unwrap(),
+    };
+    guest.assume(&identity).await.unwrap();
+    // Both hooks ran, to their ends: nobody was hung up.
+    assert!(told.try_recv().is_err());
 }
 
 #[tokio::test]

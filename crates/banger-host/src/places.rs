@@ -26,15 +26,21 @@ pub(crate) fn events_socket(places: &VmPlaces) -> PathBuf {
     places.runtime.join("told.sock")
 }
 
+/// Where a VMM's state comes out while its machine is saved.
+pub(crate) fn save_socket(places: &VmPlaces) -> PathBuf {
+    places.runtime.join("save.sock")
+}
+
 pub(crate) fn vmm_lock(places: &VmPlaces) -> PathBuf {
     places.state.join("vmm.lock")
 }
 
-fn sockets(places: &VmPlaces) -> [PathBuf; 3] {
+fn sockets(places: &VmPlaces) -> [PathBuf; 4] {
     [
         agent_socket(places),
         qmp_socket(places),
         events_socket(places),
+        save_socket(places),
     ]
 }
 

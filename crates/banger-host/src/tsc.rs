@@ -66,6 +66,29 @@ fn khz(first: Reading, last: Reading) -> u64 {
     u64::try_from((ticks * 1_000_000 + nanos / 2) / nanos).unwrap_or(u64::MAX)
 }
 
+/// The host's processor in words: its model, and a number for all that it can do.
+pub(crate) fn processor() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    describe(&text)
+}
+
+fn describe(cpuinfo: &str) -> String {
+    let value = |key: &str| {
+        let line = cpuinfo
+            .lines()
+            .find(|line| line.split(':').next().map(str::trim) == Some(key));
+        line.and_then(|line| line.split_once(':'))
+            .map_or("", |(_, value)| value.trim())
+    };
+    // FNV-1a: the same in every build of ours.
+    let features = value("flags")
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    format!("{} ({features:016x})", value("model name"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +103,17 @@ mod tests {
             3_000_000,
         );
         check((5, 5), (5, 5), 0);
+    }
+
+    #[test]
+    fn processors_differ_by_model_and_by_what_they_can_do() {
+        let one = describe("model name\t: Fast One\nflags\t\t: fpu sse2\n");
+        assert!(one.starts_with("Fast One ("), "{one}");
+        assert_ne!(one, describe("model name\t: Fast One\nflags\t\t: fpu\n"));
+        assert_ne!(
+            one,
+            describe("model name\t: Slow One\nflags\t\t: fpu sse2\n")
+        );
     }
 
     #[test]

@@ -135,6 +135,13 @@ pub(crate) fn restart_policies() -> Vec<CompletionCandidate> {
     words.map(CompletionCandidate::new).collect()
 }
 
+pub(crate) fn snapshots() -> Vec<CompletionCandidate> {
+    ask(async |client| {
+        let snapshots = client.snapshots().await?.into_iter();
+        Ok(snapshots.map(|snapshot| snapshot.name).collect())
+    })
+}
+
 pub(crate) fn catalogs() -> Vec<CompletionCandidate> {
     ask(async |client| {
         let catalogs = client.catalogs().await?.into_iter();

@@ -10,6 +10,7 @@ use banger_core::{
     kernel::KernelError,
     record::VmState,
     rootfs::{EntryError, HeaderError, ImportError},
+    snapshot::SnapshotError,
     store::StoreError,
 };
 
@@ -61,6 +62,7 @@ fn judge(error: &Error) -> Judged {
                  `banger image import`"
                 }
                 Kind::Kernel => "see the kernels with `banger kernel list`",
+                Kind::Snapshot => "see the snapshots with `banger vm snapshot list`",
                 Kind::Catalog => "see the catalogs with `banger catalog list`",
             },
         ),
@@ -88,6 +90,7 @@ fn judge(error: &Error) -> Judged {
                 }
                 "start" if *state == VmState::Paused => "let it go on with `banger vm resume`",
                 "be changed" => "stop it first: a change holds from the next start on",
+                "be saved" => "start it first: only a machine that runs can be saved",
                 "be deleted" => "stop it first, or delete it with --force",
                 _ => "see its state with `banger vm show`",
             },
@@ -96,6 +99,11 @@ fn judge(error: &Error) -> Judged {
             ErrorCode::Conflict,
             format!("delete the VM first: `banger vm delete {vm}`"),
         ),
+        Error::ImageSaved { snapshot, .. } => judged(
+            ErrorCode::Conflict,
+            format!("delete the snapshot first: `banger vm snapshot delete {snapshot}`"),
+        ),
+        Error::Snapshot(error) => snapshot(error),
         Error::Interrupted { .. } => plain(ErrorCode::Cancelled),
         Error::Start { source, .. } => judge(source),
         Error::File { source, .. } => io(source),
@@ -132,6 +140,31 @@ fn judge(error: &Error) -> Judged {
     }
 }
 
+fn snapshot(error: &SnapshotError) -> Judged {
+    match error {
+        SnapshotError::Unfit { .. } => judged(
+            ErrorCode::HostUnfit,
+            "bring back what it was saved with, or boot a VM and save it anew; its disk is in the \
+             snapshot's directory, see `banger vm snapshot show`",
+        ),
+        SnapshotError::Foreign { snapshot, .. } => judged(
+            ErrorCode::Conflict,
+            format!("make a VM of it instead: `banger vm run --snapshot {snapshot}`"),
+        ),
+        SnapshotError::Fixed { .. } => judged(
+            ErrorCode::InvalidArgument,
+            "leave that out, or boot a VM without --snapshot",
+        ),
+        SnapshotError::Damaged { snapshot, .. } => judged(
+            ErrorCode::HostFailed,
+            format!("delete it: `banger vm snapshot delete {snapshot}`"),
+        ),
+        SnapshotError::Forks { .. } | SnapshotError::NotStarted => {
+            plain(ErrorCode::InvalidArgument)
+        }
+    }
+}
+
 fn io(error: &std::io::Error) -> Judged {
     match error.kind() {
         std::io::ErrorKind::StorageFull => judged(
@@ -154,6 +187,12 @@ fn store(error: &StoreError) -> Judged {
         StoreError::ImageTaken(name) => judged(
             ErrorCode::AlreadyExists,
             format!("choose another name, or delete the image: `banger image delete {name}`"),
+        ),
+        StoreError::SnapshotTaken(name) => judged(
+            ErrorCode::AlreadyExists,
+            format!(
+                "choose another name, or delete the snapshot: `banger vm snapshot delete {name}`"
+            ),
         ),
         StoreError::CatalogTaken(name) => judged(
             ErrorCode::AlreadyExists,

@@ -16,22 +16,24 @@ use banger_api::{
     },
     kernel::{AvailableKernel, Kernel as WireKernel, KernelSource as WireSource},
     progress::{rfc3339, rfc3339_millis},
+    snapshot::{Forked as WireForked, Snapshot},
     usage::{GuestStats, HostStats, Listener as WireListener, VmPorts, VmStats},
     vm::{Agent, Boot, ChangeVm, CreateVm, Vm, VmState as WireState, VmUpkeep, WaitFor},
 };
 use banger_core::{
     catalogs::{Found, Known, Published},
-    engine::CreateRequest,
+    engine::{CreateRequest, Forked},
     error::Error,
     events::Event,
     exec::{ExecFailure, ExecRequest, ExecStatus, WindowSize},
-    host::{Check, Listeners, LogLine, Verdict, VmmKind},
+    host::{Check, Listeners, LogLine, SnapshotPlaces, Verdict, VmmKind},
     image_config::ImageUse,
     images::{ImageOffer, PullSummary},
     kernel::{Arch, DebianPackage, Kernel, KernelName, KernelSource, Origin},
     kernels::Offer,
     manifest::ImageConfig,
     record::{Seconds, VmRecord, VmState},
+    snapshot::SnapshotRecord,
     spec::{Init, Network, SpecChange, SpecError, expiry},
     store::ImageRow,
     upkeep::{Life, RestartPolicy, Upkeep, UpkeepError},
@@ -61,6 +63,7 @@ pub(crate) fn create_request(request: CreateVm, now: Seconds) -> Result<CreateRe
         vmm: request.vmm.map(|word| vmm_kind(&word)).transpose()?,
         labels: request.labels.try_into().map_err(SpecError::from)?,
         expires_at: expiry(request.ttl_seconds.unwrap_or(0), now)?,
+        snapshot: request.snapshot.map(|name| name.parse()).transpose()?,
         start: request.start,
         auto_remove: request.auto_remove,
     })
@@ -199,6 +202,47 @@ pub(crate) fn vm(view: View) -> Vm {
         created_at: rfc3339(record.created_at),
         updated_at: rfc3339(record.updated_at),
     }
+}
+
+/// A snapshot as clients see it.
+pub(crate) fn snapshot(files: &SnapshotPlaces, record: SnapshotRecord) -> Snapshot {
+    let (machine, binding) = (record.machine, record.binding);
+    Snapshot {
+        name: record.name.to_string(),
+        vm: record.origin.to_string(),
+        vm_id: record.origin_id.to_string(),
+        image: machine.image.to_string(),
+        image_digest: record.image_digest,
+        kernel: machine.kernel.to_string(),
+        vcpus: machine.vcpus.get(),
+        guest_memory_bytes: machine.memory.bytes(),
+        guest_disk_bytes: machine.disk.bytes(),
+        init: machine.init.into(),
+        network: machine.network.as_str().to_owned(),
+        vmm: binding.vmm.as_str().to_owned(),
+        vmm_version: binding.version,
+        accelerator: binding.accelerator.as_str().to_owned(),
+        processor: binding.processor,
+        agent_generation: record.agent_generation,
+        agent_version: record.agent_version,
+        memory_bytes: record.memory_bytes,
+        disk_bytes: record.disk_bytes,
+        paused_ms: whole_ms(record.paused_for),
+        path: files.directory.to_string_lossy().into_owned(),
+        created_at: rfc3339(record.created_at),
+    }
+}
+
+/// The copies of a VM as clients see them.
+pub(crate) fn forked(forked: Forked) -> WireForked {
+    WireForked {
+        vms: forked.views.into_iter().map(vm).collect(),
+        paused_ms: whole_ms(forked.paused_for),
+    }
+}
+
+fn whole_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn state(state: VmState) -> WireState {

@@ -39,11 +39,27 @@ pub(crate) fn follow(host_ns: u64) -> Result<(), ClockError> {
     if own_ns.abs_diff(host_ns) < TOLERANCE_NS {
         return Ok(());
     }
+    set(host_ns)
+}
+
+/// Sets the clock to the host's, however little they differ.
+pub(crate) fn set(host_ns: u64) -> Result<(), ClockError> {
     let time = Timespec {
         tv_sec: i64::try_from(host_ns / 1_000_000_000).expect("u64 nanoseconds are 585 years"),
         tv_nsec: i64::try_from(host_ns % 1_000_000_000).expect("a remainder below a second"),
     };
     clock_settime(ClockId::Realtime, time).map_err(|error| ClockError::Set(error.into()))
+}
+
+/// Mixes the host's random bytes into the kernel's pool, and has it draw from them at once: a copy
+/// must not draw what its origin draws.
+pub(crate) fn reseed(entropy: &Entropy) -> Result<(), ClockError> {
+    let reseed = || -> io::Result<()> {
+        let device = OpenOptions::new().write(true).open("/dev/urandom")?;
+        sys::add_entropy(&device, entropy.0)?;
+        sys::reseed(&device)
+    };
+    reseed().map_err(ClockError::Entropy)
 }
 
 /// Mixes the host's random bytes into the kernel's pool.

@@ -9,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use banger_guest_proto::boot::{BootConfig, Hostname};
+use banger_guest_proto::message::MachineId;
 
 const ETC: &str = "/etc";
 /// Reading stops here; a larger file is replaced.
@@ -38,6 +39,18 @@ pub(super) fn write_name(name: &Hostname) -> Result<(), FileError> {
     replace(etc, "hostname", &format!("{name}\n"))?;
     let old = read(&etc.join("hosts")).unwrap_or_default();
     replace(etc, "hosts", &hosts(&old, name))
+}
+
+/// Gives the machine another id where it has one: in a copy it is its origin's.
+pub(crate) fn write_machine_id(root: &Path, id: &MachineId) -> Result<(), FileError> {
+    for directory in ["etc", "var/lib/dbus"] {
+        let directory = root.join(directory);
+        // An empty one is made by the first boot, and a link leads to the other one.
+        if read(&directory.join("machine-id")).is_some_and(|old| !old.trim().is_empty()) {
+            replace(&directory, "machine-id", &format!("{id}\n"))?;
+        }
+    }
+    Ok(())
 }
 
 /// The old file with this machine's name on 127.0.1.1, where Debian has it, and with localhost in any case.
@@ -96,7 +109,15 @@ fn write_beside(directory: &Path, name: &str, contents: &str) -> io::Result<()> 
         .mode(0o644)
         .open(&temporary)?;
     file.write_all(contents.as_bytes())?;
-    fs::rename(&temporary, directory.join(name))
+    let path = directory.join(name);
+    match fs::rename(&temporary, &path) {
+        // Something is mounted there, as systemd does it with a machine's id.
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+            fs::remove_file(&temporary)?;
+            fs::write(&path, contents)
+        }
+        renamed => renamed,
+    }
 }
 
 #[cfg(test)]
@@ -129,6 +150,26 @@ mod tests {
             let once = hosts(&old, &web());
             prop_assert_eq!(hosts(&once, &web()), once);
         }
+    }
+
+    #[test]
+    fn only_a_machine_that_has_an_id_gets_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = MachineId::try_from("00112233445566778899aabbccddeeff".to_owned()).unwrap();
+        let (etc, dbus) = (dir.path().join("etc"), dir.path().join("var/lib/dbus"));
+        write_machine_id(dir.path(), &id).unwrap();
+        assert!(!etc.exists());
+        fs::create_dir_all(&etc).unwrap();
+        fs::create_dir_all(&dbus).unwrap();
+        fs::write(etc.join("machine-id"), "ffeeddccbbaa99887766554433221100\n").unwrap();
+        std::os::unix::fs::symlink("/etc/machine-id", dbus.join("machine-id")).unwrap();
+        write_machine_id(dir.path(), &id).unwrap();
+        let text = fs::read_to_string(etc.join("machine-id")).unwrap();
+        assert_eq!(text, format!("{id}\n"));
+        assert!(dbus.join("machine-id").is_symlink());
+        fs::write(etc.join("machine-id"), "").unwrap();
+        write_machine_id(dir.path(), &id).unwrap();
+        assert_eq!(fs::read_to_string(etc.join("machine-id")).unwrap(), "");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 pub(crate) mod clock;
 mod device;
 pub(crate) mod hostname;
-mod identity;
+pub(crate) mod identity;
 mod modules;
 mod mounts;
 pub(crate) use mounts::cgroups;

@@ -7,7 +7,7 @@ pub(crate) mod spawn;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use rustix::ioctl::{self, Setter, opcode};
+use rustix::ioctl::{self, NoArg, Setter, opcode};
 use rustix::process::Pid;
 use tokio::io::unix::AsyncFd;
 
@@ -15,6 +15,9 @@ use tokio::io::unix::AsyncFd;
 const EXT4_IOC_RESIZE_FS: ioctl::Opcode = opcode::write::<u64>(b'f', 16);
 /// `RNDADDENTROPY` is `_IOW('R', 3, int [2])`, whatever follows the two numbers.
 const RNDADDENTROPY: ioctl::Opcode = opcode::write::<[i32; 2]>(b'R', 3);
+
+/// `RNDRESEEDCRNG` is `_IO('R', 7)`.
+const RNDRESEEDCRNG: ioctl::Opcode = opcode::none(b'R', 7);
 
 /// Which side of a fork one is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +75,12 @@ pub(crate) fn add_entropy(random_device: impl AsFd, bytes: [u8; 32]) -> io::Resu
     Ok(unsafe { ioctl::ioctl(random_device, Setter::<RNDADDENTROPY, PoolInfo>::new(info)) }?)
 }
 
+/// Makes the kernel draw its next random numbers from what is in the pool now.
+pub(crate) fn reseed(random_device: impl AsFd) -> io::Result<()> {
+    // SAFETY: the opcode takes no argument.
+    Ok(unsafe { ioctl::ioctl(random_device, NoArg::<RNDRESEEDCRNG>::new()) }?)
+}
+
 /// Hands a descriptor to the event loop, for both directions.
 pub(crate) fn watch<T: AsRawFd + Into<OwnedFd>>(owner: T) -> io::Result<AsyncFd<T>> {
     // SAFETY: an owner of a descriptor keeps the same one open for as long as it lives.
@@ -94,5 +103,6 @@ mod tests {
     fn the_opcodes_are_those_of_the_kernel_headers() {
         assert_eq!(EXT4_IOC_RESIZE_FS, 0x4008_6610);
         assert_eq!(RNDADDENTROPY, 0x4008_5203);
+        assert_eq!(RNDRESEEDCRNG, 0x5207);
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     image::{Image, ImportImage, Login, LoginState, Logout, PullImage, PulledImage, RegisterImage},
     kernel::{AvailableKernel, ImportKernel, Kernel, PullKernel},
     progress::Step,
+    snapshot::{CreateSnapshot, ForkVm, Forked, RestoreVm, Snapshot},
     usage::{VmPorts, VmStats},
     vm::{ChangeVm, CreateVm, DeleteVm, LogQuery, RenameVm, StopVm, Vm, WaitFor, Waited},
 };
@@ -186,6 +187,57 @@ impl Client {
     /// What listens in a VM.
     pub async fn vm_ports(&self, target: &str) -> Result<VmPorts, ClientError> {
         self.document(Method::GET, &vm_path(target, "/ports"), Payload::Empty)
+            .await
+    }
+
+    pub async fn snapshots(&self) -> Result<Vec<Snapshot>, ClientError> {
+        self.document(Method::GET, "/v1/snapshots", Payload::Empty)
+            .await
+    }
+
+    pub async fn snapshot(&self, name: &str) -> Result<Snapshot, ClientError> {
+        self.document(Method::GET, &snapshot_path(name), Payload::Empty)
+            .await
+    }
+
+    pub async fn delete_snapshot(&self, name: &str) -> Result<(), ClientError> {
+        self.act(Method::DELETE, &snapshot_path(name), Payload::Empty)
+            .await
+    }
+
+    /// Saves a VM that runs.
+    pub async fn create_snapshot(
+        &self,
+        target: &str,
+        request: &CreateSnapshot,
+        on_step: impl FnMut(Step),
+    ) -> Result<Snapshot, ClientError> {
+        let path = vm_path(target, "/snapshots");
+        self.follow(Method::POST, &path, Payload::json(request), on_step)
+            .await
+    }
+
+    /// Takes a VM back to a snapshot of its own.
+    pub async fn restore_vm(
+        &self,
+        target: &str,
+        request: &RestoreVm,
+        on_step: impl FnMut(Step),
+    ) -> Result<Vm, ClientError> {
+        let path = vm_path(target, "/restore");
+        self.follow(Method::POST, &path, Payload::json(request), on_step)
+            .await
+    }
+
+    /// Copies a VM that runs.
+    pub async fn fork_vm(
+        &self,
+        target: &str,
+        request: &ForkVm,
+        on_step: impl FnMut(Step),
+    ) -> Result<Forked, ClientError> {
+        let path = vm_path(target, "/fork");
+        self.follow(Method::POST, &path, Payload::json(request), on_step)
             .await
     }
 
@@ -410,6 +462,10 @@ impl Client {
 
 pub(super) fn vm_path(target: &str, rest: &str) -> String {
     format!("/v1/vms/{}{rest}", segment(target))
+}
+
+fn snapshot_path(name: &str) -> String {
+    format!("/v1/snapshots/{}", segment(name))
 }
 
 fn image_path(name: &str, rest: &str) -> String {

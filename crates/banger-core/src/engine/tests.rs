@@ -6,4 +6,5 @@ mod kills;
 mod leftovers;
 mod restart;
 mod room;
+mod snapshots;
 mod upkeep;

@@ -84,6 +84,34 @@ const STEPS: &[&str] = &[
         UNIQUE (owner_kind, owner, act, operand)
     ) STRICT;
 ",
+    "
+    CREATE TABLE snapshots (
+        name             TEXT PRIMARY KEY,
+        directory        TEXT NOT NULL UNIQUE,
+        origin           TEXT NOT NULL,
+        origin_id        TEXT NOT NULL,
+        image            TEXT NOT NULL REFERENCES images (name) ON DELETE RESTRICT,
+        image_digest     TEXT NOT NULL,
+        kernel           TEXT NOT NULL,
+        vcpus            INTEGER NOT NULL,
+        memory           INTEGER NOT NULL,
+        disk             INTEGER NOT NULL,
+        init             TEXT NOT NULL,
+        network          TEXT NOT NULL,
+        vmm              TEXT NOT NULL,
+        accelerator      TEXT NOT NULL,
+        vmm_version      TEXT NOT NULL,
+        processor        TEXT NOT NULL,
+        clock_khz        INTEGER NOT NULL,
+        agent_generation INTEGER NOT NULL,
+        agent_version    TEXT NOT NULL,
+        paused_ms        INTEGER NOT NULL,
+        memory_bytes     INTEGER NOT NULL,
+        disk_bytes       INTEGER NOT NULL,
+        created_at       INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX snapshots_by_image ON snapshots (image);
+",
 ];
 
 /// Runs the missing steps, each in a transaction with its version number. Before the first of them

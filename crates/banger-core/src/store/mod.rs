@@ -12,6 +12,7 @@ mod events;
 mod images;
 mod journal;
 mod migrations;
+mod snapshots;
 mod upkeep;
 mod vms;
 
@@ -30,7 +31,7 @@ pub use images::{ImageRow, ImageStage};
 pub use journal::JournalRow;
 
 use crate::{
-    name::{CatalogName, ImageName, VmId, VmName},
+    name::{CatalogName, ImageName, SnapshotName, VmId, VmName},
     record::Seconds,
 };
 
@@ -77,6 +78,8 @@ pub enum StoreError {
     VmTaken(VmName),
     #[error("an image named {0} exists already")]
     ImageTaken(ImageName),
+    #[error("a snapshot named {0} exists already")]
+    SnapshotTaken(SnapshotName),
     #[error("image {0} is not in the store")]
     NoImage(ImageName),
     #[error("VM {0} is not in the store")]

@@ -297,19 +297,19 @@ pub(super) fn parse<T>(
     })
 }
 
-fn vmm_of(text: &str) -> Option<VmmKind> {
+pub(super) fn vmm_of(text: &str) -> Option<VmmKind> {
     [VmmKind::Qemu, VmmKind::Firecracker]
         .into_iter()
         .find(|vmm| vmm.as_str() == text)
 }
 
-fn accelerator_of(text: &str) -> Option<Accelerator> {
+pub(super) fn accelerator_of(text: &str) -> Option<Accelerator> {
     [Accelerator::Kvm, Accelerator::Tcg]
         .into_iter()
         .find(|a| a.as_str() == text)
 }
 
-fn network_of(text: &str) -> Option<Network> {
+pub(super) fn network_of(text: &str) -> Option<Network> {
     [Network::User, Network::None]
         .into_iter()
         .find(|network| network.as_str() == text)

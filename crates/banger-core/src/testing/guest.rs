@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use super::{Act, Shutdown, machine::Shared};
 use crate::{
     exec::{ExecOutput, ExecRequest, ExecStatus, ExecStream},
-    host::{AgentInfo, BootMarks, Guest, Health, Listeners, LogLine},
+    host::{AgentInfo, BootMarks, Guest, Health, Identity, Listeners, LogLine},
     host_error::GuestError,
 };
 
@@ -95,6 +95,16 @@ impl Guest for FakeGuest {
             control,
             output,
         })
+    }
+
+    async fn assume(&self, _: &Identity) -> Result<(), GuestError> {
+        self.machine.record(Act::Assume);
+        self.check("an identity")
+    }
+
+    async fn tell_time(&self) -> Result<(), GuestError> {
+        self.machine.record(Act::TellTime);
+        self.check("the time")
     }
 
     async fn shutdown(&self, _: Duration) -> Result<(), GuestError> {

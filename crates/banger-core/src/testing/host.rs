@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use super::{Act, FakeMachine, FakeTar, Power, Script, Step, soon};
 use crate::{
     host::{
-        Accelerator, Check, DebianRoot, Host, LaunchPlan, Machine, RootTar, Space, VmPlaces,
-        VmmChoice, VmmKind,
+        Accelerator, Binding, Check, DebianRoot, Host, LaunchPlan, Machine, RootTar, Space,
+        VmPlaces, VmmChoice, VmmKind,
     },
     host_error::HostError,
     journal::{Act as Journaled, Journal},
@@ -243,6 +243,27 @@ impl Host for FakeHost {
             // It may never have been there.
             let _ = fs::remove_dir_all(&places.runtime);
             Ok(())
+        })
+    }
+
+    async fn binding(&self, vmm: VmmKind, accelerator: Accelerator) -> Result<Binding, HostError> {
+        let version = self.script.borrow().vmm_version;
+        Ok(Binding {
+            vmm,
+            accelerator,
+            version: version.into(),
+            processor: "max".into(),
+            clock_khz: 1_000_000,
+        })
+    }
+
+    async fn copy_sparse(&self, from: &Path, to: &Path) -> Result<u64, HostError> {
+        self.step(Act::Copy, None, |script| script.copy).await?;
+        let copied = fs::copy(from, to).map(|_| 0);
+        copied.map_err(|source| HostError::File {
+            operation: "copy",
+            path: from.to_owned(),
+            source,
         })
     }
 

@@ -1,6 +1,7 @@
 //! A fake machine: lives until it is killed, shut down, or told to die by the test.
 
 use std::{
+    fs::{self, File},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -14,10 +15,16 @@ use super::{
     host::{Log, failure},
 };
 use crate::{
-    host::{Accelerator, Confinement, Guest, Halt, Machine, VmmExit, VmmKind, VmmProcess},
+    host::{
+        Accelerator, Confinement, Guest, Halt, Machine, SnapshotPlaces, VmmExit, VmmKind,
+        VmmProcess,
+    },
     host_error::{BootFailure, GuestError, HostError, LogTail},
     name::VmId,
 };
+
+/// What every fake machine has.
+const MEMORY: u64 = 128 << 20;
 
 /// What a machine and the guest in it share.
 pub(super) struct Shared {
@@ -186,6 +193,27 @@ impl Machine for FakeMachine {
         self.shared.power.check(Act::Resume)?;
         self.shared.record(Act::Resume);
         Ok(())
+    }
+
+    fn may_be_saved(&self) -> Result<(), HostError> {
+        Ok(())
+    }
+
+    async fn save(&self, into: &SnapshotPlaces) -> Result<u64, HostError> {
+        self.shared.record(Act::Save);
+        let mut script = self.shared.script.subscribe();
+        let decided = script.wait_for(|script| script.save != Step::Hangs).await;
+        let memory = File::create(into.memory()).expect("the directory is there");
+        match decided
+            .expect("the script lives as long as the machine")
+            .save
+        {
+            Step::Fails => return Err(failure(Act::Save)),
+            Step::Works | Step::Hangs => {}
+        }
+        memory.set_len(MEMORY).expect("a file without data");
+        fs::write(into.devices(), "devices").expect("the directory is there");
+        Ok(0)
     }
 
     async fn kill(&self) -> Result<(), HostError> {

@@ -49,6 +49,7 @@ impl Assemble for FakeAssembly {
             memory: vm.spec.memory,
             network: vm.spec.network,
             init: vm.spec.init.clone(),
+            resume_from: None,
         })
     }
 

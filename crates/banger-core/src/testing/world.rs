@@ -153,6 +153,10 @@ impl World {
         self.root.path().join("images")
     }
 
+    pub(crate) fn snapshots(&self) -> PathBuf {
+        self.root.path().join("snapshots")
+    }
+
     /// Asserts that no VM has left anything.
     pub(crate) fn is_empty(&self) {
         assert_eq!(self.rows(), [], "no row is left");

@@ -8,6 +8,7 @@ use crate::{
     error::Error,
     host::{LaunchPlan, VmmChoice},
     record::VmRecord,
+    snapshot::{self, Restoration},
 };
 
 /// Chooses a VMM and makes the plan that it is started with. Starts nothing.
@@ -28,6 +29,38 @@ pub(super) async fn prepare(
     };
     host.admit(&plan).await?;
     Ok((plan, choice))
+}
+
+/// Makes the plan of a machine that goes on, and refuses one that could not. Changes nothing.
+pub(super) async fn prepare_restore(
+    surroundings: &Surroundings,
+    vm: &VmRecord,
+    from: &Restoration,
+) -> Result<(LaunchPlan, VmmChoice), Error> {
+    let Surroundings { host, assembly, .. } = surroundings;
+    let saved = &from.binding;
+    let choice = host.choose_vmm(Some(saved.vmm)).await?;
+    snapshot::fit(saved, &host.binding(choice.vmm, choice.accelerator).await?)?;
+    let mut plan = {
+        let (assembly, vm, choice) = (assembly.clone(), vm.clone(), choice.clone());
+        tokio::task::spawn_blocking(move || assembly.plan(&vm, &choice))
+            .await
+            .map_err(|_| Error::Ending)??
+    };
+    plan.resume_from = Some(from.files.clone());
+    host.admit(&plan).await?;
+    Ok((plan, choice))
+}
+
+/// Tells that a saved machine is about to go on.
+pub(super) fn report_restore(plan: &LaunchPlan, progress: &SharedProgress) {
+    let (vmm, accelerator) = (plan.vmm.as_str(), plan.accelerator.as_str());
+    progress.report(Step {
+        stage: "restore",
+        detail: format!("{} on {vmm} ({accelerator})", plan.name),
+        done: 0,
+        total: None,
+    });
 }
 
 /// Tells that the VMM is about to be started.

@@ -1,6 +1,10 @@
 //! A VM's own directory and disk. Knows paths and ext4, not states.
 
-use std::{fs, io, os::unix::fs::DirBuilderExt, path::Path};
+use std::{
+    fs, io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
 
 use banger_image::ext4::{self, FsUuid};
 
@@ -36,9 +40,30 @@ pub(crate) fn make_disk(
 fn make_file_system(places: &VmPlaces, size: DiskSize) -> Result<(), Error> {
     let label = "banger".parse().expect("a short ASCII word is a label");
     let uuid = FsUuid::from_bytes(places.id.bytes());
-    let (partial, disk) = (places.state.join(PARTIAL), places.disk());
-    ext4::create_empty(&partial, size.bytes(), &label, uuid)?;
-    fs::rename(&partial, &disk).map_err(|source| Error::File {
+    ext4::create_empty(&partial(places), size.bytes(), &label, uuid)?;
+    put_in_place(places)
+}
+
+/// Where a disk is made.
+pub(super) fn partial(places: &VmPlaces) -> PathBuf {
+    places.state.join(PARTIAL)
+}
+
+/// Removes what is left of a disk that did not become whole.
+pub(super) fn remove_partial(places: &VmPlaces) {
+    let path = partial(places);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), %error, "cannot remove half a disk");
+        }
+        Ok(()) | Err(_) => {}
+    }
+}
+
+/// Gives a disk that is whole its name; the one that was there is gone.
+pub(super) fn put_in_place(places: &VmPlaces) -> Result<(), Error> {
+    let disk = places.disk();
+    fs::rename(partial(places), &disk).map_err(|source| Error::File {
         operation: "make",
         path: disk,
         source,
@@ -85,7 +110,7 @@ pub(crate) fn remove(places: &VmPlaces, journal: &dyn Journal) -> Result<(), Err
     Ok(())
 }
 
-fn private_directory(path: &Path) -> Result<(), Error> {
+pub(super) fn private_directory(path: &Path) -> Result<(), Error> {
     let made = fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -22,11 +22,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     error::{Error, Kind},
-    host::{AgentInfo, Guest, Host, LaunchPlan, VmPlaces, VmmChoice, VmmProcess},
+    host::{
+        AgentInfo, Binding, Guest, Host, LaunchPlan, SnapshotPlaces, VmPlaces, VmmChoice,
+        VmmProcess,
+    },
     journal::Ledger,
     name::{VmId, VmName},
     policy::{Admission, Verb, admit},
     record::{VmRecord, VmState},
+    snapshot::{Frozen, Restoration},
     spec::SpecChange,
     store::Store,
 };
@@ -107,6 +111,29 @@ impl std::fmt::Debug for View {
     }
 }
 
+/// What becomes of a machine that was saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterSave {
+    GoOn,
+    /// Its memory and processors are given back to the host.
+    End,
+}
+
+/// What was written down of a machine.
+#[derive(Debug, Clone)]
+pub struct Saved {
+    pub origin: VmName,
+    pub origin_id: VmId,
+    pub machine: Frozen,
+    pub binding: Binding,
+    /// What the agent in it said of itself last.
+    pub agent: Option<AgentInfo>,
+    pub memory_bytes: u64,
+    pub disk_bytes: u64,
+    /// How long it stood still for this.
+    pub paused_for: Duration,
+}
+
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
 enum Command {
@@ -133,6 +160,16 @@ enum Command {
         reply: Reply<View>,
     },
     Resume {
+        reply: Reply<View>,
+    },
+    Save {
+        into: SnapshotPlaces,
+        after: AfterSave,
+        reply: Reply<Saved>,
+    },
+    Restore {
+        from: Box<Restoration>,
+        progress: SharedProgress,
         reply: Reply<View>,
     },
     Delete {
@@ -230,6 +267,27 @@ impl VmHandle {
     /// Lets a paused VM go on.
     pub async fn resume(&self) -> Result<View, Error> {
         self.ask(|reply| Command::Resume { reply }).await
+    }
+
+    /// Writes the machine down as it stands, into a directory that is there.
+    pub async fn save(&self, into: SnapshotPlaces, after: AfterSave) -> Result<Saved, Error> {
+        self.ask(|reply| Command::Save { into, after, reply }).await
+    }
+
+    /// Goes on from a saved machine. What the VM is at this moment is lost, its disk included.
+    /// Dropping the future ends it like a start.
+    pub async fn restore(
+        &self,
+        from: Restoration,
+        progress: SharedProgress,
+    ) -> Result<View, Error> {
+        let from = Box::new(from);
+        self.ask(|reply| Command::Restore {
+            from,
+            progress,
+            reply,
+        })
+        .await
     }
 
     /// Deletes the VM with everything that is only its own. Carried through like a stop.

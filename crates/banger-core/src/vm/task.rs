@@ -1,11 +1,14 @@
 //! The task that owns a VM: takes commands in order, watches the VMM and the connection to
 //! the guest, and writes every change down before it is shown.
 //!
-//! The acts themselves are in `start`, `end`, `pause`, `change`, `unasked` and `upkeep`.
+//! The acts themselves are in `start`, `end`, `pause`, `save`, `restore`, `change`, `unasked` and
+//! `upkeep`.
 
 mod change;
 mod end;
 mod pause;
+mod restore;
+mod save;
 mod start;
 mod unasked;
 mod upkeep;
@@ -181,6 +184,12 @@ impl Task {
             Command::Change { change, reply } => self.change(&change, reply),
             Command::Pause { reply } => self.pause(reply).await,
             Command::Resume { reply } => self.go_on(reply).await,
+            Command::Save { into, after, reply } => self.save(into, after, reply).await,
+            Command::Restore {
+                from,
+                progress,
+                reply,
+            } => self.restore(*from, &progress, reply).await,
             Command::Delete { force, reply } => return self.delete(force, reply).await,
             Command::OwnerCame => self.owner_deadline = None,
             Command::Touched => self.write_touch(),

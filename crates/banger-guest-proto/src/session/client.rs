@@ -20,8 +20,8 @@ use super::exec::{Exec, Stdin};
 use super::{DocumentError, client_handshake, read_document};
 use crate::hello::{self, AgentHello, HelloError, HostHello};
 use crate::message::{
-    AgentLog, ExecId, ExecStart, Health, Listeners, MAX_DOCUMENT, Refusal, Route, ShutdownRequest,
-    SignalRequest, WindowSize,
+    AgentLog, Assumed, ClockRequest, ExecId, ExecStart, Health, IdentityRequest, Listeners,
+    MAX_DOCUMENT, Refusal, Route, ShutdownRequest, SignalRequest, WindowSize,
 };
 use crate::wire::Wire;
 
@@ -183,6 +183,25 @@ impl Client {
     /// Fails when the agent is gone.
     pub async fn sync(&self) -> Result<(), ClientError> {
         self.call(Route::Sync, Bytes::new()).await.map(drop)
+    }
+
+    /// Makes the guest somebody. Only agents of [`crate::message::IDENTITY_GENERATION`] can.
+    ///
+    /// # Errors
+    /// Fails when the agent is gone, is older, or answers nonsense.
+    pub async fn identify(&self, request: &IdentityRequest) -> Result<Assumed, ClientError> {
+        let route = Route::Identity;
+        let document =
+            serde_json::to_vec(request).map_err(|source| ClientError::Request { route, source })?;
+        parse(route, &self.call(route, document.into()).await?)
+    }
+
+    /// Sets the guest's clock. Only agents of [`crate::message::IDENTITY_GENERATION`] can.
+    ///
+    /// # Errors
+    /// Fails when the agent is gone or older, or the guest's kernel does not let it.
+    pub async fn set_clock(&self, request: ClockRequest) -> Result<(), ClientError> {
+        self.call_with(Route::Clock, &request).await
     }
 
     /// Asks the machine to go down; returns when the agent has accepted, not when the machine is down.

@@ -182,6 +182,7 @@ impl Bench {
             memory: Memory::from_bytes(GUEST_MIB * MIB)?,
             network,
             init: Init::Auto,
+            resume_from: None,
         })
     }
 }

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use banger_core::{
-    host::{VmPlaces, VmmExit},
+    host::{SnapshotPlaces, VmPlaces, VmmExit},
     host_error::HostError,
 };
 use tokio::{
@@ -152,6 +152,17 @@ impl Control for FirecrackerControl {
 
     async fn resume(&self) -> Result<(), HostError> {
         self.change(State::Resumed).await
+    }
+
+    fn may_save(&self) -> Result<(), HostError> {
+        Err(HostError::Unsupported {
+            feature: "snapshots of a machine under Firecracker".into(),
+            reason: "banger saves machines under QEMU only; make the VM with --vmm qemu".into(),
+        })
+    }
+
+    async fn save(&self, _: &SnapshotPlaces) -> Result<u64, HostError> {
+        self.may_save().map(|()| 0)
     }
 
     fn exit(&self, ended: Ended) -> VmmExit {

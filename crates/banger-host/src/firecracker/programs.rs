@@ -2,7 +2,6 @@
 //! confined by this user. Starts no machine.
 
 use std::{
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -12,25 +11,28 @@ use banger_core::host_error::HostError;
 use super::{
     JAILER, PACKAGE, PROGRAM, settings::FirecrackerSettings, version::Version, walls::Walls,
 };
-use crate::{process, userns};
+use crate::{
+    process::{self, Stamp},
+    userns,
+};
 
 /// The programs that were found last. Asking them for their versions takes longer than all of a
 /// start's calls, so they are asked again only when a file has changed.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct KnownPrograms(Arc<Mutex<Option<(Stamp, Programs)>>>);
+pub(crate) struct KnownPrograms(Arc<Mutex<Option<Known>>>);
 
-/// What tells one file from another, for each program.
-type Stamp = Vec<(PathBuf, u64, i64, i64)>;
+/// With the stamp of each program.
+type Known = (Vec<Stamp>, Programs);
 
 impl KnownPrograms {
     /// Finds the programs, or remembers them.
     pub(crate) fn find(&self, settings: &FirecrackerSettings) -> Result<Programs, HostError> {
         let (firecracker, jailer) = locate(settings)?;
         let stamp = [Some(&firecracker), jailer.as_ref()];
-        let stamp: Stamp = stamp
+        let stamp: Vec<Stamp> = stamp
             .into_iter()
             .flatten()
-            .filter_map(|path| stamp_of(path))
+            .filter_map(|path| Stamp::of(path))
             .collect();
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &*known {
@@ -42,11 +44,6 @@ impl KnownPrograms {
             }
         }
     }
-}
-
-fn stamp_of(path: &Path) -> Option<(PathBuf, u64, i64, i64)> {
-    let meta = std::fs::metadata(path).ok()?;
-    Some((path.to_owned(), meta.ino(), meta.mtime(), meta.mtime_nsec()))
 }
 
 fn locate(settings: &FirecrackerSettings) -> Result<(PathBuf, Option<PathBuf>), HostError> {

@@ -3,12 +3,14 @@
 
 mod detached;
 mod helper;
+mod stamp;
 mod worker;
 
 use std::process::Command;
 
 pub(crate) use detached::{Detached, Ended, Log, Process, refuse_running};
 pub(crate) use helper::credential;
+pub(crate) use stamp::Stamp;
 pub(crate) use worker::{ask, find, has_ended_within, locate, missing, start_worker};
 
 /// What a program is told of our environment: nothing that changes its language or its

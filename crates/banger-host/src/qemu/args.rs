@@ -3,7 +3,10 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    os::unix::ffi::{OsStrExt, OsStringExt},
+    os::{
+        fd::RawFd,
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
     path::Path,
 };
 
@@ -17,6 +20,9 @@ use crate::{
     command_line::{AGENT_PORT, BASE_SERIAL, DISK_SERIAL},
     places,
 };
+
+/// What QEMU calls the guest's memory, also in what it saves.
+pub(crate) const MEMORY: &str = "ram";
 
 /// One option's value, in QEMU's `key=value,key=value` notation.
 struct Value(Vec<u8>);
@@ -82,26 +88,54 @@ pub(crate) fn args(plan: &LaunchPlan, command_line: &str) -> Vec<OsString> {
     network(&mut words, plan);
     words.option("-object", "rng-builtin,id=random");
     words.option("-device", "virtio-rng-device,rng=random");
-    words.option("-kernel", plan.kernel.as_os_str());
-    words.option("-initrd", plan.initramfs.as_os_str());
-    words.option("-append", command_line);
+    // A guest that goes on has its kernel in its memory.
+    if plan.resume_from.is_none() {
+        words.option("-kernel", plan.kernel.as_os_str());
+        words.option("-initrd", plan.initramfs.as_os_str());
+        words.option("-append", command_line);
+    }
     words.0
+}
+
+/// What lets QEMU read a state from a descriptor that it is given.
+pub(crate) fn incoming(descriptor: RawFd) -> [OsString; 2] {
+    ["-incoming".into(), format!("fd:{descriptor}").into()]
+}
+
+/// The accelerator and the processor that its guests see. TCG executes `rep movsb` byte by byte: a
+/// guest that is told it were fast copies slowly.
+pub(crate) fn processor(accelerator: Accelerator) -> (&'static str, &'static str) {
+    match accelerator {
+        Accelerator::Kvm => ("kvm", "host"),
+        Accelerator::Tcg => ("tcg,thread=multi", "max,-erms,-fsrm"),
+    }
+}
+
+/// The guest's memory. Machines that go on from one saved machine read its file, and have each what
+/// they write for themselves.
+fn memory(words: &mut Words, plan: &LaunchPlan) {
+    let size = format!("{}M", plan.memory.mib());
+    words.option("-m", size.as_str());
+    let backend = match &plan.resume_from {
+        None => Value::new(format!("memory-backend-ram,id={MEMORY},size={size}")),
+        Some(files) => {
+            let backend = format!("memory-backend-file,id={MEMORY},size={size},share=off");
+            Value::new(backend).path("mem-path", &files.memory())
+        }
+    };
+    words.option("-object", backend);
 }
 
 fn machine(words: &mut Words, plan: &LaunchPlan) {
     words.option("-name", format!("banger-{}", plan.name));
     // Debian's kernel finds virtio-mmio devices through ACPI only.
     let machine = "microvm,acpi=on,rtc=on,mem-merge=off,dump-guest-core=off";
-    words.option("-machine", machine);
-    // TCG executes `rep movsb` byte by byte: a guest that is told it were fast copies slowly.
-    let (accel, cpu) = match plan.accelerator {
-        Accelerator::Kvm => ("kvm", "host"),
-        Accelerator::Tcg => ("tcg,thread=multi", "max,-erms,-fsrm"),
-    };
+    words.option("-machine", format!("{machine},memory-backend={MEMORY}"));
+    let (accel, cpu) = processor(plan.accelerator);
     words.option("-accel", accel);
     words.option("-cpu", cpu);
     words.option("-smp", plan.vcpus.get().to_string());
-    words.option("-m", format!("{}M", plan.memory.mib()));
+    memory(words, plan);
     // The default is the legacy interface, which virtiofs cannot use.
     words.option("-global", "virtio-mmio.force-legacy=false");
 }
@@ -189,7 +223,7 @@ pub(crate) mod tests {
     use std::path::PathBuf;
 
     use banger_core::{
-        host::{VmPlaces, VmmKind},
+        host::{SnapshotPlaces, VmPlaces, VmmKind},
         spec::{Init, Memory, Vcpus},
     };
 
@@ -214,6 +248,7 @@ pub(crate) mod tests {
             memory: Memory::from_bytes(512 << 20).unwrap(),
             network: Network::User,
             init: Init::Auto,
+            resume_from: None,
         }
     }
 
@@ -231,8 +266,9 @@ pub(crate) mod tests {
         check("-name", "banger-calm-otter");
         check(
             "-machine",
-            "microvm,acpi=on,rtc=on,mem-merge=off,dump-guest-core=off",
+            "microvm,acpi=on,rtc=on,mem-merge=off,dump-guest-core=off,memory-backend=ram",
         );
+        check("-object", "memory-backend-ram,id=ram,size=512M");
         check("-accel", "tcg,thread=multi");
         check("-cpu", "max,-erms,-fsrm");
         check("-smp", "2");
@@ -263,6 +299,25 @@ pub(crate) mod tests {
         );
         check("-kernel", "/kernels/k/vmlinux");
         check("-append", "console=ttyS0");
+    }
+
+    #[test]
+    fn a_machine_that_goes_on_maps_its_memory_for_itself_and_boots_nothing() {
+        let plan = LaunchPlan {
+            resume_from: Some(SnapshotPlaces {
+                directory: PathBuf::from("/snapshots/a,b"),
+            }),
+            ..plan()
+        };
+        let memory =
+            "memory-backend-file,id=ram,size=512M,share=off,mem-path=/snapshots/a,,b/memory";
+        assert!(has(&plan, "-object", memory));
+        let words = args(&plan, "quiet");
+        assert!(
+            !words
+                .iter()
+                .any(|word| word == "-kernel" || word == "-append")
+        );
     }
 
     #[test]

@@ -2,12 +2,12 @@
 
 use async_trait::async_trait;
 use banger_core::{
-    host::{Halt, VmPlaces},
+    host::{Halt, SnapshotPlaces, VmPlaces},
     host_error::HostError,
 };
 use tokio::net::UnixStream;
 
-use super::{halts::Halts, qmp::Qmp};
+use super::{halts::Halts, qmp::Qmp, save};
 use crate::{arrivals::connect_when_there, control::Control, places};
 
 #[derive(Debug)]
@@ -48,7 +48,18 @@ impl Control for QemuControl {
         self.order("stop").await
     }
 
+    /// It may have been saved when an earlier daemon ended. A save that still went on would stop it
+    /// again.
     async fn resume(&self) -> Result<(), HostError> {
+        self.order("migrate_cancel").await?;
         self.order("cont").await
+    }
+
+    fn may_save(&self) -> Result<(), HostError> {
+        Ok(())
+    }
+
+    async fn save(&self, into: &SnapshotPlaces) -> Result<u64, HostError> {
+        save::save(&self.places, into).await
     }
 }

@@ -3,7 +3,11 @@
 pub(crate) mod args;
 pub(crate) mod control;
 mod halts;
+pub(crate) mod pages;
 pub(crate) mod qmp;
+pub(crate) mod save;
+pub(crate) mod stream;
+pub(crate) mod version;
 
 /// The program, and the package that brings it.
 pub(crate) const PROGRAM: &str = "qemu-system-x86_64";

@@ -97,11 +97,19 @@ impl Qmp {
 
     /// Runs a command without arguments and returns its result.
     pub(crate) async fn execute(&mut self, command: &'static str) -> Result<Value, HostError> {
+        self.execute_with(command, json!({})).await
+    }
+
+    pub(crate) async fn execute_with(
+        &mut self,
+        command: &'static str,
+        arguments: Value,
+    ) -> Result<Value, HostError> {
         let refused = |message: String| HostError::VmmRefused {
             command: command.into(),
             message,
         };
-        match self.ask(command).await {
+        match self.ask(command, arguments).await {
             Ok(Reply::Done(value)) => Ok(value),
             Ok(Reply::Refused(message)) => Err(refused(message)),
             Ok(Reply::Aside) => unreachable!("asides are skipped while asking"),
@@ -124,8 +132,9 @@ impl Qmp {
         Ok(told(&line))
     }
 
-    async fn ask(&mut self, command: &str) -> io::Result<Reply> {
-        let request = format!("{}\n", json!({ "execute": command }));
+    async fn ask(&mut self, command: &str, arguments: Value) -> io::Result<Reply> {
+        let request = json!({ "execute": command, "arguments": arguments });
+        let request = format!("{request}\n");
         self.requests.write_all(request.as_bytes()).await?;
         loop {
             match parse(&self.line().await?)? {

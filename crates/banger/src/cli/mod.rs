@@ -8,6 +8,7 @@ pub(crate) mod host;
 pub(crate) mod image_reference;
 pub(crate) mod prune;
 pub(crate) mod registry;
+pub(crate) mod snapshot;
 pub(crate) mod store;
 pub(crate) mod system;
 pub(crate) mod values;
@@ -248,6 +249,9 @@ mod tests {
         check("banger run -t -T", false);
         check("banger run -d -t", false);
         check("banger vm logs a --console --vmm", false);
+        check("banger run --snapshot ready --rm -- true", true);
+        check("banger run --snapshot ready --image alpine", false);
+        check("banger vm create --snapshot ready --no-start", false);
     }
 
     #[test]
@@ -262,6 +266,9 @@ mod tests {
         check("banger image import ../x tar:-", false);
         check("banger image import x x.tar", false);
         check("banger vm stop", false);
+        check("banger vm fork a -n 0", false);
+        check("banger vm fork a --name-prefix A", false);
+        check("banger vm snapshot create a ../b", false);
         check("banger catalog add a.b https://x --key k", false);
         check("banger catalog add a https://x", false);
         check("banger kernel pull a/b", true);

@@ -7,6 +7,7 @@ use super::{
     JsonArgs, QuietArgs,
     event::VmEventsArgs,
     image_reference::ImageReference,
+    snapshot::{ForkArgs, RestoreArgs, SnapshotCommand},
     values::{
         Filter, IdleStop, Label, RestartPolicy, Size, StoreName, Target, Ttl, Variable, VmName,
         directory, init,
@@ -50,6 +51,13 @@ pub(crate) enum VmCommand {
     Show(ShowArgs),
     /// Run a command in a running VM
     Exec(ExecArgs),
+    /// Save running VMs, to go on from there
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+    /// Take a VM back to a snapshot of its own
+    Restore(RestoreArgs),
+    /// Copy a running VM: memory, processes and files
+    Fork(ForkArgs),
     /// Print what a VM's console, its VMM or its agent said
     Logs(LogsArgs),
     /// Show what VMs use
@@ -66,6 +74,10 @@ pub(crate) struct SpecArgs {
     /// The VM's name: 1 to 63 of a-z, 0-9 and - [default: one is made up]
     #[arg(long)]
     pub(crate) name: Option<VmName>,
+    /// Go on from this snapshot instead of booting
+    #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(complete::snapshots),
+        conflicts_with_all = ["image", "kernel", "vcpu", "memory", "disk_size", "init", "network", "vmm"])]
+    pub(crate) snapshot: Option<StoreName>,
     /// Image to make it from: a name or a reference [default: debian-bookworm]
     #[arg(long, add = ArgValueCandidates::new(complete::images))]
     pub(crate) image: Option<ImageReference>,
@@ -166,6 +178,7 @@ Examples:
   banger run                               a shell in a fresh machine, which stays
   banger run --rm -- uname -a              one command; the machine goes away afterwards
   banger run --name web --memory 2G -d     start it and come back
+  banger run --rm --snapshot ready -- true   go on from a saved machine
   tar c . | banger run --rm -- tar tv      standard input reaches the command
   banger run --rm --json -- true 2>&1 | jq .vm.boot    where the time went
 
@@ -206,7 +219,7 @@ pub(crate) struct CreateArgs {
     #[command(flatten)]
     pub(crate) spec: SpecArgs,
     /// Do not start it
-    #[arg(long)]
+    #[arg(long, conflicts_with = "snapshot")]
     pub(crate) no_start: bool,
     /// Print what would be done on this host, and do nothing
     #[arg(long)]

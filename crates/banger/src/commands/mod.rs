@@ -18,6 +18,7 @@ mod recover;
 mod registry;
 mod run;
 mod show;
+mod snapshot;
 mod stats;
 mod system;
 mod vm;
@@ -147,6 +148,9 @@ async fn vm_command(client: &Client, command: VmCommand) -> Result<u8, Failure> 
         VmCommand::List(args) => show::list(client, &args, true).await,
         VmCommand::Show(args) => show::show(client, &args).await,
         VmCommand::Exec(args) => run::exec(client, args).await,
+        VmCommand::Snapshot(command) => snapshot::run(client, command).await,
+        VmCommand::Restore(args) => snapshot::restore(client, args).await,
+        VmCommand::Fork(args) => snapshot::fork(client, args).await,
         VmCommand::Logs(args) => vm::logs(client, args).await,
         VmCommand::Stats(args) => stats::run(client, args).await,
         VmCommand::Ports(args) => ports::run(client, args).await,

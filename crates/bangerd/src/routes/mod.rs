@@ -10,6 +10,7 @@ mod images;
 mod kernels;
 mod recover;
 mod registries;
+mod snapshots;
 mod vms;
 
 use std::sync::Arc;
@@ -82,6 +83,11 @@ fn open_api_router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(vms::stats))
         .routes(routes!(vms::ports))
         .routes(routes!(vms::exec))
+        .routes(routes!(snapshots::list))
+        .routes(routes!(snapshots::show, snapshots::delete))
+        .routes(routes!(snapshots::create))
+        .routes(routes!(snapshots::restore))
+        .routes(routes!(snapshots::fork))
         .routes(routes!(images::list))
         .routes(routes!(images::show, images::delete))
         .routes(routes!(images::import))
@@ -206,6 +212,9 @@ mod tests {
             "POST /v1/recover",
             "POST /v1/registries/login",
             "POST /v1/registries/logout",
+            "GET /v1/snapshots",
+            "GET /v1/snapshots/{snapshot}",
+            "DELETE /v1/snapshots/{snapshot}",
             "GET /v1/vms",
             "POST /v1/vms",
             "POST /v1/vms/plan",
@@ -213,13 +222,16 @@ mod tests {
             "PATCH /v1/vms/{vm}",
             "DELETE /v1/vms/{vm}",
             "GET /v1/vms/{vm}/exec",
+            "POST /v1/vms/{vm}/fork",
             "POST /v1/vms/{vm}/kill",
             "GET /v1/vms/{vm}/logs",
             "POST /v1/vms/{vm}/pause",
             "GET /v1/vms/{vm}/ports",
             "POST /v1/vms/{vm}/rename",
             "POST /v1/vms/{vm}/restart",
+            "POST /v1/vms/{vm}/restore",
             "POST /v1/vms/{vm}/resume",
+            "POST /v1/vms/{vm}/snapshots",
             "POST /v1/vms/{vm}/start",
             "GET /v1/vms/{vm}/stats",
             "POST /v1/vms/{vm}/stop",

@@ -61,7 +61,7 @@ impl Task {
     }
 
     /// Ends the machine and says what became of the VM.
-    async fn confirm_end(&mut self, lost: Option<String>) -> Result<(), Error> {
+    pub(super) async fn confirm_end(&mut self, lost: Option<String>) -> Result<(), Error> {
         match self.end_machine().await.map_err(Error::from) {
             Ok(()) => self.confirm_state(VmState::Stopped, lost),
             Err(error) => {

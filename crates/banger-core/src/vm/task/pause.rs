@@ -12,6 +12,9 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 use tracing::warn;
 
+/// How long a guest that goes on may take to hear what time it is.
+const TELLING: Duration = Duration::from_secs(1);
+
 impl Task {
     pub(super) async fn pause(&mut self, reply: Reply<View>) {
         let result = match admit(self.record().state, Verb::Pause) {
@@ -68,7 +71,22 @@ impl Task {
         self.live_machine("be resumed")?.resume().await?;
         self.confirm_state(VmState::Running, None)?;
         self.reconnect_if_needed();
+        self.tell_time().await;
         Ok(())
+    }
+
+    /// A guest's clock does not notice that it stood still. One that does not listen may have the
+    /// wrong time, but holds nobody up.
+    pub(super) async fn tell_time(&mut self) {
+        let guest = self.views.borrow().guest.clone();
+        let Some(guest) = guest else { return };
+        match tokio::time::timeout(TELLING, guest.tell_time()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(vm = %self.record().name, %error, "cannot set a clock");
+            }
+            Err(_) => tracing::warn!(vm = %self.record().name, "a guest does not take the time"),
+        }
     }
 
     /// A guest that stands still cannot be asked to end.
@@ -88,7 +106,7 @@ impl Task {
         }
     }
 
-    fn live_machine(&self, verb: &'static str) -> Result<Arc<dyn Machine>, Error> {
+    pub(super) fn live_machine(&self, verb: &'static str) -> Result<Arc<dyn Machine>, Error> {
         self.machine.clone().ok_or_else(|| self.refusal(verb))
     }
 }

@@ -12,7 +12,8 @@ use tracing::warn;
 use super::{Interruption, Task, answer, change::change_verb, maybe};
 use crate::{
     error::Error,
-    host::Machine,
+    host::{BootMarks, Guest, Identity, LaunchPlan, Machine, VmmChoice},
+    host_error::GuestError,
     policy::{Admission, Verb, admit},
     record::{VmRecord, VmState},
     vm::{Command, Reply, Surroundings, Timeline, View, boot},
@@ -60,16 +61,39 @@ impl Task {
             Ok(machine) => machine,
             Err(error) => return Err(self.boot_failed(error).await),
         };
+        self.reach(machine, record, None, reply).await
+    }
+
+    /// Waits for the agent of a machine that was started, and tells it who it is where it may be
+    /// somebody's copy. The VM runs only then.
+    pub(super) async fn reach(
+        &mut self,
+        machine: Arc<dyn Machine>,
+        record: &VmRecord,
+        identity: Option<Identity>,
+        reply: &mut Reply<View>,
+    ) -> Result<(), Error> {
         let patience = self.surroundings.patience.boot;
-        let connected = tokio::select! {
-            connected = machine.connect(patience) => connected,
+        let greeting = async {
+            let guest = machine.connect(patience).await?;
+            if let Some(identity) = &identity {
+                guest.assume(identity).await?;
+            }
+            Ok(guest)
+        };
+        let connected: Result<Arc<dyn Guest>, GuestError> = tokio::select! {
+            connected = greeting => connected,
             interruption = self.interruption(Some(reply)) => {
                 return Err(self.boot_interrupted(interruption, record).await);
             }
         };
         match connected {
             Ok(guest) => {
-                let marks = guest.info().marks;
+                // A copy's marks are those of its origin's boot.
+                let marks = match identity {
+                    Some(_) => BootMarks::default(),
+                    None => guest.info().marks,
+                };
                 self.mark(|timeline| timeline.connected(Instant::now(), marks));
                 self.set_guest(guest);
                 if let Err(error) = self.write_state(VmState::Running, None) {
@@ -89,15 +113,26 @@ impl Task {
         record: &VmRecord,
         progress: &SharedProgress,
     ) -> Result<Arc<dyn Machine>, Error> {
-        let Surroundings {
-            store, host, clock, ..
-        } = &self.surroundings;
         let (plan, choice) = boot::prepare(&self.surroundings, record).await?;
-        store.set_vm_starting(record.id, &choice, clock())?;
-        self.views
-            .send_modify(|view| view.record.choice = Some(choice));
+        self.note_start(record, &choice)?;
         boot::report(&plan, progress);
-        let machine = host.launch(&plan, self.page().journal()).await?;
+        self.launch_prepared(&plan).await
+    }
+
+    pub(super) fn note_start(&self, record: &VmRecord, choice: &VmmChoice) -> Result<(), Error> {
+        let Surroundings { store, clock, .. } = &self.surroundings;
+        store.set_vm_starting(record.id, choice, clock())?;
+        self.views
+            .send_modify(|view| view.record.choice = Some(choice.clone()));
+        Ok(())
+    }
+
+    pub(super) async fn launch_prepared(
+        &mut self,
+        plan: &LaunchPlan,
+    ) -> Result<Arc<dyn Machine>, Error> {
+        let host = self.surroundings.host.clone();
+        let machine = host.launch(plan, self.page().journal()).await?;
         self.mark(|timeline| timeline.vmm_started(Instant::now()));
         self.views
             .send_modify(|view| view.process = Some(machine.process()));
@@ -138,7 +173,7 @@ impl Task {
     pub(super) fn give_up_starts(&mut self, vm: &VmRecord, by: &'static str) {
         for command in std::mem::take(&mut self.postponed) {
             match command {
-                Command::Start { reply, .. } => {
+                Command::Start { reply, .. } | Command::Restore { reply, .. } => {
                     let interrupted = Error::Interrupted {
                         vm: vm.name.clone(),
                         by,
@@ -146,6 +181,7 @@ impl Task {
                     answer(reply, Err(start_error(vm, interrupted)));
                 }
                 Command::Stop { .. }
+                | Command::Save { .. }
                 | Command::Kill { .. }
                 | Command::Rename { .. }
                 | Command::Change { .. }
@@ -183,6 +219,8 @@ impl Task {
                 Command::Change { change, .. } => Some(change_verb(change)),
                 Command::Pause { .. } => Some(Verb::Pause),
                 Command::Resume { .. } => Some(Verb::Resume),
+                Command::Save { .. } => Some(Verb::Save),
+                Command::Restore { .. } => Some(Verb::Restore),
                 Command::Delete { force, .. } => Some(Verb::Delete { force: *force }),
                 Command::OwnerCame
                 | Command::OwnerWent
@@ -209,13 +247,17 @@ impl Task {
             Command::Change { reply, .. } => answer(reply, Err(self.refusal("be changed"))),
             Command::Pause { reply } => answer(reply, Err(self.refusal("be paused"))),
             Command::Resume { reply } => answer(reply, Err(self.refusal("be resumed"))),
+            Command::Save { reply, .. } => answer(reply, Err(self.refusal("be saved"))),
+            Command::Restore { reply, .. } => {
+                answer(reply, Err(self.refusal("go back to a snapshot")));
+            }
             Command::Delete { reply, .. } => answer(reply, Err(self.refusal("be deleted"))),
             Command::OwnerCame | Command::OwnerWent | Command::Touched | Command::FirstExec(_) => {}
         }
     }
 }
 
-fn start_error(vm: &VmRecord, source: Error) -> Error {
+pub(super) fn start_error(vm: &VmRecord, source: Error) -> Error {
     Error::Start {
         vm: vm.name.clone(),
         kept: true,

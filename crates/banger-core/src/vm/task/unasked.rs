@@ -13,6 +13,7 @@ use crate::{
     host_error::{GuestError, HostError},
     journal::Owner,
     record::{VmRecord, VmState},
+    vm::disks,
 };
 
 /// How long one try to reconnect may take.
@@ -58,6 +59,7 @@ impl Task {
         if record.state == VmState::Created {
             return ControlFlow::Continue(());
         }
+        disks::remove_partial(&self.view().places);
         if !record.state.may_have_a_vmm() {
             self.await_owner();
             return ControlFlow::Continue(());
@@ -81,7 +83,10 @@ impl Task {
             (VmState::Error, false) => {}
             // It is reached when it goes on.
             (VmState::Paused, true) => self.note_state(VmState::Paused, None),
-            (_, true) => self.resume(),
+            (_, true) => {
+                self.let_go_on().await;
+                self.resume();
+            }
             (_, false) => {
                 self.end_machine_or_warn().await;
                 let gone = "its VMM was gone when the daemon came back".to_owned();
@@ -147,6 +152,16 @@ impl Task {
             state,
             Some(format!("cannot tell whether its VMM still runs: {error}")),
         );
+    }
+
+    /// An earlier daemon may have ended while it saved this machine, which stands still then. One
+    /// that runs goes on running.
+    async fn let_go_on(&mut self) {
+        if let (VmState::Running, Some(machine)) = (self.record().state, &self.machine)
+            && let Err(error) = machine.resume().await
+        {
+            warn!(vm = %self.record().name, %error, "cannot let an adopted VM go on");
+        }
     }
 
     pub(super) fn resume(&mut self) {

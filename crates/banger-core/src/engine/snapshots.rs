@@ -1,0 +1,332 @@
+//! Snapshots and forks: a running machine is written down once and goes on many times. Knows the
+//! order; what is written is the task's and the host's business.
+
+use banger_image::progress::{SharedProgress, Step};
+use tokio::task::JoinSet;
+
+use super::{CreateRequest, DeleteUnfinished, Engine};
+use crate::{
+    error::Error,
+    journal::{Act, Page},
+    labels::Labels,
+    name::{SnapshotName, VmName},
+    snapshot::{Frozen, Restoration, SnapshotError, SnapshotRecord},
+    snapshots::{Snapshots, Staging},
+    spec::VmSpec,
+    upkeep::Upkeep,
+    vm::{AfterSave, Saved, View, VmHandle},
+};
+
+/// Forks of one call at most.
+const MOST_FORKS: u32 = 100;
+const KERNEL_REASON: &str = "the saved machine was booted with it";
+
+/// What a fork is asked for.
+#[derive(Debug, Clone)]
+pub struct ForkRequest {
+    pub count: u32,
+    /// The forks are called by it and a number; by the origin's name where it is absent.
+    pub name_prefix: Option<String>,
+}
+
+/// The copies of a machine.
+#[derive(Debug, Clone)]
+pub struct Forked {
+    pub views: Vec<View>,
+    /// How long the origin stood still.
+    pub paused_for: std::time::Duration,
+}
+
+impl Engine {
+    #[must_use]
+    pub fn snapshots(&self) -> &Snapshots {
+        &self.snapshots
+    }
+
+    /// Saves a running VM under a name.
+    pub async fn snapshot(
+        &self,
+        vm: &VmHandle,
+        name: SnapshotName,
+        after: AfterSave,
+        progress: SharedProgress,
+    ) -> Result<SnapshotRecord, Error> {
+        self.snapshots.refuse_taken(&name)?;
+        let staging = self.snapshots.stage()?;
+        report(&progress, "save", &vm.name());
+        let saved = vm.save(staging.files.clone(), after).await?;
+        let record = self.record_of(name, &staging, saved)?;
+        self.snapshots.publish(&staging, &record)?;
+        Ok(record)
+    }
+
+    /// Takes a VM back to what it was when it was saved.
+    pub async fn restore(
+        &self,
+        vm: &VmHandle,
+        name: &SnapshotName,
+        progress: SharedProgress,
+    ) -> Result<View, Error> {
+        let snapshot = self.snapshots.get(name)?;
+        let own = vm.view().record;
+        if own.id != snapshot.origin_id {
+            return Err(SnapshotError::Foreign {
+                snapshot: snapshot.name,
+                origin: snapshot.origin,
+                vm: own.name,
+            }
+            .into());
+        }
+        vm.restore(self.restoration(&snapshot)?, progress).await
+    }
+
+    /// Copies a running VM, which goes on: as many new VMs, each with a name, a disk and an identity
+    /// of its own. Either all are made or none.
+    pub async fn fork(
+        &self,
+        vm: &VmHandle,
+        request: ForkRequest,
+        progress: SharedProgress,
+    ) -> Result<Forked, Error> {
+        let ForkRequest { count, name_prefix } = request;
+        if !(1..=MOST_FORKS).contains(&count) {
+            let (asked, most) = (count, MOST_FORKS);
+            return Err(SnapshotError::Forks { asked, most }.into());
+        }
+        let prefix = name_prefix.unwrap_or_else(|| vm.name().to_string());
+        let names = self.fork_names(&prefix, count)?;
+        let labels = vm.view().record.spec.labels;
+        // The copies map its files; when they have them, the names are of no use any more.
+        let staging = self.snapshots.stage()?;
+        report(&progress, "save", &vm.name());
+        let saved = vm.save(staging.files.clone(), AfterSave::GoOn).await?;
+        let from = Restoration {
+            files: staging.files.clone(),
+            machine: saved.machine.clone(),
+            binding: saved.binding.clone(),
+        };
+        let specs = names.into_iter().map(|name| {
+            let spec = copy_of(&from, labels.clone());
+            (name, spec)
+        });
+        let views = self.go_on_as(specs.collect(), &from, &progress).await?;
+        Ok(Forked {
+            views,
+            paused_for: saved.paused_for,
+        })
+    }
+
+    /// Makes a VM that goes on from a snapshot. Dropping the future leaves nothing behind.
+    pub(super) async fn create_from(
+        &self,
+        snapshot: &SnapshotName,
+        request: CreateRequest,
+        progress: SharedProgress,
+    ) -> Result<View, Error> {
+        refuse_fixed(&request)?;
+        let snapshot = self.snapshots.get(snapshot)?;
+        let from = self.restoration(&snapshot)?;
+        let spec = VmSpec {
+            auto_remove: request.auto_remove,
+            expires_at: request.expires_at,
+            upkeep: request.upkeep,
+            ..copy_of(&from, request.labels)
+        };
+        let copy = self.intend_copy(request.name.as_ref(), spec)?;
+        copy.go_on(from, progress).await
+    }
+
+    /// The row of a VM that is about to go on, and its task.
+    fn intend_copy(&self, name: Option<&VmName>, spec: VmSpec) -> Result<Copy, Error> {
+        let (record, made) = self.insert(name, spec)?;
+        let page = self.page(record.id);
+        let handle = self.spawn(record);
+        Ok(Copy { handle, page, made })
+    }
+
+    async fn go_on_as(
+        &self,
+        specs: Vec<(VmName, VmSpec)>,
+        from: &Restoration,
+        progress: &SharedProgress,
+    ) -> Result<Vec<View>, Error> {
+        let mut made: Vec<DeleteUnfinished> = Vec::new();
+        let mut work = JoinSet::new();
+        for (index, (name, spec)) in specs.into_iter().enumerate() {
+            let copy = self.intend_copy(Some(&name), spec)?;
+            made.push(DeleteUnfinished(Some(copy.handle.clone())));
+            let (from, progress) = (from.clone(), progress.clone());
+            work.spawn(async move { (index, copy.go_on(from, progress).await) });
+        }
+        let (mut views, mut failure) = (Vec::new(), None);
+        while let Some(done) = work.join_next().await {
+            match done.map_err(|_| Error::Ending)? {
+                (index, Ok(view)) => views.push((index, view)),
+                (_, Err(error)) => failure = failure.or(Some(error)),
+            }
+        }
+        if let Some(error) = failure {
+            for fork in &made {
+                fork.delete().await;
+            }
+            return Err(error);
+        }
+        made.into_iter().for_each(DeleteUnfinished::disarm);
+        views.sort_by_key(|(index, _)| *index);
+        Ok(views.into_iter().map(|(_, view)| view).collect())
+    }
+
+    /// The first free names of this kind.
+    fn fork_names(&self, prefix: &str, count: u32) -> Result<Vec<VmName>, Error> {
+        let mut names = Vec::new();
+        let mut number = 0_u32;
+        while names.len() < count as usize {
+            number += 1;
+            let name: VmName = format!("{prefix}-{number}").parse()?;
+            if self.refuse_taken(&name).is_ok() {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// What a VM needs to go on, if the image is still what the saved machine reads.
+    fn restoration(&self, snapshot: &SnapshotRecord) -> Result<Restoration, Error> {
+        let image = self.images.get(&snapshot.machine.image)?;
+        if image.digest != snapshot.image_digest {
+            return Err(SnapshotError::Unfit {
+                what: "image",
+                was: snapshot.image_digest.clone(),
+                is: image.digest,
+            }
+            .into());
+        }
+        self.snapshots.restoration(snapshot)
+    }
+
+    fn record_of(
+        &self,
+        name: SnapshotName,
+        staging: &Staging,
+        saved: Saved,
+    ) -> Result<SnapshotRecord, Error> {
+        let image_digest = self.images.get(&saved.machine.image)?.digest;
+        let (agent_generation, agent_version) = saved.agent.map_or((0, String::new()), |agent| {
+            (agent.generation, agent.version)
+        });
+        Ok(SnapshotRecord {
+            name,
+            directory: staging.name.clone(),
+            origin: saved.origin,
+            origin_id: saved.origin_id,
+            machine: saved.machine,
+            image_digest,
+            binding: saved.binding,
+            agent_generation,
+            agent_version,
+            paused_for: saved.paused_for,
+            memory_bytes: saved.memory_bytes,
+            disk_bytes: saved.disk_bytes,
+            created_at: self.now(),
+        })
+    }
+
+    /// A snapshot of an image, where that is why it cannot go.
+    pub(super) fn snapshot_of(&self, image: &crate::name::ImageName) -> Option<SnapshotName> {
+        let snapshots = self.snapshots.list().ok()?;
+        let found = snapshots
+            .into_iter()
+            .find(|one| one.machine.image == *image);
+        found.map(|snapshot| snapshot.name)
+    }
+}
+
+/// A VM that is to be made of a saved machine.
+struct Copy {
+    handle: VmHandle,
+    page: Page,
+    /// Confirmed when whoever asked for it has it.
+    made: Act,
+}
+
+impl Copy {
+    /// A new VM that could not go on is of no use.
+    async fn go_on(self, from: Restoration, progress: SharedProgress) -> Result<View, Error> {
+        let Self { handle, page, made } = self;
+        let unfinished = DeleteUnfinished(Some(handle.clone()));
+        let went_on = match handle.restore(from, progress).await {
+            Err(Error::Start { vm, source, .. }) => {
+                let kept = handle.delete(true).await.is_err();
+                Err(Error::Start { vm, kept, source })
+            }
+            Err(refused) => {
+                // It was never started: what is left of it is its row.
+                handle.delete(true).await?;
+                Err(refused)
+            }
+            Ok(view) => {
+                page.journal().confirm(&made)?;
+                Ok(view)
+            }
+        };
+        unfinished.disarm();
+        went_on
+    }
+}
+
+fn copy_of(from: &Restoration, labels: Labels) -> VmSpec {
+    let Frozen {
+        image,
+        kernel,
+        vcpus,
+        memory,
+        disk,
+        init,
+        network,
+    } = from.machine.clone();
+    VmSpec {
+        image,
+        kernel,
+        kernel_reason: KERNEL_REASON.to_owned(),
+        vcpus,
+        memory,
+        disk,
+        init,
+        network,
+        vmm: Some(from.binding.vmm),
+        auto_remove: false,
+        labels,
+        expires_at: None,
+        upkeep: Upkeep::default(),
+    }
+}
+
+/// A machine that goes on is what it was.
+fn refuse_fixed(request: &CreateRequest) -> Result<(), SnapshotError> {
+    let fixed = [
+        ("image", request.image.is_some()),
+        ("kernel", request.kernel.is_some()),
+        ("number of processors", request.vcpus.is_some()),
+        ("memory", request.memory.is_some()),
+        ("disk", request.disk.is_some()),
+        ("init", request.init.is_some()),
+        ("network", request.network.is_some()),
+        ("VMM", request.vmm.is_some()),
+    ];
+    if !request.start {
+        return Err(SnapshotError::NotStarted);
+    }
+    match fixed.into_iter().find(|(_, chosen)| *chosen) {
+        Some((what, _)) => Err(SnapshotError::Fixed { what }),
+        None => Ok(()),
+    }
+}
+
+fn report(progress: &SharedProgress, stage: &'static str, vm: &VmName) {
+    progress.report(Step {
+        stage,
+        detail: format!("VM {vm}"),
+        done: 0,
+        total: None,
+    });
+}

@@ -1,0 +1,164 @@
+//! The snapshots that are kept: a directory for each, and the row that names it. A directory gets
+//! its name when it is whole, and its row after that; what has no row is nobody's. Knows neither
+//! VMs nor what is in the files.
+
+use std::{
+    fs, io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tracing::warn;
+
+use crate::{
+    error::{Error, Kind},
+    host::SnapshotPlaces,
+    name::{SnapshotName, VmId},
+    snapshot::{Restoration, SnapshotError, SnapshotRecord},
+    store::{Store, StoreError},
+};
+
+/// Owns the directory of all snapshots.
+#[derive(Debug)]
+pub struct Snapshots {
+    store: Arc<Store>,
+    directory: PathBuf,
+}
+
+impl Snapshots {
+    #[must_use]
+    pub fn new(store: Arc<Store>, directory: PathBuf) -> Self {
+        Self { store, directory }
+    }
+
+    /// All snapshots, by name.
+    pub fn list(&self) -> Result<Vec<SnapshotRecord>, Error> {
+        Ok(self.store.snapshots()?)
+    }
+
+    pub fn get(&self, name: &SnapshotName) -> Result<SnapshotRecord, Error> {
+        let found = self.store.snapshot(name)?;
+        found.ok_or_else(|| Error::NotFound {
+            kind: Kind::Snapshot,
+            target: name.to_string(),
+        })
+    }
+
+    /// What a VM needs to go on from a snapshot whose files are whole.
+    pub fn restoration(&self, snapshot: &SnapshotRecord) -> Result<Restoration, Error> {
+        let files = self.files(snapshot);
+        let lengths = [
+            ("memory", files.memory(), snapshot.machine.memory.bytes()),
+            ("disk", files.disk(), snapshot.machine.disk.bytes()),
+            ("devices", files.devices(), 1),
+        ];
+        for (file, path, least) in lengths {
+            if !fs::metadata(&path).is_ok_and(|meta| meta.len() >= least) {
+                let snapshot = snapshot.name.clone();
+                return Err(SnapshotError::Damaged { snapshot, file }.into());
+            }
+        }
+        Ok(Restoration {
+            files,
+            machine: snapshot.machine.clone(),
+            binding: snapshot.binding.clone(),
+        })
+    }
+
+    #[must_use]
+    pub fn files(&self, snapshot: &SnapshotRecord) -> SnapshotPlaces {
+        SnapshotPlaces {
+            directory: self.directory.join(&snapshot.directory),
+        }
+    }
+
+    pub(crate) fn refuse_taken(&self, name: &SnapshotName) -> Result<(), Error> {
+        match self.store.snapshot(name)? {
+            Some(_) => Err(StoreError::SnapshotTaken(name.clone()).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// A directory for a machine that is about to be saved.
+    pub(crate) fn stage(&self) -> Result<Staging, Error> {
+        let name = VmId::random().to_string();
+        let directory = self.directory.join(format!("{name}.partial"));
+        let mut builder = fs::DirBuilder::new();
+        let made = builder.recursive(true).mode(0o700).create(&directory);
+        made.map_err(file_error("make", &directory))?;
+        let files = SnapshotPlaces { directory };
+        Ok(Staging { name, files })
+    }
+
+    /// Makes a snapshot of what was staged: whole, or not at all.
+    pub(crate) fn publish(&self, staging: &Staging, record: &SnapshotRecord) -> Result<(), Error> {
+        let place = self.directory.join(&record.directory);
+        let staged = &staging.files.directory;
+        fs::rename(staged, &place).map_err(file_error("publish", staged))?;
+        let written = self.store.insert_snapshot(record);
+        if written.is_err() {
+            remove(&place);
+        }
+        Ok(written?)
+    }
+
+    /// Forgets a snapshot. Machines that went on from it have what they need.
+    pub fn delete(&self, name: &SnapshotName) -> Result<(), Error> {
+        let snapshot = self.get(name)?;
+        self.store.delete_snapshot(name)?;
+        let place = self.directory.join(&snapshot.directory);
+        match fs::remove_dir_all(&place) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(file_error("remove", &place)(error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Removes what an earlier daemon left half made or half deleted.
+    pub(crate) fn sweep(&self) -> Result<(), Error> {
+        let known = self.store.snapshots()?;
+        let Ok(entries) = fs::read_dir(&self.directory) else {
+            return Ok(());
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            if !known.iter().any(|snapshot| *snapshot.directory == *name) {
+                remove(&entry.path());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A directory that goes away unless it is published.
+#[derive(Debug)]
+pub(crate) struct Staging {
+    pub(crate) name: String,
+    pub(crate) files: SnapshotPlaces,
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if self.files.directory.exists() {
+            remove(&self.files.directory);
+        }
+    }
+}
+
+/// Nobody waits for this; the next daemon tries again.
+fn remove(directory: &Path) {
+    if let Err(error) = fs::remove_dir_all(directory) {
+        warn!(path = %directory.display(), %error, "cannot remove what is left of a snapshot");
+    }
+}
+
+fn file_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::File {
+        operation,
+        path,
+        source,
+    }
+}

@@ -1,0 +1,109 @@
+//! A machine that is written down as it stands. While that is done the row says what it said
+//! before: the next daemon lets a machine go on whose row says that it runs.
+
+use std::time::{Duration, Instant};
+
+use super::{Task, answer};
+use crate::{
+    error::Error,
+    host::{Binding, Machine, SnapshotPlaces},
+    policy::{Admission, Verb, admit},
+    record::VmState,
+    snapshot::Frozen,
+    vm::{AfterSave, Reply, Saved},
+};
+
+/// What the files take.
+#[derive(Clone, Copy)]
+struct Sizes {
+    memory: u64,
+    disk: u64,
+}
+
+impl Task {
+    pub(super) async fn save(
+        &mut self,
+        into: SnapshotPlaces,
+        after: AfterSave,
+        reply: Reply<Saved>,
+    ) {
+        if reply.is_closed() {
+            return;
+        }
+        let result = match admit(self.record().state, Verb::Save) {
+            Admission::Refuse | Admission::Interrupt => Err(self.refusal("be saved")),
+            Admission::Proceed | Admission::Done | Admission::Wait => {
+                self.save_live(&into, after).await
+            }
+        };
+        answer(reply, result);
+    }
+
+    async fn save_live(&mut self, into: &SnapshotPlaces, after: AfterSave) -> Result<Saved, Error> {
+        let machine = self.live_machine("be saved")?;
+        machine.may_be_saved()?;
+        let process = machine.process();
+        let host = self.surroundings.host.clone();
+        let binding = host.binding(process.vmm, process.accelerator).await?;
+        let began = Instant::now();
+        let stood_still = self.record().state == VmState::Paused;
+        if !stood_still {
+            machine.pause().await?;
+        }
+        let written = self.write_down(machine.as_ref(), into).await;
+        let ends = written.is_ok() && after == AfterSave::End;
+        let went_on = if ends || stood_still {
+            Ok(())
+        } else {
+            machine.resume().await
+        };
+        let paused_for = began.elapsed();
+        if !ends && !stood_still {
+            self.tell_time().await;
+        }
+        // Why it could not be saved matters more than what followed.
+        let sizes = written?;
+        went_on?;
+        let saved = self.saved(binding, sizes, paused_for);
+        if ends {
+            self.end_saved().await?;
+        }
+        Ok(saved)
+    }
+
+    /// Memory, devices and disk, all of one moment.
+    async fn write_down(
+        &mut self,
+        machine: &dyn Machine,
+        into: &SnapshotPlaces,
+    ) -> Result<Sizes, Error> {
+        let disk = self.views.borrow().places.disk();
+        let host = &self.surroundings.host;
+        let copy = into.disk();
+        // The copy is the last to begin: what the guest wrote is in the file by then.
+        let memory = machine.save(into).await?;
+        let disk = host.copy_sparse(&disk, &copy).await?;
+        Ok(Sizes { memory, disk })
+    }
+
+    fn saved(&self, binding: Binding, sizes: Sizes, paused_for: Duration) -> Saved {
+        let view = self.view();
+        Saved {
+            machine: Frozen::of(&view.record.spec),
+            origin: view.record.name,
+            origin_id: view.record.id,
+            binding,
+            agent: view.agent,
+            memory_bytes: sizes.memory,
+            disk_bytes: sizes.disk,
+            paused_for,
+        }
+    }
+
+    /// What runs is in the snapshot now, and its disk is as it was at that moment.
+    async fn end_saved(&mut self) -> Result<(), Error> {
+        self.stays_down();
+        self.write_state(VmState::Stopping, None)?;
+        self.confirm_end(None).await
+    }
+}

@@ -1,0 +1,208 @@
+//! Machines that are saved, and go on: as they were, as often as one likes, and each as itself.
+#![forbid(unsafe_code)]
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
+
+use banger_api::{
+    snapshot::{Forked, Snapshot},
+    vm::VmState,
+};
+use e2e::World;
+
+fn snapshots(world: &World) -> Vec<Snapshot> {
+    let listed = world.banger(["vm", "snapshot", "list", "--json"]);
+    listed.ok().json()
+}
+
+/// Seconds by which the guest's clock is surely off.
+fn clock_error(world: &World, vm: &str) -> u64 {
+    let now = || SystemTime::UNIX_EPOCH.elapsed().expect("it is past 1970");
+    let before = now().as_secs();
+    let text = world.guest(vm, "date +%s");
+    let after = now().as_secs();
+    let guest: u64 = text.trim().parse().expect("a number");
+    guest.abs_diff(guest.clamp(before, after))
+}
+
+/// Leaves a process in the guest that counts tenths of a second into a file in its memory.
+fn start_counting(world: &World, vm: &str) {
+    let counter = "i=0; while :; do i=$((i+1)); echo $i >/run/count; sleep 0.1; done";
+    let line = format!("(setsid sh -c '{counter}' >/dev/null 2>&1 </dev/null &) ; sleep 0.5");
+    let _ = world.guest(vm, &line);
+}
+
+fn count(world: &World, vm: &str) -> u64 {
+    let text = world.guest(vm, "cat /run/count");
+    text.trim().parse().expect("a number")
+}
+
+#[test]
+fn a_saved_machine_goes_on_where_it_was() {
+    let world = World::new();
+    world.start("web");
+    start_counting(&world, "web");
+    let _ = world.guest("web", "echo kept >/kept && sync; echo in-memory >/run/word");
+    let boot = world.boot_id("web");
+    let saved: Snapshot = world
+        .banger([
+            "vm",
+            "snapshot",
+            "create",
+            "web",
+            "ready",
+            "--keep-running",
+            "--json",
+        ])
+        .ok()
+        .json();
+    assert_eq!(world.state_of("web"), VmState::Running);
+    assert_eq!(snapshots(&world), std::slice::from_ref(&saved));
+    assert!(
+        saved.memory_bytes < saved.guest_memory_bytes,
+        "zeros are holes"
+    );
+    let counted = count(&world, "web");
+
+    // A new machine of it: the same processes, the same files, another name, the present time.
+    let line = "cat /kept /run/word; hostname; cat /proc/sys/kernel/random/boot_id";
+    let run = world.banger(["run", "--name", "copy", "--snapshot", "ready", "-d"]);
+    run.ok().stdout("copy\n");
+    let copied = world.guest("copy", line);
+    assert_eq!(copied, format!("kept\nin-memory\ncopy\n{boot}"));
+    assert!(clock_error(&world, "copy") <= 2);
+    let goes_on = count(&world, "copy");
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(count(&world, "copy") > goes_on, "a timer that ran goes on");
+    assert!(count(&world, "web") > counted, "and so does the origin's");
+
+    // What one of them does is its own.
+    let _ = world.guest("copy", "rm /kept && echo changed >/run/word && sync");
+    assert_eq!(world.guest("web", "cat /kept /run/word"), "kept\nin-memory");
+    // A copy can be saved as its origin could.
+    world
+        .banger(["vm", "snapshot", "create", "copy", "again"])
+        .ok()
+        .stdout("again\n");
+    assert_eq!(world.state_of("copy"), VmState::Stopped);
+    world
+        .banger(["vm", "restore", "copy", "again"])
+        .ok()
+        .stdout("copy\n");
+    assert_eq!(
+        world.guest("copy", "cat /run/word; ls /kept 2>&1 | wc -l"),
+        "changed\n1"
+    );
+    world
+        .banger(["vm", "restore", "copy", "ready"])
+        .code(1)
+        .stderr_has(["web", "run --snapshot ready"]);
+
+    // Back to before: a file that was deleted since is there again.
+    let _ = world.guest("web", "rm /kept; echo lost >/run/word; sync");
+    world
+        .banger(["vm", "restore", "web", "ready"])
+        .ok()
+        .stdout("web\n");
+    assert_eq!(world.guest("web", "cat /kept /run/word"), "kept\nin-memory");
+    assert_eq!(world.guest("web", "hostname"), "web");
+
+    // The snapshots are of no use to machines that went on from them.
+    world
+        .banger(["vm", "snapshot", "delete", "ready", "again"])
+        .ok()
+        .stdout("ready\nagain\n");
+    assert_eq!(world.guest("web", "cat /kept"), "kept");
+    assert_eq!(world.files_below("snapshots"), 0);
+    // And a machine that went on stops, and boots from its own disk.
+    world.banger(["vm", "restart", "copy"]).ok();
+    assert_ne!(world.boot_id("copy"), boot);
+    assert_eq!(world.guest("copy", "ls /kept 2>&1 | wc -l"), "1");
+}
+
+#[test]
+fn forks_are_somebody_each() {
+    let world = World::new();
+    world.start("web");
+    let hook = "mkdir -p /etc/banger/on-fork.d && cd /etc/banger/on-fork.d && \
+                printf '#!/bin/sh\\nhostname >>/forked\\n' >10-note && chmod +x 10-note && \
+                echo 00112233445566778899aabbccddeeff >/etc/machine-id && sync";
+    let _ = world.guest("web", hook);
+    start_counting(&world, "web");
+    let writer = "(setsid sh -c 'exec 3>/log; i=0; while :; do i=$((i+1)); echo $i >&3; sync; done' \
+                  >/dev/null 2>&1 </dev/null &); sleep 0.5";
+    let _ = world.guest("web", writer);
+    let forked: Forked = world
+        .banger(["vm", "fork", "web", "-n", "3", "--json"])
+        .ok()
+        .json();
+    let names: Vec<_> = forked.vms.iter().map(|vm| vm.name.clone()).collect();
+    assert_eq!(names, ["web-1", "web-2", "web-3"]);
+
+    let mut random = BTreeSet::new();
+    let mut ids = BTreeSet::new();
+    for name in ["web", "web-1", "web-2", "web-3"] {
+        random.insert(world.guest(name, "head -c 32 /dev/urandom | sha256sum"));
+        ids.insert(world.guest(name, "cat /etc/machine-id"));
+        assert!(clock_error(&world, name) <= 2, "{name}");
+        let goes_on = count(&world, name);
+        std::thread::sleep(Duration::from_millis(700));
+        assert!(count(&world, name) > goes_on, "{name}: a timer goes on");
+        // Lines in order and none twice: what was being written at that moment was written once.
+        let torn = "awk 'NR != $1 { print \"torn\", NR, $1; exit }' /log";
+        assert_eq!(world.guest(name, torn), "", "{name}");
+    }
+    assert_eq!((random.len(), ids.len()), (4, 4), "each is somebody else");
+    for name in ["web-1", "web-2", "web-3"] {
+        // The hook ran before the first command could, and once.
+        assert_eq!(world.guest(name, "cat /forked"), name);
+    }
+    assert_eq!(
+        world.guest("web", "ls /forked 2>&1 | grep -c '^/forked$'; true"),
+        "0"
+    );
+    assert_eq!(world.files_below("snapshots"), 0);
+    world
+        .banger(["rm", "-f", "web", "web-1", "web-2", "web-3"])
+        .ok();
+    assert!(world.machines().is_empty() && world.vms().is_empty());
+}
+
+#[test]
+fn what_cannot_be_is_said_before_anything_happens() {
+    let world = World::new();
+    let without = world.banger(["vm", "create", "--no-start", "--name", "web"]);
+    without.ok();
+    world
+        .banger(["vm", "snapshot", "create", "web", "s"])
+        .code(1)
+        .stderr_has(["created", "start it first"]);
+    world
+        .banger(["vm", "fork", "web"])
+        .code(1)
+        .stderr_has(["created"]);
+    world
+        .banger(["run", "--snapshot", "nowhere", "--rm", "--", "true"])
+        .code(125)
+        .stderr_has(["nowhere", "snapshot list"]);
+    world.banger(["vm", "start", "web"]).ok();
+    world
+        .banger(["vm", "snapshot", "create", "web", "s", "--keep-running"])
+        .ok();
+    world
+        .banger(["vm", "snapshot", "create", "web", "s"])
+        .code(1)
+        .stderr_has(["exists already"]);
+    let image = world.vm("web").image;
+    world.banger(["rm", "-f", "web"]).ok();
+    world
+        .banger(["image", "delete", &image])
+        .code(1)
+        .stderr_has(["snapshot s"]);
+    world
+        .banger(["run", "--rm", "--snapshot", "s", "--", "sh", "-c", "exit 7"])
+        .code(7);
+    assert!(world.vms().is_empty() && world.machines().is_empty());
+}
