@@ -20,6 +20,7 @@ mod running;
 mod shared;
 mod stumbler;
 mod terminal;
+mod tidy;
 mod token_server;
 mod wait;
 mod web;

@@ -27,6 +27,9 @@ use crate::report::Failure;
 
 /// How long a daemon may take to end its connections.
 const ENDING: Duration = Duration::from_secs(15);
+/// How long the kernel may take to end a daemon that was killed.
+const DYING: Duration = Duration::from_secs(2);
+const ASK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Why there is no daemon to talk to.
 #[derive(Debug, thiserror::Error)]
@@ -142,12 +145,21 @@ pub(crate) async fn retire(client: &Client, status: &DaemonStatus) -> Result<(),
     Ok(())
 }
 
-/// The daemon's word about itself, or `None` where nobody listens.
+/// The daemon's word about itself, or `None` where nobody listens. A daemon that was killed listens
+/// until the kernel is through with it, and answers nothing: it is asked again until it is gone.
 async fn probe(client: &Client) -> Result<Option<DaemonStatus>, ClientError> {
-    match client.daemon().await {
-        Ok(status) => Ok(Some(status)),
-        Err(error) if nobody_listens(&error) => Ok(None),
-        Err(error) => Err(error),
+    let deadline = Instant::now() + DYING;
+    loop {
+        match client.daemon().await {
+            Ok(status) => return Ok(Some(status)),
+            Err(error) if nobody_listens(&error) => return Ok(None),
+            Err(ClientError::Broken { .. } | ClientError::Truncated { .. })
+                if Instant::now() < deadline =>
+            {
+                sleep(ASK_AGAIN).await;
+            }
+            Err(error) => return Err(error),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ mod create;
 mod find;
 mod kills;
 mod leftovers;
+mod model;
 mod restart;
 mod room;
 mod snapshots;

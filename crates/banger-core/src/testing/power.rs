@@ -44,6 +44,11 @@ impl Power {
         *self.last.lock().unwrap() = Some(n);
     }
 
+    /// It is not cut any more.
+    pub(crate) fn spare(&self) {
+        *self.last.lock().unwrap() = None;
+    }
+
     /// The moment at which it was cut, if it was.
     pub(crate) fn end(&self) -> Option<String> {
         self.end.lock().unwrap().clone()

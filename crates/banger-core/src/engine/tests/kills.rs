@@ -221,7 +221,7 @@ fn runs_on(world: &World, vm: &VmHandle, id: VmId, told: &str) {
 }
 
 /// That all that is there belongs to somebody, and that nothing is half-done.
-fn is_tidy(world: &World, engine: &Engine, told: &str) {
+pub(super) fn is_tidy(world: &World, engine: &Engine, told: &str) {
     let rows = world.rows();
     let views: BTreeSet<_> = engine.views().into_iter().map(|v| v.record.id).collect();
     assert_eq!(views, rows.iter().map(|row| row.id).collect(), "{told}");
