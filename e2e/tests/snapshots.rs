@@ -206,3 +206,32 @@ fn what_cannot_be_is_said_before_anything_happens() {
         .code(7);
     assert!(world.vms().is_empty() && world.machines().is_empty());
 }
+
+#[test]
+fn the_second_machine_of_a_kind_skips_its_boot() {
+    let world = World::new();
+    world.configure_also("fast_start = true");
+    let who = "cat /proc/sys/kernel/random/boot_id; hostname; head -c 16 /dev/urandom | sha256sum";
+    let run = |args: &[&str]| {
+        let args = [&["run", "--rm"], args, &["--", "sh", "-c", who]].concat();
+        let text = world.call_with(&args).run().ok().text();
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        <[String; 3]>::try_from(lines).expect("three lines")
+    };
+    let [boot, first, drawn] = run(&["--name", "first"]);
+    let [same_boot, second, drawn_anew] = run(&["--name", "second"]);
+    assert_eq!((first.as_str(), second.as_str()), ("first", "second"));
+    assert_eq!(boot, same_boot, "it went on from the first one's boot");
+    assert_ne!(drawn, drawn_anew);
+    let [other_boot, ..] = run(&["--cold"]);
+    assert_ne!(boot, other_boot);
+    let [other_kind, ..] = run(&["--memory", "192M"]);
+    assert_ne!(boot, other_kind);
+    // Nobody asked for a snapshot, so none is shown; and they go with their image.
+    assert_eq!(snapshots(&world), []);
+    assert!(world.files_below("snapshots") > 0);
+    let image = world.image("busybox").name;
+    world.banger(["image", "delete", &image]).ok();
+    assert_eq!(world.files_below("snapshots"), 0);
+    assert!(world.vms().is_empty() && world.machines().is_empty());
+}

@@ -147,6 +147,18 @@ pub const KEYS: &[Key] = &[
         "of the disk, what nothing is made of",
     ),
     key(
+        "fast_start",
+        Bool,
+        Value("false"),
+        "let VMs go on from the saved boot of another of their kind",
+    ),
+    key(
+        "fast_start_budget",
+        Size,
+        Value("2G"),
+        "the most that saved boots may take",
+    ),
+    key(
         "cache_budget",
         Size,
         Value("10G"),

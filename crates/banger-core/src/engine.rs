@@ -22,6 +22,7 @@ use tracing::{info, warn};
 
 use crate::{
     assembly::Assembly,
+    boots::Boots,
     error::{Error, Kind},
     events::{EventRequest, Feed, past_vm},
     exec::{ExecRequest, ExecStream},
@@ -78,6 +79,8 @@ pub struct CreateRequest {
     pub upkeep: Upkeep,
     /// The saved machine that it goes on from, instead of a boot.
     pub snapshot: Option<SnapshotName>,
+    /// It boots, whatever has been saved.
+    pub cold: bool,
     pub start: bool,
     pub auto_remove: bool,
 }
@@ -109,7 +112,7 @@ pub struct Engine {
     orphans: Mutex<Vec<JoinHandle<()>>>,
     images: Arc<Images>,
     kernels: Arc<Kernels>,
-    snapshots: Snapshots,
+    snapshots: Arc<Snapshots>,
     defaults: Defaults,
     directories: Directories,
 }
@@ -124,6 +127,8 @@ pub struct Parts {
     pub defaults: Defaults,
     pub directories: Directories,
     pub patience: Patience,
+    /// What saved boots may take of the disk; with none, no boot is saved.
+    pub boots_budget: Option<u64>,
 }
 
 impl Engine {
@@ -138,11 +143,13 @@ impl Engine {
             defaults,
             directories,
             patience,
+            boots_budget,
         } = parts;
         images.sweep()?;
         kernels.sweep();
         assembly.sweep()?;
-        let snapshots = Snapshots::new(ledger.store().clone(), directories.state.join("snapshots"));
+        let snapshots = directories.state.join("snapshots");
+        let snapshots = Arc::new(Snapshots::new(ledger.store().clone(), snapshots));
         snapshots.sweep()?;
         let assembly = Arc::new(assembly);
         let surroundings = Surroundings {
@@ -151,6 +158,7 @@ impl Engine {
             host,
             assembly,
             patience,
+            boots: Boots::new(snapshots.clone(), boots_budget),
             clock,
         };
         let engine = Self {
@@ -250,7 +258,7 @@ impl Engine {
         let (handle, made) = self.make(request.name, spec, &progress).await?;
         let unfinished = DeleteUnfinished(Some(handle.clone()));
         let started = match request.start {
-            true => handle.start(progress).await,
+            true => handle.start_as(request.cold, progress).await,
             false => Ok(handle.view()),
         };
         let started = match started {
@@ -345,6 +353,7 @@ impl Engine {
 
     /// Deletes an image that no VM uses.
     pub fn delete_image(&self, name: &ImageName) -> Result<(), Error> {
+        self.surroundings.boots.forget_image(name)?;
         match self.images.delete(name) {
             Err(Error::Store(StoreError::ImageUsed(image))) => {
                 if let Some(snapshot) = self.snapshot_of(&image) {

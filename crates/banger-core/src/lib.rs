@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod assembly;
+pub mod boots;
 pub mod catalogs;
 pub mod credentials;
 pub mod debian_settings;

@@ -23,6 +23,8 @@ pub enum NameError {
         "a snapshot's name has 1 to 63 of a-z, 0-9 and . _ -, and begins with a letter or digit: \"{0}\""
     )]
     Snapshot(String),
+    #[error("a snapshot's name that begins with \"boot.\" is banger's own: \"{0}\"")]
+    SnapshotReserved(String),
     #[error("a VM id is 32 hexadecimal digits: \"{0}\"")]
     Id(String),
 }
@@ -133,6 +135,17 @@ impl FromStr for CatalogName {
         } else {
             Err(NameError::Catalog(shown(text)))
         }
+    }
+}
+
+impl SnapshotName {
+    /// What the names of snapshots that banger made by itself begin with.
+    pub const OF_BOOTS: &str = "boot.";
+
+    /// Whether banger made it by itself.
+    #[must_use]
+    pub fn is_of_a_boot(&self) -> bool {
+        self.0.starts_with(Self::OF_BOOTS)
     }
 }
 

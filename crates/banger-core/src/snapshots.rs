@@ -14,7 +14,8 @@ use tracing::warn;
 use crate::{
     error::{Error, Kind},
     host::SnapshotPlaces,
-    name::{SnapshotName, VmId},
+    name::{NameError, SnapshotName, VmId},
+    record::Seconds,
     snapshot::{Restoration, SnapshotError, SnapshotRecord},
     store::{Store, StoreError},
 };
@@ -32,9 +33,22 @@ impl Snapshots {
         Self { store, directory }
     }
 
-    /// All snapshots, by name.
+    /// All snapshots that somebody asked for, by name.
     pub fn list(&self) -> Result<Vec<SnapshotRecord>, Error> {
-        Ok(self.store.snapshots()?)
+        let mut snapshots = self.store.snapshots()?;
+        snapshots.retain(|snapshot| !snapshot.name.is_of_a_boot());
+        Ok(snapshots)
+    }
+
+    /// Those that banger made by itself, the one that was used last first.
+    pub(crate) fn boots(&self) -> Result<Vec<SnapshotRecord>, Error> {
+        let mut snapshots = self.store.snapshots_by_use()?;
+        snapshots.retain(|snapshot| snapshot.name.is_of_a_boot());
+        Ok(snapshots)
+    }
+
+    pub(crate) fn was_used(&self, name: &SnapshotName, now: Seconds) -> Result<(), Error> {
+        Ok(self.store.set_snapshot_used(name, now)?)
     }
 
     pub fn get(&self, name: &SnapshotName) -> Result<SnapshotRecord, Error> {
@@ -74,6 +88,9 @@ impl Snapshots {
     }
 
     pub(crate) fn refuse_taken(&self, name: &SnapshotName) -> Result<(), Error> {
+        if name.is_of_a_boot() {
+            return Err(NameError::SnapshotReserved(name.to_string()).into());
+        }
         match self.store.snapshot(name)? {
             Some(_) => Err(StoreError::SnapshotTaken(name.clone()).into()),
             None => Ok(()),

@@ -66,6 +66,11 @@ pub(crate) struct Config {
     pub(crate) auto_stop_stale_after: Option<Span>,
     /// What stays free of the disk that machines and images are on.
     pub(crate) disk_reserve: Option<Size>,
+    /// Lets the second VM of a kind go on from the boot of the first.
+    #[serde(default)]
+    pub(crate) fast_start: bool,
+    /// The most that saved boots may take.
+    pub(crate) fast_start_budget: Option<Size>,
     /// The most that layers and blobs of earlier pulls may take.
     pub(crate) cache_budget: Option<Size>,
     #[serde(default)]
@@ -270,6 +275,7 @@ mod tests {
                 true,
             ),
             ("[firecracker]\nballoon = 1", false),
+            ("fast_start = true\nfast_start_budget = \"1G\"", true),
             (
                 "cache_budget = \"20G\"\n[limits]\nentries = 7\nfile_size = \"1G\"",
                 true,

@@ -63,6 +63,7 @@ pub(crate) fn create_request(request: CreateVm, now: Seconds) -> Result<CreateRe
         vmm: request.vmm.map(|word| vmm_kind(&word)).transpose()?,
         labels: request.labels.try_into().map_err(SpecError::from)?,
         expires_at: expiry(request.ttl_seconds.unwrap_or(0), now)?,
+        cold: request.cold,
         snapshot: request.snapshot.map(|name| name.parse()).transpose()?,
         start: request.start,
         auto_remove: request.auto_remove,

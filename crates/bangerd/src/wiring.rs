@@ -58,8 +58,16 @@ const DEFAULT_DISK: u64 = 8 << 30;
 const DEFAULT_RESERVE: u64 = 512 << 20;
 /// Layers of images that are gone; those of images that are here cost next to nothing.
 const DEFAULT_CACHE: u64 = 10 << 30;
+const DEFAULT_BOOTS: u64 = 2 << 30;
 
 /// A time without use of nothing is none.
+fn boots_budget(config: &Config) -> Option<u64> {
+    let budget = config
+        .fast_start_budget
+        .map_or(DEFAULT_BOOTS, |size| size.0);
+    config.fast_start.then_some(budget)
+}
+
 fn patience(config: &Config) -> Patience {
     let idle = config.auto_stop_stale_after.map(|span| span.0);
     Patience {
@@ -152,6 +160,7 @@ pub(crate) fn app(
         defaults: defaults(config)?,
         directories: directories(places),
         patience: patience(config),
+        boots_budget: boots_budget(config),
     };
     let events = parts.ledger.store().clone();
     let engine = Engine::start(parts, host, now)?;

@@ -1,5 +1,6 @@
 //! Stories of whole engines: creating, finding, and what a new daemon finds of an old one.
 
+mod boots;
 mod create;
 mod find;
 mod kills;

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     host::Binding,
     name::SnapshotName,
+    record::Seconds,
     snapshot::{Frozen, SnapshotRecord},
     spec::Init,
 };
@@ -90,11 +91,31 @@ impl Store {
         found.transpose()
     }
 
+    /// Notes that a machine went on from it.
+    pub fn set_snapshot_used(&self, name: &SnapshotName, now: Seconds) -> Result<(), StoreError> {
+        self.lock()
+            .execute(
+                "UPDATE snapshots SET used_at = ?2 WHERE name = ?1",
+                (name.as_str(), signed(now)),
+            )
+            .map(drop)
+            .map_err(query("note the use of a snapshot"))
+    }
+
     /// All snapshots, by name.
     pub fn snapshots(&self) -> Result<Vec<SnapshotRecord>, StoreError> {
+        self.select("SELECT * FROM snapshots ORDER BY name")
+    }
+
+    /// All snapshots, the one that was used or made last first.
+    pub fn snapshots_by_use(&self) -> Result<Vec<SnapshotRecord>, StoreError> {
+        self.select("SELECT * FROM snapshots ORDER BY max(used_at, created_at) DESC, rowid DESC")
+    }
+
+    fn select(&self, statement: &str) -> Result<Vec<SnapshotRecord>, StoreError> {
         let connection = self.lock();
         let mut statement = connection
-            .prepare("SELECT * FROM snapshots ORDER BY name")
+            .prepare(statement)
             .map_err(query("list snapshots"))?;
         let mut rows = statement.query([]).map_err(query("list snapshots"))?;
         let mut snapshots = Vec::new();

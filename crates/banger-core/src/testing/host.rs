@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::{Act, FakeMachine, FakeTar, Power, Script, Step, soon};
+use super::{Act, Connect, FakeMachine, FakeTar, Power, Script, Step, soon};
 use crate::{
     host::{
         Accelerator, Binding, Check, DebianRoot, Host, LaunchPlan, Machine, RootTar, Space,
@@ -75,6 +75,9 @@ impl FakeHost {
         let alone = machines.get(&id).is_none_or(|machine| !machine.is_alive());
         assert!(alone, "a VM has one VMM at most");
         let (script, log) = (*self.script.borrow(), self.log.clone());
+        if script.connect == Connect::BreaksOnce {
+            self.script(|script| script.connect = Connect::Answers);
+        }
         let machine = Arc::new(FakeMachine::new(id, script, log, self.power.clone()));
         machines.insert(id, machine.clone());
         machine

@@ -115,7 +115,7 @@ impl FakeMachine {
             .connect
         {
             Connect::Answers | Connect::Hangs => Ok(()),
-            Connect::Breaks => Err(super::guest::broken("the greeting")),
+            Connect::BreaksOnce | Connect::Breaks => Err(super::guest::broken("the greeting")),
         }
     }
 }
@@ -213,7 +213,8 @@ impl Machine for FakeMachine {
         }
         memory.set_len(MEMORY).expect("a file without data");
         fs::write(into.devices(), "devices").expect("the directory is there");
-        Ok(0)
+        let taken = self.shared.script.borrow().saved_bytes;
+        Ok(taken)
     }
 
     async fn kill(&self) -> Result<(), HostError> {

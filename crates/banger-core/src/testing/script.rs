@@ -35,6 +35,8 @@ pub(crate) enum Step {
 pub(crate) enum Connect {
     Answers,
     Breaks,
+    /// Of the next machine only.
+    BreaksOnce,
     /// Until the script says otherwise.
     Hangs,
 }
@@ -60,6 +62,8 @@ pub(crate) struct Script {
     pub(crate) launch: Step,
     pub(crate) adopt: Step,
     pub(crate) save: Step,
+    /// What a saved machine takes.
+    pub(crate) saved_bytes: u64,
     pub(crate) copy: Step,
     pub(crate) vmm_version: &'static str,
     pub(crate) kill: Step,
@@ -75,6 +79,7 @@ impl Default for Script {
             launch: Step::Works,
             adopt: Step::Works,
             save: Step::Works,
+            saved_bytes: 0,
             copy: Step::Works,
             vmm_version: "1.0",
             kill: Step::Works,

@@ -12,12 +12,14 @@ use tempfile::TempDir;
 
 use super::{FakeHost, FakeMachine, PATIENCE, clock, reaches, silent};
 use crate::{
+    boots::Boots,
     error::Error,
     host::{LaunchPlan, VmPlaces, VmmChoice},
     journal::{Ledger, Owner},
     labels::Labels,
     name::{ImageName, VmId},
     record::{VmRecord, VmState},
+    snapshots::Snapshots,
     spec::{Init, Network, VmSpec},
     store::Store,
     upkeep::{Life, Upkeep},
@@ -121,12 +123,15 @@ impl VmWorld {
             updated_at: clock(),
         };
         self.store.insert_vm(&record).unwrap();
+        let snapshots = self.root.path().join("snapshots");
+        let snapshots = Snapshots::new(self.store.clone(), snapshots);
         let surroundings = Surroundings {
             store: self.store.clone(),
             ledger: self.ledger.clone(),
             host: self.host.clone(),
             assembly: self.assembly.clone(),
             patience: PATIENCE,
+            boots: Boots::new(Arc::new(snapshots), None),
             clock,
         };
         let places = self.assembly.places(record.id);

@@ -29,6 +29,8 @@ use crate::{
 pub(crate) struct World {
     root: TempDir,
     pub(crate) host: Arc<FakeHost>,
+    /// What saved boots may take; with none, each start boots.
+    pub(crate) boots_budget: Option<u64>,
 }
 
 impl World {
@@ -37,6 +39,7 @@ impl World {
         let world = Self {
             root: tempfile::tempdir().unwrap(),
             host: FakeHost::new(),
+            boots_budget: None,
         };
         let from = world.root.path().join("from");
         fs::create_dir(&from).unwrap();
@@ -101,6 +104,7 @@ impl World {
             defaults: defaults(),
             directories,
             patience: PATIENCE,
+            boots_budget: self.boots_budget,
         };
         Engine::start(parts, self.host.clone(), clock).unwrap()
     }

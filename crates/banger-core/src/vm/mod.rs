@@ -21,6 +21,7 @@ use banger_image::progress::SharedProgress;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
+    boots::Boots,
     error::{Error, Kind},
     host::{
         AgentInfo, Binding, Guest, Host, LaunchPlan, SnapshotPlaces, VmPlaces, VmmChoice,
@@ -74,6 +75,7 @@ pub struct Surroundings {
     pub host: Arc<dyn Host>,
     pub assembly: Arc<dyn Assemble>,
     pub patience: Patience,
+    pub boots: Boots,
     /// Seconds since the epoch.
     pub clock: fn() -> u64,
 }
@@ -138,6 +140,8 @@ type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
 enum Command {
     Start {
+        /// Boots, whatever has been saved.
+        cold: bool,
         progress: SharedProgress,
         reply: Reply<View>,
     },
@@ -218,7 +222,17 @@ impl VmHandle {
 
     /// Starts the VM and waits until its agent answers. Dropping the future ends the start.
     pub async fn start(&self, progress: SharedProgress) -> Result<View, Error> {
-        self.ask(|reply| Command::Start { progress, reply }).await
+        self.start_as(false, progress).await
+    }
+
+    /// As [`Self::start`]; a cold start boots, whatever has been saved.
+    pub async fn start_as(&self, cold: bool, progress: SharedProgress) -> Result<View, Error> {
+        self.ask(|reply| Command::Start {
+            cold,
+            progress,
+            reply,
+        })
+        .await
     }
 
     /// Stops the VM. Once accepted it is carried through, whoever goes away.

@@ -6,6 +6,7 @@
 
 mod change;
 mod end;
+mod fast;
 mod pause;
 mod restore;
 mod save;
@@ -177,7 +178,11 @@ impl Task {
 
     async fn serve(&mut self, command: Command) -> ControlFlow<()> {
         match command {
-            Command::Start { progress, reply } => self.start(&progress, reply).await,
+            Command::Start {
+                cold,
+                progress,
+                reply,
+            } => self.start(cold, &progress, reply).await,
             Command::Stop { patience, reply } => self.stop(patience, reply).await,
             Command::Kill { reply } => self.kill(reply).await,
             Command::Rename { name, reply } => self.rename(name, reply),

@@ -78,6 +78,9 @@ pub(crate) struct SpecArgs {
     #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(complete::snapshots),
         conflicts_with_all = ["image", "kernel", "vcpu", "memory", "disk_size", "init", "network", "vmm"])]
     pub(crate) snapshot: Option<StoreName>,
+    /// Boot it, although a saved machine of its kind could go on instead
+    #[arg(long, conflicts_with = "snapshot")]
+    pub(crate) cold: bool,
     /// Image to make it from: a name or a reference [default: debian-bookworm]
     #[arg(long, add = ArgValueCandidates::new(complete::images))]
     pub(crate) image: Option<ImageReference>,

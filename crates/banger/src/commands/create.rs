@@ -68,6 +68,7 @@ pub(super) fn request(spec: SpecArgs) -> Result<CreateVm, Failure> {
         restart: spec.restart.map(Into::into),
         autostart: spec.autostart,
         idle_stop: spec.idle_stop.map(Into::into),
+        cold: spec.cold,
         snapshot: spec.snapshot.map(Into::into),
         start: false,
         auto_remove: false,

@@ -9,7 +9,10 @@ use std::{
 use banger_image::progress::SharedProgress;
 use tracing::warn;
 
-use super::{Task, answer, start::start_error};
+use super::{
+    Task, answer,
+    start::{Greeting, start_error},
+};
 use crate::{
     error::Error,
     host::{Identity, LaunchPlan, Machine, VmmChoice},
@@ -60,7 +63,7 @@ impl Task {
         answer(reply, result);
     }
 
-    async fn go_on_from(
+    pub(super) async fn go_on_from(
         &mut self,
         record: &VmRecord,
         plan: &LaunchPlan,
@@ -78,7 +81,8 @@ impl Task {
             id: record.id,
             name: record.name.clone(),
         };
-        self.reach(machine, record, Some(identity), reply).await
+        self.reach(machine, record, Greeting::As(identity), reply)
+            .await
     }
 
     /// The disk is copied beside the old one; then the old machine ends, the copy takes its disk's
@@ -112,7 +116,11 @@ impl Task {
     }
 
     /// Nothing of the VM is touched yet.
-    async fn copy_disk(&mut self, from: &Restoration, plan: &LaunchPlan) -> Result<(), Error> {
+    pub(super) async fn copy_disk(
+        &mut self,
+        from: &Restoration,
+        plan: &LaunchPlan,
+    ) -> Result<(), Error> {
         let [directory, _] = disks::acts(&plan.places);
         let page = self.page();
         page.journal()

@@ -15,9 +15,9 @@ use crate::{
 
 /// What the files take.
 #[derive(Clone, Copy)]
-struct Sizes {
-    memory: u64,
-    disk: u64,
+pub(super) struct Sizes {
+    pub(super) memory: u64,
+    pub(super) disk: u64,
 }
 
 impl Task {
@@ -72,7 +72,7 @@ impl Task {
     }
 
     /// Memory, devices and disk, all of one moment.
-    async fn write_down(
+    pub(super) async fn write_down(
         &mut self,
         machine: &dyn Machine,
         into: &SnapshotPlaces,

@@ -9,8 +9,9 @@ use std::{
 use banger_image::progress::SharedProgress;
 use tracing::warn;
 
-use super::{Interruption, Task, answer, change::change_verb, maybe};
+use super::{Interruption, Task, answer, change::change_verb, fast::Way, maybe};
 use crate::{
+    boots::BootKey,
     error::Error,
     host::{BootMarks, Guest, Identity, LaunchPlan, Machine, VmmChoice},
     host_error::GuestError,
@@ -19,8 +20,22 @@ use crate::{
     vm::{Command, Reply, Surroundings, Timeline, View, boot},
 };
 
+/// What is said to an agent that answers.
+pub(super) enum Greeting {
+    Plain,
+    /// Its guest is somebody's copy, and is to be somebody itself.
+    As(Identity),
+    /// Nothing more; its machine is saved then.
+    AndSave(BootKey),
+}
+
 impl Task {
-    pub(super) async fn start(&mut self, progress: &SharedProgress, mut reply: Reply<View>) {
+    pub(super) async fn start(
+        &mut self,
+        cold: bool,
+        progress: &SharedProgress,
+        mut reply: Reply<View>,
+    ) {
         if reply.is_closed() {
             // Whoever asked went away while this command waited.
             return;
@@ -37,7 +52,7 @@ impl Task {
             Admission::Proceed | Admission::Wait | Admission::Interrupt => {}
         }
         self.is_wanted();
-        let result = self.boot(&record, progress, &mut reply).await;
+        let result = self.boot(&record, cold, progress, &mut reply).await;
         let result = result
             .map(|()| self.view())
             .map_err(|source| start_error(&record, source));
@@ -50,6 +65,7 @@ impl Task {
     pub(super) async fn boot(
         &mut self,
         record: &VmRecord,
+        cold: bool,
         progress: &SharedProgress,
         reply: &mut Reply<View>,
     ) -> Result<(), Error> {
@@ -57,11 +73,44 @@ impl Task {
         self.views
             .send_modify(|view| view.timeline = Some(timeline));
         self.show_state(VmState::Starting, None);
-        let machine = match self.launch(record, progress).await {
+        let (mut plan, choice) = match boot::prepare(&self.surroundings, record).await {
+            Ok(prepared) => prepared,
+            Err(error) => return Err(self.boot_failed(error).await),
+        };
+        let greeting = match self.way(record, &plan, &choice, cold).await {
+            Way::Boot => Greeting::Plain,
+            Way::BootAndSave(key) => Greeting::AndSave(key),
+            Way::GoOn(key, from) => {
+                plan.resume_from = Some(from.files.clone());
+                match self.copy_disk(&from, &plan).await {
+                    Ok(()) => {
+                        boot::report_restore(&plan, progress);
+                        let went_on = self.go_on_from(record, &plan, &choice, reply).await;
+                        match went_on {
+                            Ok(()) => return Ok(()),
+                            Err(error @ Error::Interrupted { .. }) => return Err(error),
+                            Err(error) => self.boot_instead(&key, &error),
+                        }
+                    }
+                    Err(error) => self.boot_instead(&key, &error),
+                }
+                plan.resume_from = None;
+                Greeting::Plain
+            }
+        };
+        let machine = match self.launch(record, &plan, &choice, progress).await {
             Ok(machine) => machine,
             Err(error) => return Err(self.boot_failed(error).await),
         };
-        self.reach(machine, record, None, reply).await
+        self.reach(machine, record, greeting, reply).await
+    }
+
+    /// A saved boot that does not go on must not keep a VM from starting, this one or the next.
+    fn boot_instead(&self, key: &BootKey, error: &Error) {
+        let (vm, error) = (self.record().name, error.chain());
+        warn!(%vm, error, "a saved boot does not go on; booting instead");
+        self.surroundings.boots.forget(key);
+        self.show_state(VmState::Starting, None);
     }
 
     /// Waits for the agent of a machine that was started, and tells it who it is where it may be
@@ -70,13 +119,13 @@ impl Task {
         &mut self,
         machine: Arc<dyn Machine>,
         record: &VmRecord,
-        identity: Option<Identity>,
+        how: Greeting,
         reply: &mut Reply<View>,
     ) -> Result<(), Error> {
         let patience = self.surroundings.patience.boot;
         let greeting = async {
             let guest = machine.connect(patience).await?;
-            if let Some(identity) = &identity {
+            if let Greeting::As(identity) = &how {
                 guest.assume(identity).await?;
             }
             Ok(guest)
@@ -90,11 +139,16 @@ impl Task {
         match connected {
             Ok(guest) => {
                 // A copy's marks are those of its origin's boot.
-                let marks = match identity {
-                    Some(_) => BootMarks::default(),
-                    None => guest.info().marks,
+                let marks = match how {
+                    Greeting::As(_) => BootMarks::default(),
+                    Greeting::Plain | Greeting::AndSave(_) => guest.info().marks,
                 };
                 self.mark(|timeline| timeline.connected(Instant::now(), marks));
+                if let Greeting::AndSave(key) = &how
+                    && let Err(error) = self.save_boot(key, &machine, &guest).await
+                {
+                    return Err(self.boot_failed(error).await);
+                }
                 self.set_guest(guest);
                 if let Err(error) = self.write_state(VmState::Running, None) {
                     return Err(self.boot_failed(error).await);
@@ -111,12 +165,13 @@ impl Task {
     pub(super) async fn launch(
         &mut self,
         record: &VmRecord,
+        plan: &LaunchPlan,
+        choice: &VmmChoice,
         progress: &SharedProgress,
     ) -> Result<Arc<dyn Machine>, Error> {
-        let (plan, choice) = boot::prepare(&self.surroundings, record).await?;
-        self.note_start(record, &choice)?;
-        boot::report(&plan, progress);
-        self.launch_prepared(&plan).await
+        self.note_start(record, choice)?;
+        boot::report(plan, progress);
+        self.launch_prepared(plan).await
     }
 
     pub(super) fn note_start(&self, record: &VmRecord, choice: &VmmChoice) -> Result<(), Error> {

@@ -79,7 +79,7 @@ impl Task {
         // Nobody waits, so nobody goes away.
         let (mut reply, _waiting) = oneshot::channel();
         match self
-            .boot(&record, &(Arc::new(Silent) as _), &mut reply)
+            .boot(&record, false, &(Arc::new(Silent) as _), &mut reply)
             .await
         {
             // Whoever interrupts it says what comes next.

@@ -1,0 +1,114 @@
+//! Starts that skip their boot because one of their kind was saved.
+
+use crate::{
+    engine::{CreateRequest, Engine},
+    record::VmState,
+    testing::{Act, Connect, Step, World, entries, request, silent},
+    vm::View,
+};
+
+fn world() -> World {
+    let mut world = World::new();
+    world.boots_budget = Some(u64::MAX);
+    world
+}
+
+async fn start(engine: &Engine, name: &str) -> View {
+    let view = engine.create(request(name, true, false), silent()).await;
+    let view = view.unwrap();
+    assert_eq!(view.record.state, VmState::Running);
+    view
+}
+
+/// Whether it went on from a saved boot.
+fn skipped(world: &World, view: &View) -> bool {
+    world.host.acts_of(view.record.id).contains(&Act::Assume)
+}
+
+fn was_saved(world: &World, view: &View) -> bool {
+    world.host.acts_of(view.record.id).contains(&Act::Save)
+}
+
+#[test]
+fn the_second_start_of_a_kind_skips_its_boot() {
+    let world = world();
+    world.life(async |engine| {
+        let first = start(&engine, "a").await;
+        assert!(was_saved(&world, &first) && !skipped(&world, &first));
+        let second = start(&engine, "b").await;
+        assert!(skipped(&world, &second) && !was_saved(&world, &second));
+        let cold = CreateRequest {
+            cold: true,
+            ..request("c", true, false)
+        };
+        let cold = engine.create(cold, silent()).await.unwrap();
+        assert!(!skipped(&world, &cold) && !was_saved(&world, &cold));
+        let other = CreateRequest {
+            memory: Some((256 << 20).try_into().unwrap()),
+            ..request("d", true, false)
+        };
+        let other = engine.create(other, silent()).await.unwrap();
+        assert!(!skipped(&world, &other), "another size boots");
+        // What has run has a disk of its own, which no saved machine knows.
+        let vm = engine.find("a").unwrap();
+        vm.stop(None).await.unwrap();
+        vm.start(silent()).await.unwrap();
+        assert!(!skipped(&world, &vm.view()));
+        assert_eq!(
+            engine.snapshots().list().unwrap(),
+            [],
+            "nobody asked for one"
+        );
+    });
+    world.life(async |engine| {
+        assert!(skipped(&world, &start(&engine, "e").await), "it is kept");
+    });
+}
+
+#[test]
+fn a_boot_that_is_not_saved_or_does_not_go_on_is_a_boot() {
+    let world = world();
+    world.life(async |engine| {
+        world.host.script(|script| script.save = Step::Fails);
+        let first = start(&engine, "a").await;
+        let acts = world.host.acts_of(first.record.id);
+        let last = |act: Act| acts.iter().rposition(|other| *other == act);
+        assert!(last(Act::Pause) < last(Act::Resume), "it goes on: {acts:?}");
+        assert_eq!(entries(&world.snapshots()), Vec::<String>::new());
+        world.host.script(|script| script.save = Step::Works);
+        start(&engine, "b").await;
+        assert_eq!(entries(&world.snapshots()).len(), 1);
+        // An agent that does not answer, and then does.
+        world
+            .host
+            .script(|script| script.connect = Connect::BreaksOnce);
+        let third = start(&engine, "c").await;
+        assert!(!skipped(&world, &third));
+        assert_eq!(
+            entries(&world.snapshots()),
+            Vec::<String>::new(),
+            "it is of no use"
+        );
+    });
+}
+
+#[test]
+fn saved_boots_keep_to_their_budget_and_go_with_their_image() {
+    let mut world = world();
+    world.boots_budget = Some(0);
+    world.host.script(|script| script.saved_bytes = 1);
+    world.life(async |engine| {
+        start(&engine, "a").await;
+        assert_eq!(entries(&world.snapshots()), Vec::<String>::new());
+    });
+    world.boots_budget = Some(1);
+    world.life(async |engine| {
+        start(&engine, "b").await;
+        assert_eq!(entries(&world.snapshots()).len(), 1);
+        for vm in ["a", "b"] {
+            engine.find(vm).unwrap().delete(true).await.unwrap();
+        }
+        engine.delete_image(&"tiny".parse().unwrap()).unwrap();
+        assert_eq!(entries(&world.snapshots()), Vec::<String>::new());
+    });
+}
