@@ -7,7 +7,7 @@ use std::time::Duration;
 use banger_guest_proto::frame::Kind;
 use banger_guest_proto::hello::{self, HelloError};
 use banger_guest_proto::message::{
-    ClockRequest, ExecId, ExecStart, IdentityRequest, MAX_DOCUMENT, Refusal, Route, RouteError,
+    ClockRequest, ExecId, ExecStart, GrowRequest, IdentityRequest, MAX_DOCUMENT, Refusal, Route, RouteError,
     ShutdownRequest, SignalRequest, WindowSize,
 };
 use banger_guest_proto::session::frames::{FrameReceiver, FrameSender};
@@ -26,7 +26,7 @@ use crate::assume;
 use crate::boot::clock;
 use crate::exec;
 use crate::exec::registry::{Control, Registry, Undelivered};
-use crate::{journal, listeners, shutdown};
+use crate::{boot, journal, listeners, shutdown};
 
 /// A host that has reset the channel greets at once, or has died.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -87,6 +87,12 @@ fn dispatch(
             });
         }
         Ok(Route::Log) => responder.json(&journal::log()),
+        Ok(Route::GrowDisk) => {
+            tokio::task::spawn_local(async move {
+                let answer = grow_disk(body).await;
+                responder.finish(answer);
+            });
+        }
         Ok(Route::Exec(id)) => start_exec(id, body, responder, agent, registry),
         Ok(Route::Signal(id)) => {
             let registry = Rc::clone(registry);
@@ -137,6 +143,14 @@ fn dispatch(
             ));
         }
     }
+}
+
+async fn grow_disk(body: RecvStream) -> Result<(), Refused> {
+    let GrowRequest { bytes } = document(body).await?;
+    let grown = tokio::task::spawn_blocking(move || boot::grow_written(bytes)).await;
+    let grown = grown.map_err(io::Error::other).flatten();
+    journal::note(format_args!("the disk has {bytes} bytes: {grown:?}"));
+    grown.map_err(|error| Refused::internal(&error))
 }
 
 fn start_exec(

@@ -45,6 +45,17 @@ impl VmmKind {
     }
 }
 
+impl VmmKind {
+    /// Whether a disk can become larger while a guest runs.
+    #[must_use]
+    pub fn grows_disks(self) -> bool {
+        match self {
+            Self::Qemu => true,
+            Self::Firecracker => false,
+        }
+    }
+}
+
 impl Accelerator {
     /// The word in rows, documents and messages.
     #[must_use]
@@ -349,6 +360,9 @@ pub trait Machine: Send + Sync {
     /// Stops the guest's processors; its memory stays as it is.
     async fn pause(&self) -> Result<(), HostError>;
 
+    /// Gives the machine's own disk so many bytes while the guest runs. Not every VMM can.
+    async fn grow_disk(&self, bytes: u64) -> Result<(), HostError>;
+
     /// Lets a paused guest go on.
     async fn resume(&self) -> Result<(), HostError>;
 
@@ -425,6 +439,9 @@ pub trait Guest: Send + Sync {
 
     /// What the agent did since the boot: the end of it.
     async fn log(&self) -> Result<Vec<LogLine>, GuestError>;
+
+    /// Has the guest's file system fill its disk, which has so many bytes now.
+    async fn grow_disk(&self, bytes: u64) -> Result<(), GuestError>;
 
     async fn exec(&self, request: ExecRequest) -> Result<ExecStream, GuestError>;
 

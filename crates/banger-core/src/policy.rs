@@ -14,6 +14,8 @@ pub enum Verb {
     Describe,
     /// To change what it is made of.
     Change,
+    /// To give it a larger disk.
+    Grow,
     Exec,
     /// To write down what it is at this moment.
     Save,
@@ -64,7 +66,11 @@ pub fn admit(state: VmState, verb: Verb) -> Admission {
         (Verb::Kill, VmState::Starting | VmState::Stopping) => Interrupt,
         (Verb::Kill, VmState::Created | VmState::Stopped | VmState::Error) => Done,
         (Verb::Describe, VmState::Deleting) => Refuse,
-        (Verb::Describe | Verb::Change, VmState::Starting | VmState::Stopping) => Wait,
+        (Verb::Describe | Verb::Change | Verb::Grow, VmState::Starting | VmState::Stopping) => Wait,
+        (Verb::Grow, VmState::Created | VmState::Stopped | VmState::Error | VmState::Running) => {
+            Proceed
+        }
+        (Verb::Grow, VmState::Paused | VmState::Deleting) => Refuse,
         (
             Verb::Describe,
             VmState::Created

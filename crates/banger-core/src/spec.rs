@@ -267,6 +267,15 @@ impl SpecChange {
             || self.network.is_some()
     }
 
+    /// Whether all that changes of the machine is its disk, which some VMMs can follow.
+    #[must_use]
+    pub fn is_growth(&self) -> bool {
+        self.disk.is_some()
+            && self.vcpus.is_none()
+            && self.memory.is_none()
+            && self.network.is_none()
+    }
+
     /// The changed specification. A disk that is full of a guest's files does not shrink.
     pub fn apply(&self, spec: &VmSpec) -> Result<VmSpec, SpecError> {
         let disk = self.disk.unwrap_or(spec.disk);

@@ -5,6 +5,7 @@
 //! | `GET /v1/health` | | [`Health`] |
 //! | `GET /v1/ports` | | [`Listeners`] |
 //! | `GET /v1/log` | | [`AgentLog`] |
+//! | `POST /v1/disk/grow` | [`GrowRequest`] | nothing, once the file system has grown |
 //! | `POST /v1/exec/ID` | frames: [`ExecStart`], then standard input until the body ends | frames, see [`crate::frame`] |
 //! | `POST /v1/exec/ID/signal` | [`SignalRequest`] | nothing |
 //! | `POST /v1/exec/ID/resize` | [`WindowSize`] | nothing |
@@ -41,6 +42,7 @@ pub enum Route {
     Health,
     Ports,
     Log,
+    GrowDisk,
     Exec(ExecId),
     Signal(ExecId),
     Resize(ExecId),
@@ -56,7 +58,8 @@ impl Route {
     pub fn method(self) -> http::Method {
         match self {
             Self::Health | Self::Ports | Self::Log => http::Method::GET,
-            Self::Exec(_)
+            Self::GrowDisk
+            | Self::Exec(_)
             | Self::Signal(_)
             | Self::Resize(_)
             | Self::Sync
@@ -85,6 +88,7 @@ impl Route {
             ("health", None, None) => Self::Health,
             ("ports", None, None) => Self::Ports,
             ("log", None, None) => Self::Log,
+            ("disk", Some("grow"), None) => Self::GrowDisk,
             ("sync", None, None) => Self::Sync,
             ("identity", None, None) => Self::Identity,
             ("clock", None, None) => Self::Clock,
@@ -110,6 +114,7 @@ impl fmt::Display for Route {
             Self::Health => write!(f, "/v1/health"),
             Self::Ports => write!(f, "/v1/ports"),
             Self::Log => write!(f, "/v1/log"),
+            Self::GrowDisk => write!(f, "/v1/disk/grow"),
             Self::Exec(ExecId(id)) => write!(f, "/v1/exec/{id}"),
             Self::Signal(ExecId(id)) => write!(f, "/v1/exec/{id}/signal"),
             Self::Resize(ExecId(id)) => write!(f, "/v1/exec/{id}/resize"),
@@ -196,6 +201,13 @@ pub struct Listeners {
     /// There are more.
     #[serde(default)]
     pub more: bool,
+}
+
+/// Asks that the file system of the machine's own disk fills a disk that has grown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrowRequest {
+    /// What the disk has now; the guest may see that a moment later.
+    pub bytes: u64,
 }
 
 /// Something that the agent did.
@@ -387,7 +399,7 @@ mod tests {
         fn every_route_is_found_by_its_path(id: u32) {
             let id = ExecId(id);
             for route in [
-                Route::Health, Route::Ports, Route::Log, Route::Exec(id), Route::Signal(id), Route::Resize(id), Route::Sync,
+                Route::Health, Route::Ports, Route::Log, Route::GrowDisk, Route::Exec(id), Route::Signal(id), Route::Resize(id), Route::Sync,
                 Route::Identity, Route::Clock, Route::Shutdown,
             ] {
                 prop_assert_eq!(Route::find(&route.method(), &route.to_string()), Ok(route));

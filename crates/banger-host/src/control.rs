@@ -25,6 +25,14 @@ pub(crate) trait Control: Debug + Send + Sync {
 
     async fn resume(&self) -> Result<(), HostError>;
 
+    /// Gives the machine's own disk so many bytes.
+    async fn grow_disk(&self, _: u64) -> Result<(), HostError> {
+        Err(HostError::Unsupported {
+            feature: "a larger disk while a guest runs".to_owned(),
+            reason: "its VMM cannot".to_owned(),
+        })
+    }
+
     /// Waits until the VMM has stopped its guest by itself. One that tells its guest of every failure
     /// never does.
     async fn halted(&self) -> Halt {

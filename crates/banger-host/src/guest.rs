@@ -16,7 +16,7 @@ use banger_guest_proto::{
     Client, ClientError,
     hello::{AgentHello, HelloError, HostHello, Pid1},
     message::{
-        self, ClockRequest, ExecStart, ExitStatus, Failure, FailureKind, IdentityRequest,
+        self, ClockRequest, ExecStart, ExitStatus, Failure, FailureKind, GrowRequest, IdentityRequest,
         InitState, MAX_LISTENERS, Route, ShutdownRequest,
     },
     session::exec::{self, Exec, ExecEvent},
@@ -32,6 +32,8 @@ use crate::logs::printable;
 const CHUNKS: usize = 4;
 /// An agent that is alive answers a plain question within this time.
 const ANSWER: Duration = Duration::from_secs(10);
+/// A file system that grows writes to all of its new groups.
+const GROWTH: Duration = Duration::from_secs(60);
 /// More than an honest agent keeps.
 const MAX_LOG_LINES: usize = 1024;
 /// What one hook of an image may take of a fork's first moments.
@@ -146,6 +148,11 @@ impl Guest for LiveGuest {
             text: printable(&line.text),
         };
         Ok(lines.map(line).collect())
+    }
+
+    async fn grow_disk(&self, bytes: u64) -> Result<(), GuestError> {
+        let request = GrowRequest { bytes };
+        answered("a larger disk", GROWTH, self.client.grow_disk(request)).await
     }
 
     async fn exec(&self, request: ExecRequest) -> Result<ExecStream, GuestError> {
@@ -408,7 +415,7 @@ pub(crate) fn guest_error(operation: &'static str, error: ClientError) -> GuestE
         },
         // Routes that came after the first release: an agent that booted before does not know them.
         ClientError::Refused {
-            route: Route::Ports | Route::Log,
+            route: Route::Ports | Route::Log | Route::GrowDisk,
             status,
             ..
         } if status.as_u16() == 404 => GuestError::TooOld { operation },

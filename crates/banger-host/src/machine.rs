@@ -26,6 +26,7 @@ use crate::{
     log_keeper::{Kept, LogKeeper},
     logs, places,
     process::Process,
+    sys,
     task::Leashed,
 };
 
@@ -165,6 +166,14 @@ impl Machine for VmmMachine {
 
     async fn pause(&self) -> Result<(), HostError> {
         self.control.pause().await
+    }
+
+    async fn grow_disk(&self, bytes: u64) -> Result<(), HostError> {
+        let disk = self.places.disk();
+        // What it was started with bounds every file that it writes.
+        sys::allow_files(self.process.pid(), bytes)
+            .map_err(|source| places::file_error("let the VMM grow", &disk, source))?;
+        self.control.grow_disk(bytes).await
     }
 
     async fn resume(&self) -> Result<(), HostError> {

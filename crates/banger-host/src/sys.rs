@@ -21,7 +21,7 @@ use kvm_ioctls::{VcpuFd, VmFd};
 use rustix::{
     fs::Mode,
     io::FdFlags,
-    process::{Resource, Rlimit},
+    process::{Pid, Resource, Rlimit},
 };
 use surroundings::Tell;
 use tokio::io::{Interest, unix::AsyncFd};
@@ -129,6 +129,22 @@ fn whole_file() -> libc::flock {
     lock.l_type = libc::F_WRLCK as libc::c_short;
     lock.l_whence = libc::SEEK_SET as libc::c_short;
     lock
+}
+
+/// Lets a VMM that was bounded so make files of so many bytes. Its hard limit is ours: it stays.
+pub(crate) fn allow_files(pid: u32, bytes: u64) -> io::Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or(io::ErrorKind::InvalidInput)?;
+    let wanted = Rlimit {
+        current: Some(bytes),
+        maximum: rustix::process::getrlimit(Resource::Fsize).maximum,
+    };
+    let before = rustix::process::prlimit(Some(pid), Resource::Fsize, wanted)?;
+    if before.current.is_none_or(|before| before > bytes) {
+        // It may do more already.
+        rustix::process::prlimit(Some(pid), Resource::Fsize, before)?;
+    }
+    Ok(())
 }
 
 fn bound_files(limit: u64) -> io::Result<()> {
@@ -256,7 +272,7 @@ pub(crate) fn make_interruptible(vcpu: &VcpuFd) -> io::Result<()> {
 }
 
 /// Interrupts the KVM run of one thread of this process, if it is still there.
-pub(crate) fn interrupt_thread(thread: rustix::thread::Pid) {
+pub(crate) fn interrupt_thread(thread: Pid) {
     let process = rustix::process::getpid().as_raw_nonzero().get();
     let thread = thread.as_raw_nonzero().get();
     // SAFETY: the call touches no memory; a thread that has ended gives ESRCH, and the

@@ -9,6 +9,7 @@ mod mounts;
 pub(crate) use mounts::cgroups;
 mod net;
 mod root;
+pub(crate) use root::grow_written;
 mod switch;
 
 use std::error::Error;

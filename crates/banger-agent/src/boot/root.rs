@@ -7,6 +7,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, chown};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use banger_guest_proto::boot::{BootConfig, DeviceRef, fatal};
 use rustix::fs::{Mode, OFlags};
@@ -112,6 +115,29 @@ fn mount_device(
     })
 }
 
+/// The file system that the machine writes to, and its device.
+static WRITTEN: OnceLock<(BlockDevice, OwnedFd)> = OnceLock::new();
+/// How long the kernel may take to see that a device has grown, and how often it is asked.
+const SEEN: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Grows the file system that the machine writes to, once its device has so many bytes. Blocks.
+pub(crate) fn grow_written(bytes: u64) -> io::Result<()> {
+    let (device, root) = WRITTEN
+        .get()
+        .ok_or_else(|| io::Error::other("this machine has no disk of its own"))?;
+    let deadline = Instant::now() + SEEN;
+    while device.size()? < bytes {
+        if Instant::now() > deadline {
+            return Err(io::Error::other(
+                "the kernel does not see that the disk has grown",
+            ));
+        }
+        thread::sleep(LOOK);
+    }
+    grow(device, root).map_err(io::Error::other)
+}
+
 /// Opens a file system's root for the machine's end, and grows it when its device has grown.
 fn writable(device: &BlockDevice, target: &'static str) -> Result<OwnedFd, RootError> {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
@@ -121,6 +147,10 @@ fn writable(device: &BlockDevice, target: &'static str) -> Result<OwnedFd, RootE
     })?;
     if let Err(error) = grow(device, &root) {
         console::warn("disk", &error);
+    }
+    if let Ok(again) = root.try_clone() {
+        // There is one in each life of a machine.
+        let _ = WRITTEN.set((device.clone(), again));
     }
     Ok(root)
 }

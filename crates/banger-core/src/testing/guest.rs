@@ -78,6 +78,11 @@ impl Guest for FakeGuest {
         Ok(Vec::new())
     }
 
+    async fn grow_disk(&self, _: u64) -> Result<(), GuestError> {
+        self.machine.record(Act::GrowFileSystem);
+        self.check("a larger disk")
+    }
+
     /// Every command ends at once, with code 0.
     async fn exec(&self, _: ExecRequest) -> Result<ExecStream, GuestError> {
         self.machine.record(Act::Exec);

@@ -189,6 +189,11 @@ impl Machine for FakeMachine {
         Ok(())
     }
 
+    async fn grow_disk(&self, _: u64) -> Result<(), HostError> {
+        self.shared.record(Act::GrowDisk);
+        Ok(())
+    }
+
     async fn resume(&self) -> Result<(), HostError> {
         self.shared.power.check(Act::Resume)?;
         self.shared.record(Act::Resume);

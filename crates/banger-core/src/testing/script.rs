@@ -16,6 +16,8 @@ pub(crate) enum Act {
     Copy,
     Assume,
     TellTime,
+    GrowDisk,
+    GrowFileSystem,
     Kill,
     Exec,
     Shutdown,

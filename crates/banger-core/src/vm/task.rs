@@ -186,7 +186,7 @@ impl Task {
             Command::Stop { patience, reply } => self.stop(patience, reply).await,
             Command::Kill { reply } => self.kill(reply).await,
             Command::Rename { name, reply } => self.rename(name, reply),
-            Command::Change { change, reply } => self.change(&change, reply),
+            Command::Change { change, reply } => self.change(&change, reply).await,
             Command::Pause { reply } => self.pause(reply).await,
             Command::Resume { reply } => self.go_on(reply).await,
             Command::Save { into, after, reply } => self.save(into, after, reply).await,

@@ -20,7 +20,7 @@ use super::exec::{Exec, Stdin};
 use super::{DocumentError, client_handshake, read_document};
 use crate::hello::{self, AgentHello, HelloError, HostHello};
 use crate::message::{
-    AgentLog, Assumed, ClockRequest, ExecId, ExecStart, Health, IdentityRequest, Listeners,
+    AgentLog, Assumed, ClockRequest, ExecId, ExecStart, GrowRequest, Health, IdentityRequest, Listeners,
     MAX_DOCUMENT, Refusal, Route, ShutdownRequest, SignalRequest, WindowSize,
 };
 use crate::wire::Wire;
@@ -175,6 +175,14 @@ impl Client {
         let route = Route::Log;
         let document = self.call(route, Bytes::new()).await?;
         parse(route, &document)
+    }
+
+    /// Has the machine's own file system fill a disk that has grown.
+    ///
+    /// # Errors
+    /// Fails when the agent is gone, too old to know, or the file system does not grow.
+    pub async fn grow_disk(&self, request: GrowRequest) -> Result<(), ClientError> {
+        self.call_with(Route::GrowDisk, &request).await
     }
 
     /// Writes all of the guest's file systems out.

@@ -5,10 +5,11 @@ use banger_core::{
     host::{Halt, SnapshotPlaces, VmPlaces},
     host_error::HostError,
 };
+use serde_json::json;
 use tokio::net::UnixStream;
 
 use super::{halts::Halts, qmp::Qmp, save};
-use crate::{arrivals::connect_when_there, control::Control, places};
+use crate::{arrivals::connect_when_there, command_line::DISK_SERIAL, control::Control, places};
 
 #[derive(Debug)]
 pub(crate) struct QemuControl {
@@ -61,5 +62,11 @@ impl Control for QemuControl {
 
     async fn save(&self, into: &SnapshotPlaces) -> Result<u64, HostError> {
         save::save(&self.places, into).await
+    }
+
+    async fn grow_disk(&self, bytes: u64) -> Result<(), HostError> {
+        let mut qmp = Qmp::connect(&places::qmp_socket(&self.places)).await?;
+        let arguments = json!({ "node-name": DISK_SERIAL, "size": bytes });
+        qmp.execute_with("block_resize", arguments).await.map(drop)
     }
 }

@@ -343,8 +343,8 @@ Examples:
   banger vm set web --ttl 2h --label owner=me
   banger vm set web --restart unless-stopped --idle-stop never
 
-Processors, memory, disk and network change while the VM is stopped; the rest at any time.
-A disk only grows, and its file system with it.")]
+Processors, memory and network change while the VM is stopped, the disk also while it runs under QEMU,
+the rest at any time. A disk only grows, and its file system with it.")]
 pub(crate) struct SetArgs {
     /// Name, id or unique prefix
     #[arg(value_name = "VM", add = ArgValueCandidates::new(complete::vms))]

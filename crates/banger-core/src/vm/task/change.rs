@@ -9,6 +9,7 @@ use crate::{
     error::Error,
     name::VmName,
     policy::{Admission, Verb, admit},
+    record::VmState,
     recovery,
     spec::SpecChange,
     vm::{Reply, View},
@@ -28,11 +29,32 @@ impl Task {
         answer(reply, result.map(|()| self.view()));
     }
 
-    pub(super) fn change(&mut self, change: &SpecChange, reply: Reply<View>) {
+    pub(super) async fn change(&mut self, change: &SpecChange, reply: Reply<View>) {
         let verb = change_verb(change);
-        let result = self.may(verb, "be changed");
-        let result = result.and_then(|()| self.write_spec(change));
+        let result = match self.may(verb, "be changed") {
+            Ok(()) => self.change_and_grow(change).await,
+            Err(refused) => Err(refused),
+        };
         answer(reply, result.map(|()| self.view()));
+    }
+
+    /// The row first: a disk that does not grow now does so at the next start.
+    async fn change_and_grow(&mut self, change: &SpecChange) -> Result<(), Error> {
+        let running = self.record().state == VmState::Running;
+        let (Some(disk), true) = (change.disk, running) else {
+            return self.write_spec(change);
+        };
+        let process = self.views.borrow().process.clone();
+        let can = process.is_some_and(|process| process.vmm.grows_disks());
+        let machine = self.machine.clone().filter(|_| can);
+        let machine = machine.ok_or_else(|| self.refusal("be changed"))?;
+        self.write_spec(change)?;
+        machine.grow_disk(disk.bytes()).await?;
+        let guest = self.views.borrow().guest.clone();
+        if let Some(guest) = guest {
+            guest.grow_disk(disk.bytes()).await?;
+        }
+        Ok(())
     }
 
     fn write_spec(&mut self, change: &SpecChange) -> Result<(), Error> {
@@ -75,7 +97,9 @@ impl Task {
 
 /// Labels and a time to go may change while the machine runs.
 pub(super) fn change_verb(change: &SpecChange) -> Verb {
-    if change.is_of_the_machine() {
+    if change.is_growth() {
+        Verb::Grow
+    } else if change.is_of_the_machine() {
         Verb::Change
     } else {
         Verb::Describe

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     record::VmState,
     spec::SpecChange,
-    testing::{LONG, PATIENCE, VmWorld, clock, is_over, reaches, silent, soon, time_passes},
+    testing::{Act, LONG, PATIENCE, VmWorld, clock, is_over, reaches, silent, soon, time_passes},
 };
 
 #[tokio::test(start_paused = true)]
@@ -141,4 +141,36 @@ async fn a_vm_goes_when_its_time_is_over_whatever_it_does() {
     vm.change(until(Some(60))).await.unwrap();
     is_over(&vm).await;
     world.is_gone(&vm);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_grows_under_a_guest_is_grown_in_it_too() {
+    let world = VmWorld::new();
+    let (vm, _) = world.running("a").await;
+    let growth = |disk: u64| SpecChange {
+        disk: Some(disk.try_into().unwrap()),
+        ..SpecChange::default()
+    };
+    vm.change(growth(128 << 20)).await.unwrap();
+    assert_eq!(world.row(&vm).unwrap().spec.disk.bytes(), 128 << 20);
+    let acts = world.host.acts_of(vm.view().record.id);
+    assert!(
+        acts.ends_with(&[Act::GrowDisk, Act::GrowFileSystem]),
+        "{acts:?}"
+    );
+    assert!(
+        vm.change(growth(64 << 20)).await.is_err(),
+        "it does not shrink"
+    );
+    let both = SpecChange {
+        memory: Some((256 << 20).try_into().unwrap()),
+        ..growth(256 << 20)
+    };
+    assert!(vm.change(both).await.is_err(), "memory does not grow");
+    assert_eq!(world.row(&vm).unwrap().spec.disk.bytes(), 128 << 20);
+    vm.pause().await.unwrap();
+    assert!(
+        vm.change(growth(256 << 20)).await.is_err(),
+        "nobody would see it"
+    );
 }
