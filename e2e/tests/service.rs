@@ -141,3 +141,27 @@ fn a_configuration_is_changed_by_command_and_refused_with_the_nearest_key() {
         .ok()
         .stdout("firecracker\n");
 }
+
+#[test]
+fn two_daemons_never_write_to_one_state_directory() {
+    let world = World::empty();
+    let home = world.home().to_owned();
+    let daemon = |verb: &str, runtime: &str| {
+        let directory = home.join(runtime);
+        std::fs::create_dir_all(&directory).expect("the home is writable");
+        let call = world.call(["daemon", verb]).env("BANGER_HOME", "");
+        call.env("HOME", &home)
+            .env("XDG_RUNTIME_DIR", directory)
+            .run()
+    };
+    daemon("start", "one").ok();
+    let socket = home.join("one/banger/bangerd.sock");
+    daemon("start", "two").code(1).stderr_has([
+        "another daemon serves",
+        socket.to_str().expect("text"),
+        "XDG_RUNTIME_DIR",
+    ]);
+    daemon("stop", "one").ok();
+    daemon("start", "two").ok();
+    daemon("stop", "two").ok();
+}

@@ -7,8 +7,8 @@ use std::time::Duration;
 use banger_guest_proto::frame::Kind;
 use banger_guest_proto::hello::{self, HelloError};
 use banger_guest_proto::message::{
-    ClockRequest, ExecId, ExecStart, GrowRequest, IdentityRequest, MAX_DOCUMENT, Refusal, Route, RouteError,
-    ShutdownRequest, SignalRequest, WindowSize,
+    ClockRequest, ExecId, ExecStart, GrowRequest, IdentityRequest, MAX_DOCUMENT, Refusal, Route,
+    RouteError, ShutdownRequest, SignalRequest, WindowSize,
 };
 use banger_guest_proto::session::frames::{FrameReceiver, FrameSender};
 use banger_guest_proto::session::{read_document, serve};

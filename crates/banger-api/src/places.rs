@@ -1,9 +1,11 @@
 //! Where everything of one user lives: XDG directories, or all below `BANGER_HOME`.
-//! Computes paths; creates and reads nothing but the runtime fallback's owner.
+//! Computes paths; creates nothing, and looks only for the directory of the user's sessions.
 
 use std::{
     env,
     ffi::OsString,
+    fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -29,7 +31,13 @@ pub struct Places {
 impl Places {
     /// From the process's environment.
     pub fn from_env() -> Result<Self, PlacesError> {
-        Self::resolve(env::var_os, rustix::process::getuid().as_raw())
+        let uid = rustix::process::getuid().as_raw();
+        let variable = |name: &'static str| match env::var_os(name) {
+            // Also where no session has set it, as under cron or `su`: a daemon is found by its socket.
+            None if name == "XDG_RUNTIME_DIR" => session_directory(uid),
+            value => value,
+        };
+        Self::resolve(variable, uid)
     }
 
     /// The rules themselves: `BANGER_HOME` moves all four, then the XDG base directory
@@ -87,6 +95,13 @@ impl Places {
     pub fn config_file(&self) -> PathBuf {
         self.config.join("config.toml")
     }
+}
+
+/// The directory that systemd makes for a user's sessions, where it is there and that user's.
+fn session_directory(uid: u32) -> Option<OsString> {
+    let directory = PathBuf::from(format!("/run/user/{uid}"));
+    let meta = fs::symlink_metadata(&directory).ok()?;
+    (meta.is_dir() && meta.uid() == uid).then(|| directory.into_os_string())
 }
 
 fn absolute(name: &'static str, path: PathBuf) -> Result<PathBuf, PlacesError> {

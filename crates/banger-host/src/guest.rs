@@ -16,8 +16,8 @@ use banger_guest_proto::{
     Client, ClientError,
     hello::{AgentHello, HelloError, HostHello, Pid1},
     message::{
-        self, ClockRequest, ExecStart, ExitStatus, Failure, FailureKind, GrowRequest, IdentityRequest,
-        InitState, MAX_LISTENERS, Route, ShutdownRequest,
+        self, ClockRequest, ExecStart, ExitStatus, Failure, FailureKind, GrowRequest,
+        IdentityRequest, InitState, MAX_LISTENERS, Route, ShutdownRequest,
     },
     session::exec::{self, Exec, ExecEvent},
 };

@@ -150,7 +150,12 @@ async fn answer_one(
             let assumed = r#"{"problems":["x\u001b[2J"],"to_run":[["/hook"],["/other"]]}"#;
             body.send_data(assumed.into(), true).unwrap();
         }
-        Route::GrowDisk | Route::Signal(_) | Route::Resize(_) | Route::Sync | Route::Clock | Route::Shutdown => {
+        Route::GrowDisk
+        | Route::Signal(_)
+        | Route::Resize(_)
+        | Route::Sync
+        | Route::Clock
+        | Route::Shutdown => {
             body.send_data(Bytes::new(), true).unwrap();
         }
     }

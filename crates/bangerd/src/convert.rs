@@ -261,10 +261,12 @@ fn state(state: VmState) -> WireState {
 
 /// The states that end a client's waiting: the one that it wants, and those from which it would not
 /// come by itself.
-pub(crate) fn wanted(wanted: WaitFor) -> impl Fn(VmState) -> bool {
-    move |state| match state {
+pub(crate) fn wanted(wanted: WaitFor) -> impl Fn(&VmRecord) -> bool {
+    move |record| match record.state {
         VmState::Created | VmState::Stopped => wanted == WaitFor::Stopped,
         VmState::Running => wanted == WaitFor::Running,
+        // One that is started again by itself may still run.
+        VmState::Error if wanted == WaitFor::Running => record.life.restart_at.is_none(),
         VmState::Error => wanted != WaitFor::Deleted,
         VmState::Starting | VmState::Paused | VmState::Stopping | VmState::Deleting => false,
     }

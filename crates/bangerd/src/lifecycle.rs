@@ -20,6 +20,9 @@ use crate::{config::Config, notify::Manager, server, wiring};
 /// How long the first requests wait until all VMs are held against the host.
 const LOOKING: Duration = Duration::from_secs(3);
 
+/// How long a daemon that ends may hold its locks one after the other.
+const LETTING_GO: Duration = Duration::from_secs(1);
+
 /// What ends `main`.
 pub(crate) type Fatal = Box<dyn std::error::Error + Send + Sync>;
 
@@ -32,6 +35,11 @@ enum StartError {
         path: PathBuf,
         source: io::Error,
     },
+    #[error(
+        "another daemon serves {state}, at {socket}: end it there, or use its XDG_RUNTIME_DIR",
+        state = .state.display(), socket = .socket.display()
+    )]
+    Elsewhere { state: PathBuf, socket: PathBuf },
     #[error("{path} must be a directory of user {uid} that nobody else can enter", path = .path.display())]
     Exposed { path: PathBuf, uid: u32 },
 }
@@ -69,6 +77,7 @@ pub(crate) fn run(places: &Places) -> Result<(), Fatal> {
             return announce();
         }
     };
+    let state = own_state(places, &manager)?;
     if manager.is_there() {
         start_service_log(config.log_level())?;
     } else {
@@ -81,6 +90,8 @@ pub(crate) fn run(places: &Places) -> Result<(), Fatal> {
         .build()?;
     let result = runtime.block_on(serve(places, &config, &manager));
     runtime.shutdown_timeout(Duration::from_secs(2));
+    // The state first: who waits for the other one finds this one free.
+    drop(state);
     drop(lock);
     result
 }
@@ -164,6 +175,33 @@ fn take_lock(path: &Path) -> Result<Option<File>, StartError> {
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
         Err(error) => Err(file("lock", path)(error.into())),
     }
+}
+
+/// The lock of the state directory, in which the holder names its socket: a daemon with other sockets
+/// must not write to the same store.
+fn own_state(places: &Places, manager: &Manager) -> Result<File, Fatal> {
+    let path = places.state.join("bangerd.lock");
+    let deadline = std::time::Instant::now() + LETTING_GO;
+    let lock = loop {
+        if let Some(lock) = take_lock(&path)? {
+            break lock;
+        }
+        if std::time::Instant::now() > deadline {
+            let holder = fs::read_to_string(&path).unwrap_or_default();
+            if manager.is_there() {
+                break take_over(&path, Path::new(holder.trim()))?;
+            }
+            return Err(StartError::Elsewhere {
+                state: places.state.clone(),
+                socket: PathBuf::from(holder.trim()),
+            }
+            .into());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    fs::write(&path, places.socket().as_os_str().as_encoded_bytes())
+        .map_err(file("write", &path))?;
+    Ok(lock)
 }
 
 /// Asks the daemon that serves to end, and takes its place. VMs go on.

@@ -267,9 +267,9 @@ impl VmHandle {
     }
 
     /// Waits until the VM is in one of these states; nothing if it is deleted before.
-    pub async fn reaches(&self, wanted: impl Fn(VmState) -> bool) -> Option<View> {
+    pub async fn reaches(&self, wanted: impl Fn(&VmRecord) -> bool) -> Option<View> {
         let mut views = self.view.clone();
-        let reached = views.wait_for(|view| view.looked_for && wanted(view.record.state));
+        let reached = views.wait_for(|view| view.looked_for && wanted(&view.record));
         reached.await.ok().map(|view| view.clone())
     }
 

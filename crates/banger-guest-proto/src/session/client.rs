@@ -20,8 +20,8 @@ use super::exec::{Exec, Stdin};
 use super::{DocumentError, client_handshake, read_document};
 use crate::hello::{self, AgentHello, HelloError, HostHello};
 use crate::message::{
-    AgentLog, Assumed, ClockRequest, ExecId, ExecStart, GrowRequest, Health, IdentityRequest, Listeners,
-    MAX_DOCUMENT, Refusal, Route, ShutdownRequest, SignalRequest, WindowSize,
+    AgentLog, Assumed, ClockRequest, ExecId, ExecStart, GrowRequest, Health, IdentityRequest,
+    Listeners, MAX_DOCUMENT, Refusal, Route, ShutdownRequest, SignalRequest, WindowSize,
 };
 use crate::wire::Wire;
 

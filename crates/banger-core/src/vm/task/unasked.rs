@@ -202,13 +202,14 @@ impl Task {
         info!(vm = %self.record().name, status = exit.status, "the VMM ended by itself");
         self.machine = None;
         self.end_machine_or_warn().await;
+        // Before its end is shown: who waits for it to run sees whether it comes back.
+        self.ended_by_itself(exit.clean);
         if exit.clean {
             self.note_state(VmState::Stopped, None);
         } else {
             let why = format!("the VMM ended unexpectedly: {}", exit.status);
             self.note_state(VmState::Error, Some(why));
         }
-        self.ended_by_itself(exit.clean);
         self.await_owner();
     }
 

@@ -316,14 +316,14 @@ async fn who_waits_for_a_vm_hears_of_its_end() {
     let (vm, _) = world.running("a").await;
     let waiting = tokio::spawn({
         let vm = vm.clone();
-        async move { vm.reaches(|state| state == VmState::Stopped).await }
+        async move { vm.reaches(|record| record.state == VmState::Stopped).await }
     });
     vm.stop(None).await.unwrap();
     let reached = soon("the stop is heard of", waiting).await.unwrap();
     assert_eq!(reached.unwrap().record.state, VmState::Stopped);
     let waiting = tokio::spawn({
         let vm = vm.clone();
-        async move { vm.reaches(|state| state == VmState::Running).await }
+        async move { vm.reaches(|record| record.state == VmState::Running).await }
     });
     vm.delete(false).await.unwrap();
     let gone = soon("the deletion is heard of", waiting).await.unwrap();
