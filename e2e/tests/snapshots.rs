@@ -235,3 +235,34 @@ fn the_second_machine_of_a_kind_skips_its_boot() {
     assert_eq!(world.files_below("snapshots"), 0);
     assert!(world.vms().is_empty() && world.machines().is_empty());
 }
+
+/// Kills the daemon so long after a machine has begun to be saved.
+const INSTANTS_MS: [u64; 6] = [0, 15, 40, 80, 130, 250];
+
+#[test]
+fn a_daemon_that_is_killed_while_it_saves_leaves_no_half_and_nobody_standing_still() {
+    let world = World::new();
+    world.start("web");
+    start_counting(&world, "web");
+    for instant in INSTANTS_MS {
+        let daemon = world.daemon().pid;
+        let name = format!("at-{instant}");
+        let args = ["vm", "snapshot", "create", "web", &name, "--keep-running"];
+        let saving = world.call_with(&args).spawn();
+        // This is the instant itself; nothing is waited for.
+        std::thread::sleep(Duration::from_millis(instant));
+        world.shell(&format!("kill -KILL {daemon}")).run().ok();
+        let _ = saving.finish();
+        // The next daemon has come with this command, and let the machine go on.
+        let goes_on = count(&world, "web");
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(count(&world, "web") > goes_on, "after {instant} ms");
+        let whole = snapshots(&world);
+        assert_eq!(world.files_below("snapshots"), 3 * whole.len());
+        for snapshot in whole {
+            let run = world.banger(["run", "--rm", "--snapshot", &snapshot.name, "--", "true"]);
+            run.ok();
+        }
+    }
+    assert_eq!(world.machines().len(), 1);
+}

@@ -12,6 +12,7 @@ use crate::{
     engine::{Directories, Engine},
     error::Error,
     host::Space,
+    snapshot::SnapshotRecord,
     store::{ImageRow, ImageStage},
     vm::View,
 };
@@ -113,7 +114,14 @@ impl Engine {
                 path: state.join("kernels").join(kernel.name.as_str()),
             });
         }
-        places.extend(named(&state.join("snapshots"), Kind::Snapshot)?);
+        for snapshot in self.snapshots().all()? {
+            places.push(Place {
+                kind: Kind::Snapshot,
+                name: title(&snapshot),
+                vms: 0,
+                path: self.snapshots().files(&snapshot).directory,
+            });
+        }
         let whole = |kind, name: &str, path: PathBuf| Place {
             kind,
             name: name.to_owned(),
@@ -143,19 +151,13 @@ fn image(row: &ImageRow, directory: &Path, views: &[View]) -> Place {
     }
 }
 
-/// Things that are called as their directories are.
-fn named(directory: &Path, kind: Kind) -> Result<Vec<Place>, Error> {
-    let entries = match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(|source| unreadable(directory, source))?,
-    };
-    let places = entries.flatten().map(|entry| Place {
-        kind,
-        name: entry.file_name().to_string_lossy().into_owned(),
-        vms: 0,
-        path: entry.path(),
-    });
-    Ok(places.collect())
+/// What a snapshot is called; those that banger made by itself have no name that says anything.
+fn title(snapshot: &SnapshotRecord) -> String {
+    if snapshot.name.is_of_a_boot() {
+        format!("{} (a saved boot)", snapshot.machine.image)
+    } else {
+        snapshot.name.to_string()
+    }
 }
 
 /// What a file is, whatever it is called: device and inode.

@@ -1,6 +1,5 @@
-//! The snapshots that are kept: a directory for each, and the row that names it. A directory gets
-//! its name when it is whole, and its row after that; what has no row is nobody's. Knows neither
-//! VMs nor what is in the files.
+//! The snapshots that are kept: a directory for each, and the row that names it. What is half made or
+//! half gone has a directory that says so. Knows neither VMs nor what is in the files.
 
 use std::{
     fs, io,
@@ -20,6 +19,9 @@ use crate::{
     store::{Store, StoreError},
 };
 
+/// What the directory of a snapshot that is not whole, or is going, ends with.
+const PARTIAL: &str = ".partial";
+
 /// Owns the directory of all snapshots.
 #[derive(Debug)]
 pub struct Snapshots {
@@ -33,9 +35,14 @@ impl Snapshots {
         Self { store, directory }
     }
 
+    /// All snapshots, saved boots too, by name.
+    pub fn all(&self) -> Result<Vec<SnapshotRecord>, Error> {
+        Ok(self.store.snapshots()?)
+    }
+
     /// All snapshots that somebody asked for, by name.
     pub fn list(&self) -> Result<Vec<SnapshotRecord>, Error> {
-        let mut snapshots = self.store.snapshots()?;
+        let mut snapshots = self.all()?;
         snapshots.retain(|snapshot| !snapshot.name.is_of_a_boot());
         Ok(snapshots)
     }
@@ -100,7 +107,7 @@ impl Snapshots {
     /// A directory for a machine that is about to be saved.
     pub(crate) fn stage(&self) -> Result<Staging, Error> {
         let name = VmId::random().to_string();
-        let directory = self.directory.join(format!("{name}.partial"));
+        let directory = self.partial(&name);
         let mut builder = fs::DirBuilder::new();
         let made = builder.recursive(true).mode(0o700).create(&directory);
         made.map_err(file_error("make", &directory))?;
@@ -108,44 +115,64 @@ impl Snapshots {
         Ok(Staging { name, files })
     }
 
-    /// Makes a snapshot of what was staged: whole, or not at all.
+    /// Makes a snapshot of what was staged: whole, or not at all. Its row comes first: where a daemon
+    /// ends in between, the next one gives the directory its name.
     pub(crate) fn publish(&self, staging: &Staging, record: &SnapshotRecord) -> Result<(), Error> {
-        let place = self.directory.join(&record.directory);
+        self.store.insert_snapshot(record)?;
         let staged = &staging.files.directory;
-        fs::rename(staged, &place).map_err(file_error("publish", staged))?;
-        let written = self.store.insert_snapshot(record);
-        if written.is_err() {
-            remove(&place);
+        let place = self.directory.join(&record.directory);
+        if let Err(error) = fs::rename(staged, &place) {
+            self.store.delete_snapshot(&record.name)?;
+            return Err(file_error("publish", staged)(error));
         }
-        Ok(written?)
+        Ok(())
     }
 
     /// Forgets a snapshot. Machines that went on from it have what they need.
     pub fn delete(&self, name: &SnapshotName) -> Result<(), Error> {
         let snapshot = self.get(name)?;
-        self.store.delete_snapshot(name)?;
         let place = self.directory.join(&snapshot.directory);
-        match fs::remove_dir_all(&place) {
+        let going = self.partial(&snapshot.directory);
+        match fs::rename(&place, &going) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(file_error("remove", &place)(error))
+                return Err(file_error("remove", &place)(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        self.store.delete_snapshot(name)?;
+        match fs::remove_dir_all(&going) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(file_error("remove", &going)(error))
             }
             Ok(()) | Err(_) => Ok(()),
         }
     }
 
-    /// Removes what an earlier daemon left half made or half deleted.
+    /// Removes what an earlier daemon left half made or half deleted. A directory with a whole
+    /// snapshot's name stays, also where no row names it: the rows may be lost.
     pub(crate) fn sweep(&self) -> Result<(), Error> {
         let known = self.store.snapshots()?;
         let Ok(entries) = fs::read_dir(&self.directory) else {
             return Ok(());
         };
         for entry in entries.flatten() {
-            let name = entry.file_name();
-            if !known.iter().any(|snapshot| *snapshot.directory == *name) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Some(id) = name.strip_suffix(PARTIAL) else {
+                continue;
+            };
+            let place = self.directory.join(id);
+            if known.iter().any(|row| row.directory == id) && !place.exists() {
+                let partial = entry.path();
+                fs::rename(&partial, &place).map_err(file_error("publish", &partial))?;
+            } else {
                 remove(&entry.path());
             }
         }
         Ok(())
+    }
+
+    fn partial(&self, id: &str) -> PathBuf {
+        self.directory.join(format!("{id}{PARTIAL}"))
     }
 }
 

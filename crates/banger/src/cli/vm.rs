@@ -181,7 +181,7 @@ Examples:
   banger run                               a shell in a fresh machine, which stays
   banger run --rm -- uname -a              one command; the machine goes away afterwards
   banger run --name web --memory 2G -d     start it and come back
-  banger run --rm --snapshot ready -- true   go on from a saved machine
+  banger run --rm --snapshot s -- true     go on from a saved machine
   tar c . | banger run --rm -- tar tv      standard input reaches the command
   banger run --rm --json -- true 2>&1 | jq .vm.boot    where the time went
 

@@ -75,6 +75,8 @@ fn the_help_of_run_names_every_flag() {
           --rm                    Delete the VM when the command or shell has ended
       -d, --detach                Start the VM, print its name and leave it running
           --name <NAME>           The VM's name: 1 to 63 of a-z, 0-9 and - [default: one is made up]
+          --snapshot <NAME>       Go on from this snapshot instead of booting
+          --cold                  Boot it, although a saved machine of its kind could go on instead
           --image <IMAGE>         Image to make it from: a name or a reference [default:
                                   debian-bookworm]
           --kernel <KERNEL>       Kernel to boot [default: generic-6.12 where it is, else debian-6.1]
@@ -104,6 +106,7 @@ fn the_help_of_run_names_every_flag() {
       banger run                               a shell in a fresh machine, which stays
       banger run --rm -- uname -a              one command; the machine goes away afterwards
       banger run --name web --memory 2G -d     start it and come back
+      banger run --rm --snapshot s -- true     go on from a saved machine
       tar c . | banger run --rm -- tar tv      standard input reaches the command
       banger run --rm --json -- true 2>&1 | jq .vm.boot    where the time went
 

@@ -129,7 +129,6 @@ fn a_daemon_that_is_killed_while_it_saves_leaves_no_half_and_nobody_standing_sti
         });
         // What is dropped tidies up; what is killed does not.
         std::fs::create_dir_all(world.snapshots().join("0.partial")).unwrap();
-        std::fs::create_dir_all(world.snapshots().join("1")).unwrap();
         world.host.script(|script| script.copy = Step::Works);
         world.life(async |engine| {
             let vm = engine.find("a").unwrap();
@@ -277,4 +276,28 @@ fn an_image_is_kept_while_a_snapshot_reads_it() {
         engine.snapshots().delete(&"s".parse().unwrap()).unwrap();
         engine.delete_image(&image).unwrap();
     });
+}
+
+#[test]
+fn a_snapshot_is_listed_when_its_row_is_there_and_its_files_are_kept_when_the_row_is_lost() {
+    let world = World::new();
+    world.life(async |engine| {
+        let vm = create(&engine, "a", true, false).await;
+        save(&engine, &vm, "s").await.unwrap();
+    });
+    // As if its daemon had ended between the row and the name, or while it was deleted.
+    let [id] = entries(&world.snapshots()).try_into().unwrap();
+    let (place, partial) = (
+        world.snapshots().join(&id),
+        world.snapshots().join(format!("{id}.partial")),
+    );
+    std::fs::rename(&place, &partial).unwrap();
+    world.life(async |engine| {
+        let view = engine.create(from_snapshot("b", "s"), silent()).await;
+        assert_eq!(view.unwrap().record.state, VmState::Running);
+    });
+    let unknown = world.snapshots().join("0");
+    std::fs::create_dir(&unknown).unwrap();
+    world.life(async |engine| assert_eq!(engine.snapshots().list().unwrap().len(), 1));
+    assert!(unknown.exists());
 }
