@@ -16,6 +16,7 @@ pub mod exec;
 pub mod image;
 pub mod journal;
 pub mod kernel;
+pub mod operation;
 pub mod places;
 pub mod progress;
 pub mod recover;

@@ -35,6 +35,7 @@ use crate::{
     kernels::{KernelChoice, Kernels},
     labels::Labels,
     name::{ImageName, SnapshotName, VmId, VmName},
+    operations::Operations,
     record::{Seconds, VmRecord, VmState},
     recovery,
     snapshots::Snapshots,
@@ -113,6 +114,7 @@ pub struct Engine {
     images: Arc<Images>,
     kernels: Arc<Kernels>,
     snapshots: Arc<Snapshots>,
+    operations: Arc<Operations>,
     defaults: Defaults,
     directories: Directories,
 }
@@ -152,6 +154,7 @@ impl Engine {
         let snapshots = Arc::new(Snapshots::new(ledger.store().clone(), snapshots));
         snapshots.sweep()?;
         let assembly = Arc::new(assembly);
+        let operations = Operations::open(ledger.store().clone(), clock)?;
         let surroundings = Surroundings {
             store: ledger.store().clone(),
             ledger,
@@ -168,6 +171,7 @@ impl Engine {
             images,
             kernels,
             snapshots,
+            operations: Arc::new(operations),
             defaults,
             directories,
         };
@@ -219,6 +223,12 @@ impl Engine {
             // What it could not undo is in the log, and in the journal.
             let _ = orphan.await;
         }
+    }
+
+    /// Work that takes a while.
+    #[must_use]
+    pub fn operations(&self) -> &Arc<Operations> {
+        &self.operations
     }
 
     /// The journal of all acts on the host.

@@ -7,6 +7,7 @@ use crate::{
     host_error::{GuestError, HostError},
     journal::JournalError,
     name::{ImageName, NameError, VmName},
+    operations::OperationId,
     record::VmState,
     snapshot::SnapshotError,
     spec::SpecError,
@@ -128,6 +129,8 @@ pub enum Error {
         name: ImageName,
         available: Vec<String>,
     },
+    #[error("operation {id} was cancelled")]
+    Cancelled { id: OperationId },
     /// The daemon is going down.
     #[error("the daemon is ending")]
     Ending,
@@ -149,6 +152,7 @@ pub enum Kind {
     Image,
     Kernel,
     Catalog,
+    Operation,
     Snapshot,
 }
 
@@ -159,6 +163,7 @@ impl std::fmt::Display for Kind {
             Self::Image => "image",
             Self::Kernel => "kernel",
             Self::Catalog => "catalog",
+            Self::Operation => "operation",
             Self::Snapshot => "snapshot",
         })
     }

@@ -25,6 +25,7 @@ pub mod labels;
 pub mod leftovers;
 mod locks;
 pub mod name;
+pub mod operations;
 pub mod policy;
 pub mod record;
 pub mod recovery;

@@ -64,6 +64,7 @@ fn judge(error: &Error) -> Judged {
                 Kind::Kernel => "see the kernels with `banger kernel list`",
                 Kind::Snapshot => "see the snapshots with `banger vm snapshot list`",
                 Kind::Catalog => "see the catalogs with `banger catalog list`",
+                Kind::Operation => "see the operations with `banger operations list --all`",
             },
         ),
         Error::NotInCatalog { .. } => judged(
@@ -133,6 +134,10 @@ fn judge(error: &Error) -> Judged {
         Error::Cache(error) => io(error.io()),
         Error::Register(error) => pull::register(error),
         Error::Login { source, .. } => pull::registry(source),
+        Error::Cancelled { .. } => judged(
+            ErrorCode::Cancelled,
+            "nothing of it is left; ask again to begin anew",
+        ),
         Error::Ending => judged(
             ErrorCode::Cancelled,
             "try again: the next command starts a new daemon",

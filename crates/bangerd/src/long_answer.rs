@@ -11,6 +11,7 @@ use axum::{
 use banger_api::progress::{Line, NDJSON, Step as WireStep};
 use banger_core::{
     error::Error,
+    operations::{OperationKind, Operations},
     progress::{Progress, SharedProgress, Step},
 };
 use bytes::Bytes;
@@ -18,20 +19,45 @@ use futures_util::stream;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use crate::classify::classify;
+use crate::{classify::classify, wiring::App};
 
 /// Steps that may wait for a slow client; more are dropped, as each replaces the one before.
 const STEPS: usize = 64;
 
-/// Runs `work` and tells its progress.
-pub(crate) fn long_answer<T, F>(work: impl FnOnce(SharedProgress) -> F) -> Response
+/// What a long answer is written down as.
+pub(crate) struct Operation {
+    operations: Arc<Operations>,
+    kind: OperationKind,
+    target: String,
+}
+
+/// Work of this kind, for what the request calls so.
+pub(crate) fn operation(app: &App, kind: OperationKind, target: impl ToString) -> Operation {
+    Operation {
+        operations: app.engine.operations().clone(),
+        kind,
+        target: target.to_string(),
+    }
+}
+
+/// Runs `work` as an operation, and tells its progress.
+pub(crate) fn long_answer<T, F>(
+    operation: Operation,
+    work: impl FnOnce(SharedProgress) -> F + Send + 'static,
+) -> Response
 where
     T: Serialize + Send + 'static,
     F: Future<Output = Result<T, Error>> + Send + 'static,
 {
     let (steps, queue) = mpsc::channel(STEPS);
+    let Operation {
+        operations,
+        kind,
+        target,
+    } = operation;
+    let progress = Arc::new(Sender(steps));
     let answer = Answer::Working {
-        work: Box::pin(work(Arc::new(Sender(steps)))),
+        work: Box::pin(async move { operations.run(kind, target, progress, work).await }),
         queue,
         after: GiveBack,
     };

@@ -4,6 +4,7 @@
 mod exec;
 mod host;
 mod lines;
+mod operations;
 mod routes;
 mod transport;
 

@@ -96,7 +96,7 @@ impl Store {
         Ok(owners)
     }
 
-    fn without_waiting<T>(
+    pub(super) fn without_waiting<T>(
         &self,
         write: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {

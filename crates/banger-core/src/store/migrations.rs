@@ -113,6 +113,7 @@ const STEPS: &[&str] = &[
     CREATE INDEX snapshots_by_image ON snapshots (image);
 ",
     "ALTER TABLE snapshots ADD COLUMN used_at INTEGER NOT NULL DEFAULT 0;",
+    include_str!("operations.sql"),
 ];
 
 /// Runs the missing steps, each in a transaction with its version number. Before the first of them

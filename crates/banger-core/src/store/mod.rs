@@ -12,6 +12,7 @@ mod events;
 mod images;
 mod journal;
 mod migrations;
+mod operations;
 mod snapshots;
 mod upkeep;
 mod vms;

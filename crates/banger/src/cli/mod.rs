@@ -6,6 +6,7 @@ pub(crate) mod config;
 pub(crate) mod event;
 pub(crate) mod host;
 pub(crate) mod image_reference;
+pub(crate) mod operations;
 pub(crate) mod prune;
 pub(crate) mod registry;
 pub(crate) mod snapshot;
@@ -23,6 +24,7 @@ use self::{
     catalog::CatalogCommand,
     event::EventsArgs,
     host::{HostCommand, RecoverArgs},
+    operations::OperationsCommand,
     registry::RegistryCommand,
     store::{ImageCommand, KernelCommand},
     vm::{DeleteArgs, ExecArgs, ListArgs, RunArgs, VmCommand},
@@ -88,6 +90,9 @@ pub(crate) enum Command {
     /// What was done on this host
     #[command(subcommand)]
     Host(HostCommand),
+    /// Work that takes a while: what goes on, and what became of it
+    #[command(subcommand)]
+    Operations(OperationsCommand),
     /// Have VMs and images again that lie on the disk and are not known
     Recover(RecoverArgs),
     /// What the daemon is told by its file

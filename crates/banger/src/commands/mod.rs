@@ -12,6 +12,7 @@ mod image;
 mod image_cache;
 mod kernel;
 mod man;
+mod operations;
 mod ports;
 mod prune;
 mod recover;
@@ -56,6 +57,7 @@ pub(crate) fn dispatch(command: Command) -> Result<u8, Failure> {
         | Command::Prune(_)
         | Command::Daemon(_)
         | Command::Host(_)
+        | Command::Operations(_)
         | Command::Recover(_)
         | Command::Doctor(_) => {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -91,6 +93,7 @@ pub(crate) fn role(command: &Command) -> Role {
         | Command::Prune(_)
         | Command::Daemon(_)
         | Command::Host(_)
+        | Command::Operations(_)
         | Command::Recover(_)
         | Command::Doctor(_)
         | Command::Version(_)
@@ -106,6 +109,7 @@ async fn talk(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Daemon(command) => daemon::run(command, &places).await,
         Command::Host(command) => host::run(&client(&places).await?, command).await,
+        Command::Operations(command) => operations::run(&client(&places).await?, command).await,
         Command::Recover(args) => recover::run(&client(&places).await?, args).await,
         Command::Doctor(args) => doctor::run(args, &places).await,
         Command::Run(args) => run::run(&client(&places).await?, args).await,

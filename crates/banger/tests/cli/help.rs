@@ -40,6 +40,7 @@ fn the_help_of_the_whole_is_one_screen() {
       prune       Delete what no VM that runs needs
       daemon      The daemon that keeps the VMs
       host        What was done on this host
+      operations  Work that takes a while: what goes on, and what became of it
       recover     Have VMs and images again that lie on the disk and are not known
       config      What the daemon is told by its file
       system      The daemon as a service of systemd

@@ -21,6 +21,7 @@ use banger_core::{
     images::{PullRequest, Registration},
     manifest::Platform,
     name::ImageName,
+    operations::OperationKind,
     progress::Silent,
     reference::ImageRef,
     rootfs::Source,
@@ -30,7 +31,11 @@ use futures_util::TryStreamExt;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::{Body, Failure};
-use crate::{convert, long_answer::long_answer, wiring::App};
+use crate::{
+    convert,
+    long_answer::{long_answer, operation},
+    wiring::App,
+};
 
 /// All images, by name.
 #[utoipa::path(get, path = "/v1/images", responses((status = 200, body = Vec<Image>)))]
@@ -78,7 +83,8 @@ pub(crate) async fn import(
         );
         return Err(Failure(ApiError::new(ErrorCode::InvalidArgument, message)));
     }
-    Ok(long_answer(move |progress| async move {
+    let operation = operation(&app, OperationKind::ImportImage, &name);
+    Ok(long_answer(operation, move |progress| async move {
         let origin = format!("tar:{}", request.path);
         let row = app
             .engine
@@ -114,7 +120,8 @@ pub(crate) async fn pull(
         platform,
         insecure: request.insecure,
     };
-    Ok(long_answer(move |progress| async move {
+    let operation = operation(&app, OperationKind::PullImage, &target);
+    Ok(long_answer(operation, move |progress| async move {
         let images = app.engine.images();
         let pulled = images.pull(&target, request, progress).await?;
         Ok(convert::pulled(image(&app, pulled.row), pulled.summary))
@@ -164,7 +171,8 @@ pub(crate) async fn promote(
     Path(name): Path<String>,
 ) -> Result<Response, Failure> {
     let name = parse(&name)?;
-    Ok(long_answer(move |progress| async move {
+    let operation = operation(&app, OperationKind::PromoteImage, &name);
+    Ok(long_answer(operation, move |progress| async move {
         let row = app.engine.images().promote(&name, progress).await?;
         Ok(image(&app, row))
     }))
@@ -194,7 +202,8 @@ pub(crate) async fn publish(
 ) -> Result<Response, Failure> {
     let name = parse(&name)?;
     let publication = super::catalogs::publication(&request)?;
-    Ok(long_answer(move |progress| async move {
+    let operation = operation(&app, OperationKind::PublishImage, &name);
+    Ok(long_answer(operation, move |progress| async move {
         let images = app.engine.images();
         let published = images.publish(&name, publication, progress).await?;
         Ok(convert::published(&published))
@@ -214,7 +223,8 @@ pub(crate) async fn upload(
     let name = parse(&name)?;
     let stream = body.into_data_stream().map_err(std::io::Error::other);
     let reader = SyncIoBridge::new(Box::pin(StreamReader::new(stream)));
-    Ok(long_answer(move |progress| async move {
+    let operation = operation(&app, OperationKind::ImportImage, &name);
+    Ok(long_answer(operation, move |progress| async move {
         let source = Source::Stream(Box::new(reader));
         let row = app
             .engine

@@ -18,10 +18,15 @@ use banger_core::{
     error::Error,
     kernel::{CommandLine, KernelName, Manifest},
     kernels::KernelTarget,
+    operations::OperationKind,
 };
 
 use super::{Body, Failure};
-use crate::{convert, long_answer::long_answer, wiring::App};
+use crate::{
+    convert,
+    long_answer::{long_answer, operation},
+    wiring::App,
+};
 
 /// All kernels of the local store, by name.
 #[utoipa::path(get, path = "/v1/kernels", responses((status = 200, body = Vec<Kernel>)))]
@@ -81,7 +86,8 @@ pub(crate) async fn pull(
     Body(request): Body<PullKernel>,
 ) -> Result<Response, Failure> {
     let target: KernelTarget = request.name.parse()?;
-    Ok(long_answer(move |progress| async move {
+    let operation = operation(&app, OperationKind::PullKernel, &request.name);
+    Ok(long_answer(operation, move |progress| async move {
         let kernel = app
             .engine
             .kernels()
@@ -103,7 +109,8 @@ pub(crate) async fn publish(
 ) -> Result<Response, Failure> {
     let name = parse(&name)?;
     let publication = super::catalogs::publication(&request)?;
-    Ok(long_answer(move |progress| async move {
+    let operation = operation(&app, OperationKind::PublishKernel, &name);
+    Ok(long_answer(operation, move |progress| async move {
         let kernels = app.engine.kernels();
         let published = kernels.publish(&name, publication, progress).await?;
         Ok(convert::published(&published))
@@ -128,7 +135,8 @@ pub(crate) async fn import(
         return Err(Failure(ApiError::new(ErrorCode::InvalidArgument, message)));
     }
     let cmdline: CommandLine = request.cmdline.parse().map_err(Error::from)?;
-    Ok(long_answer(move |_progress| async move {
+    let operation = operation(&app, OperationKind::ImportKernel, &name);
+    Ok(long_answer(operation, move |_progress| async move {
         let kernel = app
             .engine
             .kernels()

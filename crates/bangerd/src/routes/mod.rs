@@ -8,6 +8,7 @@ mod host;
 mod image_cache;
 mod images;
 mod kernels;
+mod operations;
 mod recover;
 mod registries;
 mod snapshots;
@@ -68,6 +69,10 @@ fn open_api_router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(events::stream))
         .routes(routes!(host::journal))
         .routes(routes!(host::plan))
+        .routes(routes!(operations::list))
+        .routes(routes!(operations::show))
+        .routes(routes!(operations::wait))
+        .routes(routes!(operations::cancel))
         .routes(routes!(recover::recover))
         .routes(routes!(vms::list, vms::create))
         .routes(routes!(vms::show, vms::change, vms::delete))
@@ -209,6 +214,10 @@ mod tests {
             "GET /v1/kernels/{kernel}",
             "DELETE /v1/kernels/{kernel}",
             "POST /v1/kernels/{kernel}/publish",
+            "GET /v1/operations",
+            "GET /v1/operations/{id}",
+            "POST /v1/operations/{id}/cancel",
+            "GET /v1/operations/{id}/wait",
             "POST /v1/recover",
             "POST /v1/registries/login",
             "POST /v1/registries/logout",

@@ -14,10 +14,16 @@ use banger_api::{
     snapshot::{CreateSnapshot, ForkVm, Forked, RestoreVm, Snapshot},
     vm::Vm,
 };
-use banger_core::{engine::ForkRequest, error::Error, name::SnapshotName, vm::AfterSave};
+use banger_core::{
+    engine::ForkRequest, error::Error, name::SnapshotName, operations::OperationKind, vm::AfterSave,
+};
 
 use super::{Body, Failure};
-use crate::{convert, long_answer::long_answer, wiring::App};
+use crate::{
+    convert,
+    long_answer::{long_answer, operation},
+    wiring::App,
+};
 
 /// All snapshots, by name.
 #[utoipa::path(get, path = "/v1/snapshots", responses((status = 200, body = Vec<Snapshot>)))]
@@ -68,7 +74,8 @@ pub(crate) async fn create(
     } else {
         AfterSave::End
     };
-    Ok(long_answer(move |progress| async move {
+    let operation = operation(&app, OperationKind::SnapshotVm, vm.name());
+    Ok(long_answer(operation, move |progress| async move {
         let record = app.engine.snapshot(&vm, name, after, progress).await?;
         Ok(convert::snapshot(
             &app.engine.snapshots().files(&record),
@@ -89,7 +96,8 @@ pub(crate) async fn restore(
 ) -> Result<Response, Failure> {
     let vm = app.engine.find(&target)?;
     let name = parse(&request.snapshot)?;
-    Ok(long_answer(move |progress| async move {
+    let operation = operation(&app, OperationKind::RestoreVm, vm.name());
+    Ok(long_answer(operation, move |progress| async move {
         let restored = app.engine.restore(&vm, &name, progress).await;
         restored.map(convert::vm)
     }))
@@ -110,7 +118,8 @@ pub(crate) async fn fork(
         count: request.count.unwrap_or(1),
         name_prefix: request.name_prefix,
     };
-    Ok(long_answer(move |progress| async move {
+    let operation = operation(&app, OperationKind::ForkVm, vm.name());
+    Ok(long_answer(operation, move |progress| async move {
         let forked = app.engine.fork(&vm, request, progress).await?;
         Ok(convert::forked(forked))
     }))

@@ -18,10 +18,14 @@ use banger_api::{
         Waited,
     },
 };
-use banger_core::error::Error;
+use banger_core::{error::Error, operations::OperationKind};
 
 use super::{Body, Failure};
-use crate::{convert, exec_stream, follow, long_answer::long_answer, wiring::App};
+use crate::{
+    convert, exec_stream, follow,
+    long_answer::{long_answer, operation},
+    wiring::App,
+};
 
 /// All VMs, by age.
 #[utoipa::path(get, path = "/v1/vms", responses((status = 200, body = Vec<Vm>)))]
@@ -38,7 +42,12 @@ pub(crate) async fn create(
     Body(request): Body<CreateVm>,
 ) -> Result<Response, Failure> {
     let request = convert::create_request(request, app.engine.now())?;
-    Ok(long_answer(move |progress| async move {
+    let target = request
+        .name
+        .as_ref()
+        .map_or_else(|| "a VM without a name".to_owned(), ToString::to_string);
+    let operation = operation(&app, OperationKind::CreateVm, target);
+    Ok(long_answer(operation, move |progress| async move {
         app.engine.create(request, progress).await.map(convert::vm)
     }))
 }
@@ -75,7 +84,8 @@ pub(crate) async fn start(
     Path(target): Path<String>,
 ) -> Result<Response, Failure> {
     let vm = app.engine.find(&target)?;
-    Ok(long_answer(move |progress| async move {
+    let operation = operation(&app, OperationKind::StartVm, vm.name());
+    Ok(long_answer(operation, move |progress| async move {
         vm.start(progress).await.map(convert::vm)
     }))
 }
@@ -109,7 +119,8 @@ pub(crate) async fn restart(
     Body(request): Body<StopVm>,
 ) -> Result<Response, Failure> {
     let vm = app.engine.find(&target)?;
-    Ok(long_answer(move |progress| async move {
+    let operation = operation(&app, OperationKind::RestartVm, vm.name());
+    Ok(long_answer(operation, move |progress| async move {
         vm.restart(patience(request), progress)
             .await
             .map(convert::vm)
