@@ -10,7 +10,7 @@ Examples:
   banger prune --images --cache    no VMs and no kernels
 
 Goes: VMs that do not run, with all that they wrote; images and kernels that no other VM needs; what
-earlier pulls left for later ones. VMs that run, start or are paused stay.")]
+earlier pulls left for later ones. VMs that run, start or are paused stay, and so do snapshots.")]
 pub(crate) struct PruneArgs {
     #[command(flatten)]
     pub(crate) what: PruneWhat,

@@ -107,14 +107,19 @@ async fn plan(client: &Client, what: PruneWhat) -> Result<Plan, Failure> {
         .partition(|vm| what.vms && !is_up(vm.state));
     let mut things: Vec<Thing> = Vec::new();
     let images = client.images().await?;
-    let used: HashSet<&str> = stays.iter().map(|vm| vm.image.as_str()).collect();
+    // A snapshot needs what its VM was made of, whether or not that VM is still there.
+    let snapshots = client.snapshots().await?;
+    let of_vms = stays.iter().map(|vm| vm.image.as_str());
+    let of_snapshots = snapshots.iter().map(|snapshot| snapshot.image.as_str());
+    let used: HashSet<&str> = of_vms.chain(of_snapshots).collect();
     let (unused, needed): (Vec<_>, Vec<_>) = images
         .into_iter()
         .partition(|image| what.images && !used.contains(image.name.as_str()));
     if what.kernels {
         let of_vms = stays.iter().map(|vm| vm.kernel.as_str());
         let of_images = needed.iter().filter_map(|image| image.kernel.as_deref());
-        let used: HashSet<&str> = of_vms.chain(of_images).collect();
+        let of_snapshots = snapshots.iter().map(|snapshot| snapshot.kernel.as_str());
+        let used: HashSet<&str> = of_vms.chain(of_images).chain(of_snapshots).collect();
         let kernels = client.kernels().await?.into_iter();
         let unused = kernels.filter(|kernel| !used.contains(kernel.name.as_str()));
         things.extend(unused.map(|kernel| Thing::Kernel(kernel.name)));
