@@ -32,7 +32,7 @@ pub(crate) struct Operation {
 }
 
 /// Work of this kind, for what the request calls so.
-pub(crate) fn operation(app: &App, kind: OperationKind, target: impl ToString) -> Operation {
+pub(crate) fn operation(app: &App, kind: OperationKind, target: &impl ToString) -> Operation {
     Operation {
         operations: app.engine.operations().clone(),
         kind,

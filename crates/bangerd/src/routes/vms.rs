@@ -46,7 +46,7 @@ pub(crate) async fn create(
         .name
         .as_ref()
         .map_or_else(|| "a VM without a name".to_owned(), ToString::to_string);
-    let operation = operation(&app, OperationKind::CreateVm, target);
+    let operation = operation(&app, OperationKind::CreateVm, &target);
     Ok(long_answer(operation, move |progress| async move {
         app.engine.create(request, progress).await.map(convert::vm)
     }))
@@ -84,7 +84,7 @@ pub(crate) async fn start(
     Path(target): Path<String>,
 ) -> Result<Response, Failure> {
     let vm = app.engine.find(&target)?;
-    let operation = operation(&app, OperationKind::StartVm, vm.name());
+    let operation = operation(&app, OperationKind::StartVm, &vm.name());
     Ok(long_answer(operation, move |progress| async move {
         vm.start(progress).await.map(convert::vm)
     }))
@@ -119,7 +119,7 @@ pub(crate) async fn restart(
     Body(request): Body<StopVm>,
 ) -> Result<Response, Failure> {
     let vm = app.engine.find(&target)?;
-    let operation = operation(&app, OperationKind::RestartVm, vm.name());
+    let operation = operation(&app, OperationKind::RestartVm, &vm.name());
     Ok(long_answer(operation, move |progress| async move {
         vm.restart(patience(request), progress)
             .await
