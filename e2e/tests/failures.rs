@@ -210,6 +210,50 @@ fn a_home_must_be_an_absolute_path() {
 }
 
 #[test]
+fn a_home_that_cannot_be_made_is_named() {
+    let world = World::empty();
+    let failed = world
+        .call(["vm", "list"])
+        .env("BANGER_HOME", "/proc/nowhere")
+        .run();
+    failed
+        .code(1)
+        .stdout("")
+        .stderr_has(["cannot make /proc/nowhere", "hint:"]);
+}
+
+/// A home whose state lies on a file system of its own, which ends with the command.
+#[test]
+fn a_state_that_cannot_be_written_is_told() {
+    let check = |options: &str, words: [&str; 2]| {
+        let world = World::empty();
+        let line = format!(
+            "mkdir -p $BANGER_HOME/state && exec unshare --map-root-user --mount sh -c \
+             'mount -t tmpfs -o {options} tmpfs $BANGER_HOME/state && banger vm list'"
+        );
+        let failed = world.shell(&line).run();
+        failed.code(1).stdout("").stderr_has(words);
+        world.banger(["vm", "list", "-q"]).ok().stdout("");
+    };
+    check("ro", ["state", "Read-only file system"]);
+    check("size=4k", ["state", "full"]);
+}
+
+#[test]
+fn too_few_open_files_are_told() {
+    let world = World::empty();
+    let listed = |files: u32| {
+        let line = format!("ulimit -n {files}; exec banger vm list -q");
+        world.shell(&line).run()
+    };
+    listed(12)
+        .code(1)
+        .stdout("")
+        .stderr_has(["Too many open files"]);
+    listed(64).ok().stdout("");
+}
+
+#[test]
 fn an_unknown_name_of_the_catalog_is_answered_with_those_it_has() {
     let world = World::empty();
     let failed = world.banger(["kernel", "pull", "linux-7"]);

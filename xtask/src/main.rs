@@ -42,6 +42,10 @@ enum Bench {
     Boot(BenchBoot),
     /// Firecracker under banger beside Firecracker started by hand; fetches it where it is missing.
     Vmm(BenchVmm),
+    /// The daemon by itself: many VMs, many creations at once, memory, wake-ups; needs `make build`.
+    Daemon(BenchDaemon),
+    /// Machines that go on from snapshots, and forks, beside QEMU started by hand; needs `make build`.
+    Fork(BenchFork),
     /// Pulls of images, beside igzip, skopeo, umoci and mke2fs; needs `make build` and Debian's
     /// docker-registry, isal, skopeo and umoci.
     Image(BenchImage),
@@ -68,6 +72,29 @@ struct BenchBoot {
     /// The directory of our own kernel, as `make kernel` leaves it.
     #[arg(long, value_name = "DIR")]
     generic: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct BenchDaemon {
+    /// VMs that `vm list` is measured with.
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    vms: usize,
+    /// Repetitions of everything short.
+    #[arg(long, default_value_t = 40, value_name = "N")]
+    rounds: usize,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct BenchFork {
+    /// Repetitions of everything.
+    #[arg(long, default_value_t = 7, value_name = "N")]
+    rounds: usize,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -104,6 +131,8 @@ fn main() -> ExitCode {
         Task::Tidy => run_tidy(),
         Task::Bench(Bench::Run(args)) => run_bench(&args),
         Task::Bench(Bench::Boot(args)) => boot_bench(&args),
+        Task::Bench(Bench::Daemon(args)) => daemon_bench(&args),
+        Task::Bench(Bench::Fork(args)) => fork_bench(&args),
         Task::Notices => run_notices(),
         Task::Bench(Bench::Vmm(args)) => bench_vmm(args.pairs),
         Task::Bench(Bench::Image(args)) => run_bench_image(args),
@@ -143,6 +172,16 @@ fn run_bench(args: &BenchRun) -> Result<ExitCode, Box<dyn Error>> {
 fn boot_bench(args: &BenchBoot) -> Result<ExitCode, Box<dyn Error>> {
     let generic = args.generic.as_deref();
     let report = bench::boot(&release_programs(), generic, args.rounds, &mut say)?;
+    print_figures(&report, args.json)
+}
+
+fn daemon_bench(args: &BenchDaemon) -> Result<ExitCode, Box<dyn Error>> {
+    let report = bench::daemon(&release_programs(), args.vms, args.rounds, &mut say)?;
+    print_figures(&report, args.json)
+}
+
+fn fork_bench(args: &BenchFork) -> Result<ExitCode, Box<dyn Error>> {
+    let report = bench::fork(&release_programs(), args.rounds.max(1), &mut say)?;
     print_figures(&report, args.json)
 }
 

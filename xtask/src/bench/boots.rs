@@ -1,9 +1,9 @@
 //! Pairs of boots: banger's whole `run`, and QEMU by hand to the agent's first answer.
 
-use std::{fs, thread::sleep, time::Duration};
+use std::{thread::sleep, time::Duration};
 
 use super::{
-    BenchError, argv,
+    BenchError,
     home::{Home, IMAGE, output, run},
     qemu::{ByHand, Machine},
     stats::ratio,
@@ -50,13 +50,9 @@ impl<'a> Boots<'a> {
         copy.arg("--sparse=always").arg(disk).arg(&fresh);
         run(copy)?;
         home.banger(&["vm", "start", "model"])?;
-        let pid = home.json(&show)?["pid"]
-            .as_u64()
-            .ok_or_else(|| output(&show, "pid"))?;
-        let cmdline = format!("/proc/{pid}/cmdline");
-        let words = fs::read(&cmdline).map_err(BenchError::file("read", cmdline))?;
+        let argv = home.command_line_of("model")?;
         home.banger(&["rm", "--force", "model"])?;
-        let by_hand = ByHand::like(&argv::split(&words), home.path("by-hand"), fresh)?;
+        let by_hand = ByHand::like(&argv, home.path("by-hand"), fresh)?;
         let boots = Self { home, by_hand };
         say("a pair that warms up");
         boots.pair()?;

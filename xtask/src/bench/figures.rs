@@ -12,7 +12,9 @@ use super::boots::Pair;
 pub(super) enum Unit {
     Seconds,
     Times,
+    Kib,
     Mib,
+    Count,
     MibPerSecond,
 }
 
@@ -24,6 +26,8 @@ impl Unit {
             Self::Seconds if value.abs() < 1.0 => format!("{:.1} ms", value * 1e3),
             Self::Seconds => format!("{value:.2} s"),
             Self::Times => format!("{value:.3} x"),
+            Self::Kib => format!("{value:.1} KiB"),
+            Self::Count => format!("{value:.0}"),
             Self::Mib => format!("{value:.1} MiB"),
             Self::MibPerSecond => format!("{value:.0} MiB/s"),
         }

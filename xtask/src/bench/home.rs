@@ -12,7 +12,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::BenchError;
+use super::{BenchError, argv};
 
 pub(super) const IMAGE: &str = "busybox";
 pub(super) const DEBIAN: &str = "debian-bookworm";
@@ -89,6 +89,27 @@ impl Home {
     pub(super) fn json(&self, args: &[&str]) -> Result<Value, BenchError> {
         let text = self.banger(args)?;
         serde_json::from_str(&text).map_err(|_| output(args, "JSON"))
+    }
+
+    /// The daemon that runs now.
+    pub(super) fn daemon(&self) -> Result<u64, BenchError> {
+        let status = ["daemon", "status", "--json"];
+        let pid = self.json(&status)?["pid"].as_u64();
+        pid.ok_or_else(|| output(&status, "pid"))
+    }
+
+    /// The process of a VM that runs.
+    pub(super) fn machine(&self, name: &str) -> Result<u64, BenchError> {
+        let show = ["vm", "show", "--json", name];
+        let pid = self.json(&show)?["pid"].as_u64();
+        pid.ok_or_else(|| output(&show, "pid"))
+    }
+
+    /// The command line of a VM that runs.
+    pub(super) fn command_line_of(&self, name: &str) -> Result<Vec<String>, BenchError> {
+        let path = format!("/proc/{}/cmdline", self.machine(name)?);
+        let words = fs::read(&path).map_err(BenchError::file("read", path))?;
+        Ok(argv::split(&words))
     }
 
     pub(super) fn command(&self, args: &[&str]) -> Command {

@@ -6,9 +6,11 @@
 mod argv;
 mod boots;
 mod channel;
+mod daemon;
 mod error;
 mod execs;
 mod figures;
+mod fork;
 mod home;
 mod image;
 mod qemu;
@@ -19,8 +21,10 @@ mod vmm;
 
 use std::path::Path;
 
+pub use daemon::daemon;
 pub use error::BenchError;
 pub use figures::Report;
+pub use fork::fork;
 pub use image::{ImagePlan, run as run_image};
 pub use timeline::boot;
 pub use vmm::vmm;

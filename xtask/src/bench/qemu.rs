@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader, Write},
     os::unix::net::UnixStream,
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -26,8 +27,10 @@ const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(1);
 pub(super) struct ByHand {
     argv: Vec<String>,
     directory: PathBuf,
-    /// An empty disk, as banger makes it for a new VM.
+    /// The disk that each of them gets a copy of.
     disk: PathBuf,
+    /// What they go on from, where they do not boot.
+    devices: Option<PathBuf>,
 }
 
 impl ByHand {
@@ -48,17 +51,27 @@ impl ByHand {
             argv,
             directory,
             disk,
+            devices: None,
         })
     }
 
-    /// Starts a machine with a fresh disk; the time until its agent answers is the boot's.
+    /// The same for machines that go on from saved devices, which QEMU reads from its standard input.
+    pub(super) fn going_on(mut self, devices: PathBuf) -> Self {
+        if let Some(at) = self.argv.iter().position(|word| word == "-incoming") {
+            self.argv[at + 1] = "fd:0".to_owned();
+        }
+        self.devices = Some(devices);
+        self
+    }
+
+    /// Starts a machine with a fresh disk; what is told is the time until its agent answers.
     pub(super) fn boot(&self) -> Result<(Machine, f64), BenchError> {
         self.clear()?;
         let begin = Instant::now();
         let mut command = Command::new(&self.argv[0]);
         command
             .args(&self.argv[1..])
-            .stdin(Stdio::null())
+            .stdin(self.input()?)
             .stdout(Stdio::null());
         let program = self.argv[0].clone();
         let child = command
@@ -68,7 +81,11 @@ impl ByHand {
             child,
             channel: None,
         };
-        let mut channel = Channel::new(self.connect(begin)?, PATIENCE)?;
+        let stream = self.connect("agent.sock", begin)?;
+        if self.devices.is_some() {
+            self.go_on(begin)?;
+        }
+        let mut channel = Channel::new(stream, PATIENCE)?;
         channel.greet()?;
         let took = begin.elapsed().as_secs_f64();
         machine.channel = Some(channel);
@@ -77,9 +94,9 @@ impl ByHand {
 
     /// Puts a fresh disk where the machine expects it, outside of what is timed.
     fn clear(&self) -> Result<(), BenchError> {
-        for file in ["agent.sock", "qmp.sock", "console.log", "disk.ext4"] {
-            // What is not there need not be removed.
-            let _ = fs::remove_file(self.directory.join(file));
+        let failed = || BenchError::file("clear", &self.directory);
+        for file in fs::read_dir(&self.directory).map_err(failed())? {
+            fs::remove_file(file.map_err(failed())?.path()).map_err(failed())?;
         }
         let mut copy = Command::new("cp");
         copy.arg("--sparse=always")
@@ -88,8 +105,50 @@ impl ByHand {
         run(copy).map(drop)
     }
 
-    fn connect(&self, begin: Instant) -> Result<UnixStream, BenchError> {
-        let socket = self.directory.join("agent.sock");
+    fn input(&self) -> Result<Stdio, BenchError> {
+        match &self.devices {
+            Some(path) => {
+                let file = fs::File::open(path).map_err(BenchError::file("read", path))?;
+                Ok(file.into())
+            }
+            None => Ok(Stdio::null()),
+        }
+    }
+
+    /// Lets a machine go on that has read its devices: until then QEMU refuses.
+    fn go_on(&self, begin: Instant) -> Result<(), BenchError> {
+        let failed = || BenchError::channel("speak to QEMU");
+        let mut qemu = self.connect("qmp.sock", begin)?;
+        let answers = qemu.try_clone().map_err(failed())?;
+        let mut answers = BufReader::new(answers).lines();
+        let mut next = |wanted: &str| -> Result<String, BenchError> {
+            loop {
+                let line = answers.next().ok_or(BenchError::CommandLine("qmp.sock"))?;
+                let line = line.map_err(failed())?;
+                if line.contains(wanted) {
+                    return Ok(line);
+                }
+            }
+        };
+        next("QMP")?;
+        qemu.write_all(b"{\"execute\":\"qmp_capabilities\"}\n")
+            .map_err(failed())?;
+        next("return")?;
+        loop {
+            qemu.write_all(b"{\"execute\":\"query-status\"}\n")
+                .map_err(failed())?;
+            if !next("\"return\"")?.contains("inmigrate") {
+                break;
+            }
+            sleep(BETWEEN_ATTEMPTS);
+        }
+        qemu.write_all(b"{\"execute\":\"cont\"}\n")
+            .map_err(failed())?;
+        next("\"return\"").map(drop)
+    }
+
+    fn connect(&self, file: &str, begin: Instant) -> Result<UnixStream, BenchError> {
+        let socket = self.directory.join(file);
         loop {
             match UnixStream::connect(&socket) {
                 Ok(stream) => return Ok(stream),

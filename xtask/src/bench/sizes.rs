@@ -46,12 +46,9 @@ pub(super) fn measure(home: &Home) -> Result<Vec<Figure>, BenchError> {
 
 /// Resident memory of the daemon that runs now.
 fn daemon(home: &Home) -> Result<f64, BenchError> {
-    let status = ["daemon", "status", "--json"];
-    let pid = home.json(&status)?["pid"].as_u64();
-    let pid = pid.ok_or_else(|| output(&status, "pid"))?;
-    let path = format!("/proc/{pid}/status");
+    let path = format!("/proc/{}/status", home.daemon()?);
     let text = fs::read_to_string(&path).map_err(BenchError::file("read", path))?;
-    resident(&text).ok_or_else(|| output(&status, "process with VmRSS"))
+    resident(&text).ok_or_else(|| output(&["daemon", "status"], "process with VmRSS"))
 }
 
 /// Bookkeeping without machines: creating records and disks, and listing many.
@@ -79,18 +76,23 @@ pub(super) fn many_vms(home: &Home, rounds: usize, vms: usize) -> Result<Vec<Fig
     ])
 }
 
-fn times(rounds: usize, once: impl Fn() -> Result<f64, BenchError>) -> Result<f64, BenchError> {
+pub(super) fn times(
+    rounds: usize,
+    once: impl Fn() -> Result<f64, BenchError>,
+) -> Result<f64, BenchError> {
     let took: Result<Vec<_>, _> = (0..rounds).map(|_| once()).collect();
     Ok(median(took?))
 }
 
 /// Resident memory in MiB, of a process's status file.
 fn resident(status: &str) -> Option<f64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib / 1024.0)
+    kib(status, "VmRSS:").map(|kib| kib / 1024.0)
+}
+
+/// A line of KiB in what the kernel says of a process.
+pub(super) fn kib(text: &str, name: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
 #[cfg(test)]

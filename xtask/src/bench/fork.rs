@@ -1,0 +1,209 @@
+//! Machines that go on: beside QEMU started by hand on the same files, and what their copies take.
+
+use std::{
+    fs,
+    os::linux::fs::MetadataExt,
+    path::{Path, PathBuf},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use super::{
+    BenchError, Report,
+    figures::{Figure, Unit},
+    home::{Home, output},
+    qemu::ByHand,
+    sizes::{kib, times},
+    stats::median,
+};
+
+const ORIGIN: &str = "origin";
+const SNAPSHOT: &str = "ready";
+const COPY: &str = "copy";
+const FORKS: usize = 10;
+/// Between two starts, so that neither pays for the other's end.
+const BREATH: Duration = Duration::from_millis(300);
+/// What machines get to come to rest.
+const REST: Duration = Duration::from_secs(2);
+const RUN: [&str; 4] = ["run", "--rm", "--", "true"];
+const RUN_SAVED: [&str; 6] = ["run", "--rm", "--snapshot", SNAPSHOT, "--", "true"];
+const GO_ON: [&str; 7] = [
+    "vm",
+    "create",
+    "--quiet",
+    "--name",
+    COPY,
+    "--snapshot",
+    SNAPSHOT,
+];
+
+/// Measures `rounds` of everything; a machine has 512 MiB.
+pub fn fork(
+    programs: &Path,
+    rounds: usize,
+    say: &mut dyn FnMut(&str),
+) -> Result<Report, BenchError> {
+    let home = Home::make(programs, say)?;
+    let mut report = Report::default();
+    say("a machine to be saved");
+    home.banger(&["vm", "create", "--quiet", "--name", ORIGIN])?;
+    let one = shared_out(&home, &[ORIGIN.to_owned()])?;
+    say("saving it");
+    report.add(vec![pauses(&home, rounds)?]);
+    say("going on, and by hand");
+    report.add(beside_qemu(&home, rounds)?);
+    say("forks");
+    report.add(forks(&home, rounds, one)?);
+    home.banger(&["rm", "--force", ORIGIN])?;
+    say("runs that go on from the boot of the first");
+    home.banger(&["config", "set", "fast_start", "true"])?;
+    home.banger(&["daemon", "stop"])?;
+    home.banger(&RUN)?;
+    let cold = ["run", "--rm", "--cold", "--", "true"];
+    let boots = times(rounds, || home.time(&cold))?;
+    let warm = times(rounds, || home.time(&RUN))?;
+    report.add(vec![
+        Figure::new(
+            "run --rm -- true, from the boot of the first",
+            Unit::Seconds,
+            warm,
+        )
+        .beside("with --cold", boots)
+        .goal(0.35),
+    ]);
+    Ok(report)
+}
+
+/// How long the machine stands still to be saved. The last of its snapshots stays.
+fn pauses(home: &Home, rounds: usize) -> Result<Figure, BenchError> {
+    let create = [
+        "vm",
+        "snapshot",
+        "create",
+        ORIGIN,
+        SNAPSHOT,
+        "--keep-running",
+        "--json",
+    ];
+    let mut paused = Vec::with_capacity(rounds);
+    for round in 0..rounds {
+        if round > 0 {
+            home.banger(&["vm", "snapshot", "delete", SNAPSHOT])?;
+        }
+        sleep(BREATH);
+        let saved = home.json(&create)?;
+        let ms = saved["paused_ms"].as_f64();
+        paused.push(ms.ok_or_else(|| output(&create, "paused_ms"))? / 1000.0);
+    }
+    let name = "the origin stands still to be saved";
+    Ok(Figure::new(name, Unit::Seconds, median(paused)).goal(0.2))
+}
+
+/// Pairs of machines that go on from the snapshot: banger's, and QEMU's with the same command line.
+fn beside_qemu(home: &Home, rounds: usize) -> Result<Vec<Figure>, BenchError> {
+    let show = ["vm", "snapshot", "show", SNAPSHOT, "--json"];
+    let files = PathBuf::from(text(&home.json(&show)?, "path", &show)?);
+    home.banger(&GO_ON)?;
+    let argv = home.command_line_of(COPY)?;
+    home.banger(&["rm", "--force", COPY])?;
+    let by_hand = ByHand::like(&argv, home.path("by-hand"), files.join("disk.ext4"))?;
+    let by_hand = by_hand.going_on(files.join("devices"));
+    let (mut ours, mut bare, mut runs) = (vec![], vec![], vec![]);
+    for _ in 0..rounds {
+        sleep(BREATH);
+        let (machine, took) = by_hand.boot()?;
+        drop(machine);
+        bare.push(took);
+        sleep(BREATH);
+        ours.push(home.time(&GO_ON)?);
+        home.banger(&["rm", "--force", COPY])?;
+        sleep(BREATH);
+        runs.push(home.time(&RUN_SAVED)?);
+    }
+    let (ours, bare) = (median(ours), median(bare));
+    Ok(vec![
+        Figure::new(
+            "vm create --snapshot, to the agent's answer",
+            Unit::Seconds,
+            ours,
+        )
+        .beside("QEMU by hand", bare)
+        .goal(bare + 0.020),
+        Figure::new(
+            "run --rm --snapshot -- true, start to exit",
+            Unit::Seconds,
+            median(runs),
+        )
+        .beside("QEMU by hand", bare)
+        .goal(0.35),
+    ])
+}
+
+/// Forks at once: their time, their disks, their memory beside that of `one` machine.
+fn forks(home: &Home, rounds: usize, one: f64) -> Result<Vec<Figure>, BenchError> {
+    let number = FORKS.to_string();
+    let (mut took, mut disks, mut memory) = (vec![], vec![], vec![]);
+    for _ in 0..rounds.div_ceil(2) {
+        sleep(BREATH);
+        let begin = Instant::now();
+        let made = home.banger(&["vm", "fork", ORIGIN, "--quiet", "-n", &number])?;
+        let names: Vec<String> = made.split_whitespace().map(str::to_owned).collect();
+        for name in &names {
+            home.banger(&["exec", name, "--", "true"])?;
+        }
+        took.push(begin.elapsed().as_secs_f64());
+        sleep(REST);
+        memory.push(shared_out(home, &names)?);
+        disks.push(disk(home, &names[0])?);
+        let words: Vec<&str> = names.iter().map(String::as_str).collect();
+        home.banger(&[&["rm", "--force"], words.as_slice()].concat())?;
+    }
+    Ok(vec![
+        Figure::new(
+            format!("{FORKS} forks, each answering a command"),
+            Unit::Seconds,
+            median(took),
+        )
+        .goal(3.0),
+        Figure::new(
+            "disk of a fork that wrote nothing",
+            Unit::Kib,
+            median(disks),
+        ),
+        Figure::new(
+            format!("host memory of {FORKS} idle forks"),
+            Unit::Mib,
+            median(memory),
+        )
+        .beside("one machine", one)
+        .goal(2.0 * one),
+    ])
+}
+
+/// What a fork's disk takes on the host, in KiB.
+fn disk(home: &Home, name: &str) -> Result<f64, BenchError> {
+    let show = ["vm", "show", "--json", name];
+    let path = text(&home.json(&show)?, "disk_path", &show)?;
+    let found = fs::metadata(&path).map_err(BenchError::file("look at", path))?;
+    let sectors = u32::try_from(found.st_blocks()).unwrap_or(u32::MAX);
+    Ok(f64::from(sectors) / 2.0)
+}
+
+/// The memory of machines in MiB, what several processes share divided by their number.
+fn shared_out(home: &Home, names: &[String]) -> Result<f64, BenchError> {
+    let mut sum = 0.0;
+    for name in names {
+        let path = format!("/proc/{}/smaps_rollup", home.machine(name)?);
+        let rollup = fs::read_to_string(&path).map_err(BenchError::file("read", &path))?;
+        let found = kib(&rollup, "Pss:");
+        sum += found.ok_or_else(|| output(&["vm", "show"], "process with memory"))?;
+    }
+    Ok(sum / 1024.0)
+}
+
+fn text(document: &Value, field: &'static str, asked: &[&str]) -> Result<String, BenchError> {
+    let found = document[field].as_str().map(str::to_owned);
+    found.ok_or_else(|| output(asked, field))
+}
