@@ -169,7 +169,10 @@ fn a_configuration_that_cannot_be_understood_is_shown() {
     let world = World::empty();
     let file = world.home().join("config/config.toml");
     for (text, words) in [
-        ("defualt_image = \"x\"", ["defualt_image", "unknown field"]),
+        (
+            "defualt_image = \"x\"",
+            ["defualt_image", "did you mean default_image?"],
+        ),
         ("[vm_defaults]\nmemory = \"much\"", ["much", "512M"]),
         ("default_image = ", ["default_image", "TOML"]),
     ] {
