@@ -18,6 +18,8 @@ use super::{
 
 /// What a daemon gets to come to rest after it was asked for something.
 const REST: Duration = Duration::from_secs(2);
+/// What its threads take to end that wait for more work.
+const THREADS_REST: Duration = Duration::from_secs(15);
 /// How long it is watched while nobody asks.
 const WATCH: Duration = Duration::from_secs(5);
 /// Creations that are asked for in the same moment.
@@ -43,7 +45,9 @@ pub fn daemon(
 
     say("machines that run");
     for name in RUNNING {
-        home.banger(&["vm", "create", "--quiet", "--memory", "64M", "--name", name])?;
+        home.banger(&[
+            "vm", "create", "--quiet", "--memory", "128M", "--name", name,
+        ])?;
     }
     restart(&home)?;
     for name in RUNNING {
@@ -103,7 +107,7 @@ fn at_once(home: &Home) -> Result<Figure, BenchError> {
 /// How often threads of the daemon were given a processor while it was left alone.
 fn wakes(name: &str, home: &Home) -> Result<Figure, BenchError> {
     let pid = home.daemon()?;
-    sleep(REST);
+    sleep(THREADS_REST);
     let before = switches(pid)?;
     sleep(WATCH);
     let woken = switches(pid)? - before;

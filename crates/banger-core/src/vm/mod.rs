@@ -157,7 +157,8 @@ enum Command {
         reply: Reply<View>,
     },
     Change {
-        change: SpecChange,
+        /// In a box, as each VM keeps room for many commands.
+        change: Box<SpecChange>,
         reply: Reply<View>,
     },
     Pause {
@@ -263,6 +264,7 @@ impl VmHandle {
 
     /// Makes the VM of something else from its next start on.
     pub async fn change(&self, change: SpecChange) -> Result<View, Error> {
+        let change = Box::new(change);
         self.ask(|reply| Command::Change { change, reply }).await
     }
 

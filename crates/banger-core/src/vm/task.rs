@@ -128,27 +128,28 @@ impl Task {
     /// Breaks when the VM is deleted, continues when the daemon lets go of it.
     async fn run(mut self) -> ControlFlow<()> {
         let left = self.record();
-        self.adopt().await?;
+        // What is done now and then is boxed: a task that waits holds no room for it.
+        Box::pin(self.adopt()).await?;
         self.take_up(&left);
         self.expiry = self.deadline();
         loop {
             match self.next_event().await {
-                Event::Command(command) => self.serve(command).await?,
-                Event::Exited(exit) => self.on_exit(&exit).await,
+                Event::Command(command) => Box::pin(self.serve(command)).await?,
+                Event::Exited(exit) => Box::pin(self.on_exit(&exit)).await,
                 Event::Connected(result) => self.on_connected(result),
                 Event::Disconnected => self.reconnect(RECONNECT_PAUSE),
                 Event::OwnerMissing => {
                     info!(vm = %self.record().name, "no session came for this VM: removing it");
-                    self.delete_quietly().await?;
+                    Box::pin(self.delete_quietly()).await?;
                 }
                 Event::Expired => {
                     info!(vm = %self.record().name, "this VM's time is over: removing it");
-                    self.delete_quietly().await?;
+                    Box::pin(self.delete_quietly()).await?;
                     // What could not be deleted is tried again by a deletion or the next daemon.
                     self.expiry = None;
                 }
-                Event::RestartDue => self.restart().await,
-                Event::Idle => self.stop_if_idle().await,
+                Event::RestartDue => Box::pin(self.restart()).await,
+                Event::Idle => Box::pin(self.stop_if_idle()).await,
                 Event::Halted(halt) => self.is_halted(halt),
                 Event::HandlesGone => return ControlFlow::Continue(()),
             }
