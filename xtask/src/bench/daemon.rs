@@ -13,7 +13,7 @@ use super::{
     BenchError, Report,
     figures::{Figure, Unit},
     home::{Home, output},
-    sizes::{kib, times},
+    sizes::{mapped, times},
 };
 
 /// What a daemon gets to come to rest after it was asked for something.
@@ -142,9 +142,7 @@ fn restart(home: &Home) -> Result<(), BenchError> {
 
 /// Memory that the daemon has for itself, in KiB.
 fn anonymous(home: &Home) -> Result<f64, BenchError> {
-    let path = format!("/proc/{}/smaps_rollup", home.daemon()?);
-    let text = fs::read_to_string(&path).map_err(BenchError::file("read", &path))?;
-    kib(&text, "Anonymous:").ok_or_else(|| output(&["daemon", "status"], "process with memory"))
+    mapped(home.daemon()?, "Anonymous:")
 }
 
 fn count(of: usize) -> f64 {

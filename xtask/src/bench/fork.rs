@@ -15,7 +15,7 @@ use super::{
     figures::{Figure, Unit},
     home::{Home, output},
     qemu::ByHand,
-    sizes::{kib, times},
+    sizes::{mapped, times},
     stats::median,
 };
 
@@ -195,10 +195,7 @@ fn disk(home: &Home, name: &str) -> Result<f64, BenchError> {
 fn shared_out(home: &Home, names: &[String]) -> Result<f64, BenchError> {
     let mut sum = 0.0;
     for name in names {
-        let path = format!("/proc/{}/smaps_rollup", home.machine(name)?);
-        let rollup = fs::read_to_string(&path).map_err(BenchError::file("read", &path))?;
-        let found = kib(&rollup, "Pss:");
-        sum += found.ok_or_else(|| output(&["vm", "show"], "process with memory"))?;
+        sum += mapped(home.machine(name)?, "Pss:")?;
     }
     Ok(sum / 1024.0)
 }

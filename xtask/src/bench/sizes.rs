@@ -89,8 +89,15 @@ fn resident(status: &str) -> Option<f64> {
     kib(status, "VmRSS:").map(|kib| kib / 1024.0)
 }
 
+/// KiB of one kind of a process's memory, all its mappings together.
+pub(super) fn mapped(pid: u64, kind: &str) -> Result<f64, BenchError> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).map_err(BenchError::file("read", &path))?;
+    kib(&text, kind).ok_or_else(|| output(&["vm", "show"], "process with memory"))
+}
+
 /// A line of KiB in what the kernel says of a process.
-pub(super) fn kib(text: &str, name: &str) -> Option<f64> {
+fn kib(text: &str, name: &str) -> Option<f64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
