@@ -40,7 +40,7 @@ impl VmState {
     }
 }
 
-/// A VM as `list` and `show` give it.
+/// A VM, whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Vm {
     /// 32 hexadecimal digits.
@@ -102,6 +102,47 @@ pub struct Vm {
     pub created_at: String,
     /// RFC 3339, UTC; when the state last changed.
     pub updated_at: String,
+}
+
+/// What lists tell of a VM: `GET /v1/overview`. Small, as there may be thousands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VmBrief {
+    /// 32 hexadecimal digits.
+    pub id: String,
+    pub name: String,
+    pub state: VmState,
+    pub image: String,
+    pub vcpus: u32,
+    pub memory_bytes: u64,
+    pub disk_bytes: u64,
+    /// `qemu` or `firecracker`; absent before the first start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vmm: Option<String>,
+    /// `kvm` or `tcg`; absent before the first start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accelerator: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// RFC 3339, UTC.
+    pub created_at: String,
+}
+
+impl From<&Vm> for VmBrief {
+    fn from(vm: &Vm) -> Self {
+        Self {
+            id: vm.id.clone(),
+            name: vm.name.clone(),
+            state: vm.state,
+            image: vm.image.clone(),
+            vcpus: vm.vcpus,
+            memory_bytes: vm.memory_bytes,
+            disk_bytes: vm.disk_bytes,
+            vmm: vm.vmm.clone(),
+            accelerator: vm.accelerator.clone(),
+            labels: vm.labels.clone(),
+            created_at: vm.created_at.clone(),
+        }
+    }
 }
 
 /// What a VM does without being asked.

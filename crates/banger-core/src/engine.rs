@@ -107,7 +107,7 @@ type Vms = Mutex<BTreeMap<VmId, VmHandle>>;
 /// Everything that banger can do.
 #[derive(Debug)]
 pub struct Engine {
-    surroundings: Surroundings,
+    surroundings: Arc<Surroundings>,
     vms: Arc<Vms>,
     /// What is being undone that no VM's row names.
     orphans: Mutex<Vec<JoinHandle<()>>>,
@@ -165,7 +165,7 @@ impl Engine {
             clock,
         };
         let engine = Self {
-            surroundings,
+            surroundings: Arc::new(surroundings),
             vms: Arc::default(),
             orphans: Mutex::default(),
             images,
@@ -310,10 +310,20 @@ impl Engine {
     /// All VMs, by age.
     #[must_use]
     pub fn views(&self) -> Vec<View> {
-        let mut views: Vec<View> = self.vms().values().map(VmHandle::view).collect();
-        // A view is large: each is moved once, and its key made once.
-        views.sort_by_cached_key(|view| (view.record.created_at, view.record.name.clone()));
-        views
+        self.each_view(View::clone)
+    }
+
+    /// What is to be read of each VM, by age.
+    pub fn each_view<T>(&self, read: impl Fn(&View) -> T) -> Vec<T> {
+        let key = |view: &View| (view.record.created_at, view.record.name.clone());
+        let vms = self.vms();
+        let keyed = vms
+            .values()
+            .map(|vm| vm.read(|view| (key(view), read(view))));
+        let mut keyed: Vec<_> = keyed.collect();
+        drop(vms);
+        keyed.sort_by(|(one, _), (other, _)| one.cmp(other));
+        keyed.into_iter().map(|(_, read)| read).collect()
     }
 
     /// What a VM uses now.
@@ -520,7 +530,7 @@ impl Engine {
     /// Whether no daemon has begun since the host started. A daemon comes and goes with the commands of
     /// its user, so its own start means nothing.
     fn is_first_of_this_boot(&self) -> Result<bool, Error> {
-        let Surroundings { store, host, .. } = &self.surroundings;
+        let Surroundings { store, host, .. } = self.surroundings.as_ref();
         let Some(boot) = host.boot_id() else {
             return Ok(false);
         };
@@ -532,7 +542,7 @@ impl Engine {
     fn is_half_made(&self, record: &VmRecord) -> bool {
         let Surroundings {
             assembly, ledger, ..
-        } = &self.surroundings;
+        } = self.surroundings.as_ref();
         let is_intention =
             |half: &JournalRow| half.stage == Stage::Intended && matches!(half.act, Act::Vm(_));
         let halves = ledger.halves_of(&Owner::Vm(record.id));

@@ -72,12 +72,19 @@ fn program() -> String {
 }
 
 pub(crate) fn vms() -> Vec<CompletionCandidate> {
-    ask(async |client| Ok(client.vms().await?.into_iter().map(|vm| vm.name).collect()))
+    ask(async |client| {
+        Ok(client
+            .overview()
+            .await?
+            .into_iter()
+            .map(|vm| vm.name)
+            .collect())
+    })
 }
 
 pub(crate) fn running_vms() -> Vec<CompletionCandidate> {
     ask(async |client| {
-        let vms = client.vms().await?.into_iter();
+        let vms = client.overview().await?.into_iter();
         Ok(vms
             .filter(|vm| vm.state == VmState::Running)
             .map(|vm| vm.name)

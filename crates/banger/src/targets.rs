@@ -34,7 +34,7 @@ pub(crate) async fn pick(
     if !all {
         return Ok(named(client, targets).await);
     }
-    let vms = client.vms().await?.into_iter();
+    let vms = client.overview().await?.into_iter();
     let meant = vms.filter(|vm| for_all(vm.state));
     let picked = meant.map(|vm| Picked {
         asked: vm.name,

@@ -18,7 +18,7 @@ use banger_api::{
     progress::{rfc3339, rfc3339_millis},
     snapshot::{Forked as WireForked, Snapshot},
     usage::{GuestStats, HostStats, Listener as WireListener, VmPorts, VmStats},
-    vm::{Agent, Boot, ChangeVm, CreateVm, Vm, VmState as WireState, VmUpkeep, WaitFor},
+    vm::{Agent, Boot, ChangeVm, CreateVm, Vm, VmBrief, VmState as WireState, VmUpkeep, WaitFor},
 };
 use banger_core::{
     catalogs::{Found, Known, Published},
@@ -184,24 +184,43 @@ pub(crate) fn vm(view: View) -> Vm {
             .as_ref()
             .map(|process| process.confinement.as_str().to_owned()),
         kernel_command_line: process.as_ref().map(|process| process.command_line.clone()),
-        pid: process.map(|process| process.pid),
+        pid: process.as_ref().map(|process| process.pid),
         disk_path: path(places.disk()),
         console_path: path(places.console()),
         vmm_log_path: path(places.vmm_log()),
         agent: agent.map(|agent| Agent {
-            version: agent.version,
+            version: agent.version.clone(),
             generation: agent.generation,
-            boot_id: agent.boot_id,
-            init: agent.init,
+            boot_id: agent.boot_id.clone(),
+            init: agent.init.clone(),
         }),
         last_error: record.last_error,
         auto_remove: spec.auto_remove,
         upkeep: upkeep(spec.upkeep, record.life),
         labels: spec.labels.into(),
         expires_at: spec.expires_at.map(rfc3339),
-        boot: timeline.as_ref().map(boot),
+        boot: timeline.as_deref().map(boot),
         created_at: rfc3339(record.created_at),
         updated_at: rfc3339(record.updated_at),
+    }
+}
+
+/// A VM as lists show it.
+pub(crate) fn brief(view: &View) -> VmBrief {
+    let record = &view.record;
+    let choice = record.choice.as_ref();
+    VmBrief {
+        id: record.id.to_string(),
+        name: record.name.to_string(),
+        state: state(record.state),
+        image: record.spec.image.to_string(),
+        vcpus: record.spec.vcpus.get(),
+        memory_bytes: record.spec.memory.bytes(),
+        disk_bytes: record.spec.disk.bytes(),
+        vmm: choice.map(|choice| choice.vmm.as_str().to_owned()),
+        accelerator: choice.map(|choice| choice.accelerator.as_str().to_owned()),
+        labels: record.spec.labels.clone().into(),
+        created_at: rfc3339(record.created_at),
     }
 }
 

@@ -113,6 +113,8 @@ async fn serve(places: &Places, config: &Config, manager: &Manager) -> Result<()
     if timeout(LOOKING, app.engine.looked_for()).await.is_err() {
         warn!("some VMs are not yet held against the host");
     }
+    // What the start took and will not need again.
+    banger_host::memory::give_back();
     if manager.is_there() {
         manager.ready();
     } else {

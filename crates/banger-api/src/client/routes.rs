@@ -20,7 +20,7 @@ use crate::{
     progress::Step,
     snapshot::{CreateSnapshot, ForkVm, Forked, RestoreVm, Snapshot},
     usage::{VmPorts, VmStats},
-    vm::{ChangeVm, CreateVm, DeleteVm, LogQuery, RenameVm, StopVm, Vm, WaitFor, Waited},
+    vm::{ChangeVm, CreateVm, DeleteVm, LogQuery, RenameVm, StopVm, Vm, VmBrief, WaitFor, Waited},
 };
 
 impl Client {
@@ -53,6 +53,12 @@ impl Client {
 
     pub async fn vms(&self) -> Result<Vec<Vm>, ClientError> {
         self.document(Method::GET, "/v1/vms", Payload::Empty).await
+    }
+
+    /// All VMs, in brief.
+    pub async fn overview(&self) -> Result<Vec<VmBrief>, ClientError> {
+        self.document(Method::GET, "/v1/overview", Payload::Empty)
+            .await
     }
 
     pub async fn vm(&self, target: &str) -> Result<Vm, ClientError> {

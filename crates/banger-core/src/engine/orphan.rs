@@ -1,6 +1,8 @@
 //! What the journal has of a VM that is in no row: its making or its deletion was cut short in
 //! between. All of it goes.
 
+use std::sync::Arc;
+
 use tracing::{info, warn};
 
 use crate::{
@@ -11,7 +13,7 @@ use crate::{
 };
 
 /// Undoes it, or says why that is left to the next daemon.
-pub(super) async fn forget(surroundings: Surroundings, id: VmId) {
+pub(super) async fn forget(surroundings: Arc<Surroundings>, id: VmId) {
     info!(vm = %id, "undoing what was made for a VM that is not in the store");
     if let Err(error) = undo(&surroundings, id).await {
         warn!(vm = %id, error = error.chain(), "cannot undo it");

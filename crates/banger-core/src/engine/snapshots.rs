@@ -212,7 +212,7 @@ impl Engine {
     ) -> Result<SnapshotRecord, Error> {
         let image_digest = self.images.get(&saved.machine.image)?.digest;
         let (agent_generation, agent_version) = saved.agent.map_or((0, String::new()), |agent| {
-            (agent.generation, agent.version)
+            (agent.generation, agent.version.clone())
         });
         Ok(SnapshotRecord {
             name,

@@ -124,7 +124,7 @@ impl Store {
         connection
             .execute_batch(
                 "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;
-                 PRAGMA busy_timeout=5000;",
+                 PRAGMA busy_timeout=5000; PRAGMA cache_size=-256;",
             )
             .map_err(&open)?;
         damage::check(&connection, path)?;

@@ -137,7 +137,7 @@ impl VmWorld {
         let places = self.assembly.places(record.id);
         let page = self.ledger.page(Owner::Vm(record.id));
         vm::make_disk(&places, record.spec.disk, page.journal()).unwrap();
-        vm::spawn(record, surroundings, || {})
+        vm::spawn(record, Arc::new(surroundings), || {})
     }
 
     /// A VM that runs, and its machine.

@@ -88,7 +88,7 @@ impl std::fmt::Debug for Surroundings {
     }
 }
 
-/// What is currently true of a VM.
+/// What is currently true of a VM. Small while it does not run, as there may be thousands.
 #[derive(Clone)]
 pub struct View {
     pub record: VmRecord,
@@ -96,13 +96,13 @@ pub struct View {
     /// one wrote may be long past.
     pub looked_for: bool,
     pub places: VmPlaces,
-    pub process: Option<VmmProcess>,
+    pub process: Option<Arc<VmmProcess>>,
     /// The live connection to the agent, where there is one.
     pub guest: Option<Arc<dyn Guest>>,
     /// What the agent said of itself at the last connection.
-    pub agent: Option<AgentInfo>,
+    pub agent: Option<Arc<AgentInfo>>,
     /// Of the last boot, where this daemon has seen it.
-    pub timeline: Option<Timeline>,
+    pub timeline: Option<Box<Timeline>>,
 }
 
 impl std::fmt::Debug for View {
@@ -129,7 +129,7 @@ pub struct Saved {
     pub machine: Frozen,
     pub binding: Binding,
     /// What the agent in it said of itself last.
-    pub agent: Option<AgentInfo>,
+    pub agent: Option<Arc<AgentInfo>>,
     pub memory_bytes: u64,
     pub disk_bytes: u64,
     /// How long it stood still for this.
@@ -157,8 +157,7 @@ enum Command {
         reply: Reply<View>,
     },
     Change {
-        /// In a box, as each VM keeps room for many commands.
-        change: Box<SpecChange>,
+        change: SpecChange,
         reply: Reply<View>,
     },
     Pause {
@@ -173,7 +172,7 @@ enum Command {
         reply: Reply<Saved>,
     },
     Restore {
-        from: Box<Restoration>,
+        from: Restoration,
         progress: SharedProgress,
         reply: Reply<View>,
     },
@@ -191,27 +190,32 @@ enum Command {
 /// Speaks to the task of one VM.
 #[derive(Debug, Clone)]
 pub struct VmHandle {
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<Box<Command>>,
     view: watch::Receiver<View>,
     activity: Arc<Activity>,
 }
 
-impl activity::Write for mpsc::Sender<Command> {
+impl activity::Write for mpsc::Sender<Box<Command>> {
     fn write(&self) {
         // A VM that has no time for this hears it the next time.
-        let _ = self.try_send(Command::Touched);
+        let _ = self.try_send(Box::new(Command::Touched));
     }
 }
 
 impl VmHandle {
     #[must_use]
     pub fn name(&self) -> VmName {
-        self.view.borrow().record.name.clone()
+        self.read(|view| view.record.name.clone())
     }
 
     #[must_use]
     pub fn view(&self) -> View {
-        self.view.borrow().clone()
+        self.read(View::clone)
+    }
+
+    /// What is to be read of the view, which stays locked for so long.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&View) -> T) -> T {
+        read(&self.view.borrow())
     }
 
     /// Waits until the record says what is, not what an earlier daemon wrote.
@@ -264,7 +268,6 @@ impl VmHandle {
 
     /// Makes the VM of something else from its next start on.
     pub async fn change(&self, change: SpecChange) -> Result<View, Error> {
-        let change = Box::new(change);
         self.ask(|reply| Command::Change { change, reply }).await
     }
 
@@ -297,7 +300,6 @@ impl VmHandle {
         from: Restoration,
         progress: SharedProgress,
     ) -> Result<View, Error> {
-        let from = Box::new(from);
         self.ask(|reply| Command::Restore {
             from,
             progress,
@@ -319,7 +321,7 @@ impl VmHandle {
     pub fn delete_behind(&self) {
         let (reply, _) = oneshot::channel();
         let commands = self.commands.clone();
-        let command = Command::Delete { force: true, reply };
+        let command = Box::new(Command::Delete { force: true, reply });
         if let Err(mpsc::error::TrySendError::Full(command)) = commands.try_send(command) {
             tokio::spawn(async move { commands.send(command).await });
         }
@@ -328,12 +330,12 @@ impl VmHandle {
     /// The session that an auto-removed VM was made for has begun.
     pub async fn owner_came(&self) {
         // A VM that is gone needs no owner.
-        let _ = self.commands.send(Command::OwnerCame).await;
+        let _ = self.commands.send(Box::new(Command::OwnerCame)).await;
     }
 
     /// The session that an auto-removed VM was made for is over.
     pub async fn owner_went(&self) {
-        let _ = self.commands.send(Command::OwnerWent).await;
+        let _ = self.commands.send(Box::new(Command::OwnerWent)).await;
     }
 
     /// Somebody uses the VM for as long as the answer lives: it is not idle.
@@ -346,13 +348,13 @@ impl VmHandle {
     /// back then.
     pub fn command_started(&self) -> Option<Timeline> {
         let now = Instant::now();
-        let mut timeline = self.view.borrow().timeline.clone()?;
+        let mut timeline = *self.read(|view| view.timeline.clone())?;
         if timeline.command_started.is_some() {
             return None;
         }
         timeline.command_started(now);
         // A VM that has no time for this loses a figure.
-        let _ = self.commands.try_send(Command::FirstExec(now));
+        let _ = self.commands.try_send(Box::new(Command::FirstExec(now)));
         Some(timeline)
     }
 
@@ -397,7 +399,7 @@ impl VmHandle {
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
         self.commands
-            .send(command(reply))
+            .send(Box::new(command(reply)))
             .await
             .map_err(|_| self.gone())?;
         answer.await.map_err(|_| self.gone())?

@@ -14,7 +14,10 @@ mod start;
 mod unasked;
 mod upkeep;
 
-use std::{collections::VecDeque, ops::ControlFlow, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque, future::poll_fn, ops::ControlFlow, pin::Pin, sync::Arc, task::Poll,
+    time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -41,7 +44,7 @@ type Connecting = Pin<Box<dyn Future<Output = Result<Arc<dyn Guest>, GuestError>
 /// Starts the task of a VM. A VM whose row says that it runs is looked for first.
 pub(crate) fn spawn(
     record: VmRecord,
-    surroundings: Surroundings,
+    surroundings: Arc<Surroundings>,
     on_deleted: impl FnOnce() + Send + 'static,
 ) -> VmHandle {
     let (commands, queue) = mpsc::channel(QUEUE);
@@ -72,7 +75,7 @@ pub(crate) fn spawn(
         expiry: None,
         on_deleted: Some(Box::new(on_deleted)),
     };
-    tokio::spawn(task.run());
+    tokio::spawn(Box::new(task).run());
     VmHandle {
         commands,
         view,
@@ -81,9 +84,9 @@ pub(crate) fn spawn(
 }
 
 struct Task {
-    surroundings: Surroundings,
+    surroundings: Arc<Surroundings>,
     views: watch::Sender<View>,
-    queue: mpsc::Receiver<Command>,
+    queue: mpsc::Receiver<Box<Command>>,
     /// Commands that came while a longer act could not serve them.
     postponed: VecDeque<Command>,
     machine: Option<Arc<dyn Machine>>,
@@ -106,75 +109,101 @@ struct Task {
 /// Why an act ended before its time.
 enum Interruption {
     /// A stop or a forced deletion, which is still to be served.
-    Command(Command),
+    Command(Box<Command>),
     /// Whoever asked has gone away.
     Abandoned,
 }
 
 enum Event {
-    Command(Command),
+    Command(Box<Command>),
     Exited(VmmExit),
     Connected(Result<Arc<dyn Guest>, GuestError>),
     Disconnected,
-    OwnerMissing,
-    Expired,
-    RestartDue,
-    Idle,
+    Due(Due),
     Halted(Halt),
     HandlesGone,
 }
 
+/// What time alone brings.
+#[derive(Debug, Clone, Copy)]
+enum Due {
+    OwnerMissing,
+    Expired,
+    Restart,
+    Idle,
+}
+
 impl Task {
     /// Breaks when the VM is deleted, continues when the daemon lets go of it.
-    async fn run(mut self) -> ControlFlow<()> {
-        let left = self.record();
+    async fn run(mut self: Box<Self>) -> ControlFlow<()> {
         // What is done now and then is boxed: a task that waits holds no room for it.
-        Box::pin(self.adopt()).await?;
-        self.take_up(&left);
-        self.expiry = self.deadline();
+        Box::pin(self.begin()).await?;
         loop {
             match self.next_event().await {
-                Event::Command(command) => Box::pin(self.serve(command)).await?,
+                Event::Command(command) => Box::pin(self.serve(*command)).await?,
                 Event::Exited(exit) => Box::pin(self.on_exit(&exit)).await,
                 Event::Connected(result) => self.on_connected(result),
                 Event::Disconnected => self.reconnect(RECONNECT_PAUSE),
-                Event::OwnerMissing => {
-                    info!(vm = %self.record().name, "no session came for this VM: removing it");
-                    Box::pin(self.delete_quietly()).await?;
-                }
-                Event::Expired => {
-                    info!(vm = %self.record().name, "this VM's time is over: removing it");
-                    Box::pin(self.delete_quietly()).await?;
-                    // What could not be deleted is tried again by a deletion or the next daemon.
-                    self.expiry = None;
-                }
-                Event::RestartDue => Box::pin(self.restart()).await,
-                Event::Idle => Box::pin(self.stop_if_idle()).await,
+                Event::Due(due) => Box::pin(self.is_due(due)).await?,
                 Event::Halted(halt) => self.is_halted(halt),
                 Event::HandlesGone => return ControlFlow::Continue(()),
             }
         }
     }
 
+    async fn begin(&mut self) -> ControlFlow<()> {
+        let left = self.record();
+        self.adopt().await?;
+        self.take_up(&left);
+        self.expiry = self.deadline();
+        ControlFlow::Continue(())
+    }
+
+    async fn is_due(&mut self, due: Due) -> ControlFlow<()> {
+        match due {
+            Due::OwnerMissing => {
+                info!(vm = %self.record().name, "no session came for this VM: removing it");
+                self.delete_quietly().await?;
+            }
+            Due::Expired => {
+                info!(vm = %self.record().name, "this VM's time is over: removing it");
+                self.delete_quietly().await?;
+                // What could not be deleted is tried again by a deletion or the next daemon.
+                self.expiry = None;
+            }
+            Due::Restart => self.restart().await,
+            Due::Idle => self.stop_if_idle().await,
+        }
+        ControlFlow::Continue(())
+    }
+
     async fn next_event(&mut self) -> Event {
         if let Some(command) = self.postponed.pop_front() {
-            return Event::Command(command);
+            return Event::Command(Box::new(command));
         }
         let machine = self.machine.clone();
         let guest = self.views.borrow().guest.clone();
-        let (deadline, expiry) = (self.owner_deadline, self.expiry);
-        let (restart, idle) = (self.restart, self.idle_deadline());
+        let due = self.next_due();
         tokio::select! {
             command = self.queue.recv() => command.map_or(Event::HandlesGone, Event::Command),
             exit = maybe(machine.as_ref().map(|machine| machine.exited())) => Event::Exited(exit),
             halt = maybe(machine.as_ref().map(|machine| machine.halted())) => Event::Halted(halt),
             result = maybe(self.connecting.as_mut()) => Event::Connected(result),
             () = maybe(guest.as_ref().map(|guest| guest.closed())) => Event::Disconnected,
-            () = maybe(deadline.map(tokio::time::sleep_until)) => Event::OwnerMissing,
-            () = maybe(expiry.map(tokio::time::sleep_until)) => Event::Expired,
-            () = maybe(restart.map(tokio::time::sleep_until)) => Event::RestartDue,
-            () = maybe(idle.map(tokio::time::sleep_until)) => Event::Idle,
+            due = maybe(due.map(|(at, due)| Box::pin(at_last(at, due)))) => Event::Due(due),
         }
+    }
+
+    /// What time brings first, and when.
+    fn next_due(&self) -> Option<(Instant, Due)> {
+        let all = [
+            (self.owner_deadline, Due::OwnerMissing),
+            (self.expiry, Due::Expired),
+            (self.restart, Due::Restart),
+            (self.idle_deadline(), Due::Idle),
+        ];
+        let set = all.into_iter().filter_map(|(at, due)| Some((at?, due)));
+        set.min_by_key(|(at, _)| *at)
     }
 
     async fn serve(&mut self, command: Command) -> ControlFlow<()> {
@@ -195,7 +224,7 @@ impl Task {
                 from,
                 progress,
                 reply,
-            } => self.restore(*from, &progress, reply).await,
+            } => self.restore(from, &progress, reply).await,
             Command::Delete { force, reply } => return self.delete(force, reply).await,
             Command::OwnerCame => self.owner_deadline = None,
             Command::Touched => self.write_touch(),
@@ -279,12 +308,18 @@ impl Task {
     }
 }
 
+async fn at_last(at: Instant, due: Due) -> Due {
+    tokio::time::sleep_until(at).await;
+    due
+}
+
 /// A future that is not there is never ready.
-async fn maybe<T>(future: Option<impl Future<Output = T>>) -> T {
-    match future {
-        Some(future) => future.await,
-        None => std::future::pending().await,
-    }
+fn maybe<T>(mut future: Option<impl Future<Output = T> + Unpin>) -> impl Future<Output = T> {
+    // By hand, as an `async fn` would hold room for its argument twice.
+    poll_fn(move |context| match &mut future {
+        Some(future) => Pin::new(future).poll(context),
+        None => Poll::Pending,
+    })
 }
 
 fn answer<T>(reply: Reply<T>, result: Result<T, Error>) {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use banger_api::{
     client::Client,
     size::format_size,
-    vm::{Boot, Vm, VmState, VmUpkeep},
+    vm::{Boot, Vm, VmBrief, VmState, VmUpkeep},
 };
 
 use crate::{
@@ -20,12 +20,18 @@ use crate::{
 };
 
 pub(super) async fn list(client: &Client, args: &ListArgs, all: bool) -> Result<u8, Failure> {
-    let mut vms = client.vms().await?;
-    vms.retain(|vm| all || is_up(vm.state));
-    vms.retain(|vm| args.filter.iter().all(|filter| fits(vm, filter)));
+    let wanted = |vm: &VmBrief| {
+        (all || is_up(vm.state)) && args.filter.iter().all(|filter| fits(vm, filter))
+    };
     if args.json.json {
+        let mut vms = client.vms().await?;
+        vms.retain(|vm| wanted(&vm.into()));
         output::print_json(&vms)?;
-    } else if args.quiet {
+        return Ok(SUCCESS);
+    }
+    let mut vms = client.overview().await?;
+    vms.retain(wanted);
+    if args.quiet {
         let names: String = vms.iter().map(|vm| format!("{}\n", vm.name)).collect();
         output::print(&names)?;
     } else {
@@ -56,7 +62,7 @@ pub(super) fn is_up(state: VmState) -> bool {
     }
 }
 
-fn fits(vm: &Vm, filter: &Filter) -> bool {
+fn fits(vm: &VmBrief, filter: &Filter) -> bool {
     match filter {
         Filter::State(state) => vm.state.as_str() == state,
         Filter::Image(image) => vm.image == *image,
@@ -66,7 +72,7 @@ fn fits(vm: &Vm, filter: &Filter) -> bool {
     }
 }
 
-fn overview(vms: &[Vm], now: SystemTime) -> String {
+fn overview(vms: &[VmBrief], now: SystemTime) -> String {
     let header = [
         "NAME", "STATE", "IMAGE", "VCPU", "MEM", "DISK", "VMM", "CREATED", "ID",
     ];
@@ -74,7 +80,7 @@ fn overview(vms: &[Vm], now: SystemTime) -> String {
     table(header, &rows)
 }
 
-fn row(vm: &Vm, now: SystemTime) -> [String; 9] {
+fn row(vm: &VmBrief, now: SystemTime) -> [String; 9] {
     [
         vm.name.clone(),
         vm.state.as_str().to_owned(),
@@ -82,18 +88,18 @@ fn row(vm: &Vm, now: SystemTime) -> [String; 9] {
         vm.vcpus.to_string(),
         format_size(vm.memory_bytes),
         format_size(vm.disk_bytes),
-        machine(vm).unwrap_or_else(|| "-".to_owned()),
+        machine(vm.vmm.as_deref(), vm.accelerator.as_deref()).unwrap_or_else(|| "-".to_owned()),
         age(&vm.created_at, now),
         vm.id.chars().take(12).collect(),
     ]
 }
 
-fn machine(vm: &Vm) -> Option<String> {
-    match (&vm.vmm, &vm.accelerator) {
-        (Some(vmm), Some(accelerator)) => Some(format!("{vmm}/{accelerator}")),
-        (Some(vmm), None) => Some(vmm.clone()),
-        (None, _) => None,
-    }
+fn machine(vmm: Option<&str>, accelerator: Option<&str>) -> Option<String> {
+    let vmm = vmm?;
+    Some(match accelerator {
+        Some(accelerator) => format!("{vmm}/{accelerator}"),
+        None => vmm.to_owned(),
+    })
 }
 
 fn labels(vm: &Vm) -> String {
@@ -157,7 +163,7 @@ fn details(vm: &Vm, now: SystemTime) -> String {
         ("disk", Some(format_size(vm.disk_bytes))),
         ("init", Some(vm.init.clone())),
         ("network", Some(vm.network.clone())),
-        ("vmm", machine(vm)),
+        ("vmm", machine(vm.vmm.as_deref(), vm.accelerator.as_deref())),
         ("vmm reason", vm.vmm_reason.clone()),
         ("confinement", vm.confinement.clone()),
         ("command line", vm.kernel_command_line.clone()),
@@ -261,7 +267,7 @@ mod tests {
             memory_bytes: 512 << 20,
             ..vm()
         };
-        assert_snapshot!(overview(&[vm(), stopped], now()), @r"
+        assert_snapshot!(overview(&[VmBrief::from(&vm()), VmBrief::from(&stopped)], now()), @r"
         NAME        STATE    IMAGE            VCPU  MEM      DISK   VMM       CREATED        ID
         calm-otter  running  debian-bookworm  2     2 GiB    8 GiB  qemu/tcg  3 minutes ago  0123456789ab
         b           created  debian-bookworm  2     512 MiB  8 GiB  -         3 minutes ago  0123456789ab

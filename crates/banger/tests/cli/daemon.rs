@@ -116,7 +116,7 @@ fn an_older_daemon_that_is_our_own_is_used() {
     let old = Reaped(old.unwrap());
     let fake = Fake::start_with(0, old.0.id());
     check(&run(&program, &fake.home(), &["ps", "-q"]), 0, "web\n", "");
-    assert_eq!(fake.asked(), "GET /v1/vms");
+    assert_eq!(fake.asked(), "GET /v1/overview");
 }
 
 #[test]

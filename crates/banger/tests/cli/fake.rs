@@ -31,7 +31,7 @@ use banger_api::{
     error::{ApiError, ErrorCode},
     exec::{ExecControl, ExecEvent, ExecStart, NotStarted, STDERR, STDIN, STDOUT},
     progress::{Line, Step},
-    vm::{CreateVm, DeleteVm, Vm, VmState},
+    vm::{CreateVm, DeleteVm, Vm, VmBrief, VmState},
 };
 use futures_util::{StreamExt, stream};
 use tokio::{net::UnixListener, runtime::Runtime};
@@ -178,6 +178,7 @@ fn router(paper: Paper, socket: &Path) -> Router {
         )
         .route("/v1/daemon/shutdown", post(shutdown))
         .route("/v1/doctor", get(async || Json(checks())))
+        .route("/v1/overview", get(async || Json(brief())))
         .route("/v1/vms", get(async || Json(vms())).post(create))
         .route(
             "/v1/vms/{vm}",
@@ -246,6 +247,10 @@ fn vm(name: &str, id: &str, state: VmState) -> Vm {
         created_at: "2020-01-01T00:00:00Z".into(),
         updated_at: "2020-01-01T00:00:00Z".into(),
     }
+}
+
+fn brief() -> Vec<VmBrief> {
+    vms().iter().map(VmBrief::from).collect()
 }
 
 fn vms() -> Vec<Vm> {

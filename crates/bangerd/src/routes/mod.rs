@@ -48,13 +48,11 @@ struct Document;
 
 /// All routes.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    let (router, document) = open_api_router().split_for_parts();
-    let document = Json(document);
+    let (router, _document) = open_api_router().split_for_parts();
+    // Made when it is asked for: it takes more memory than all that the daemon itself knows.
+    let document = async || Json(open_api_router().into_openapi());
     router
-        .route(
-            "/v1/openapi.json",
-            get(move || std::future::ready(document.clone())),
-        )
+        .route("/v1/openapi.json", get(document))
         .fallback(unknown_route)
         .with_state(app)
 }
@@ -74,6 +72,7 @@ fn open_api_router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(operations::wait))
         .routes(routes!(operations::cancel))
         .routes(routes!(recover::recover))
+        .routes(routes!(vms::overview))
         .routes(routes!(vms::list, vms::create))
         .routes(routes!(vms::show, vms::change, vms::delete))
         .routes(routes!(vms::start))
@@ -218,6 +217,7 @@ mod tests {
             "GET /v1/operations/{id}",
             "POST /v1/operations/{id}/cancel",
             "GET /v1/operations/{id}/wait",
+            "GET /v1/overview",
             "POST /v1/recover",
             "POST /v1/registries/login",
             "POST /v1/registries/logout",

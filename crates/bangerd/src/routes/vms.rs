@@ -14,8 +14,8 @@ use banger_api::{
     progress::Line,
     usage::{VmPorts, VmStats},
     vm::{
-        ChangeVm, CreateVm, DeleteVm, LogKind, LogQuery, RenameVm, StopVm, Vm, WaitFor, WaitVm,
-        Waited,
+        ChangeVm, CreateVm, DeleteVm, LogKind, LogQuery, RenameVm, StopVm, Vm, VmBrief, WaitFor,
+        WaitVm, Waited,
     },
 };
 use banger_core::{error::Error, operations::OperationKind};
@@ -31,6 +31,12 @@ use crate::{
 #[utoipa::path(get, path = "/v1/vms", responses((status = 200, body = Vec<Vm>)))]
 pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<Vec<Vm>> {
     Json(app.engine.views().into_iter().map(convert::vm).collect())
+}
+
+/// All VMs in brief, by age.
+#[utoipa::path(get, path = "/v1/overview", responses((status = 200, body = Vec<VmBrief>)))]
+pub(crate) async fn overview(State(app): State<Arc<App>>) -> Json<Vec<VmBrief>> {
+    Json(app.engine.each_view(convert::brief))
 }
 
 /// Makes a VM, and starts it when asked to. Going away cancels it and leaves nothing.

@@ -88,7 +88,7 @@ impl Task {
         let ended = tokio::select! {
             ended = end_gracefully(machine.as_ref(), guest, patience) => Some(ended),
             Interruption::Command(command) = self.interruption(None) => {
-                self.postponed.push_front(command);
+                self.postponed.push_front(*command);
                 None
             }
         };

@@ -72,7 +72,7 @@ impl Task {
     ) -> Result<(), Error> {
         let timeline = Timeline::begin(Instant::now(), SystemTime::now());
         self.views
-            .send_modify(|view| view.timeline = Some(timeline));
+            .send_modify(|view| view.timeline = Some(Box::new(timeline)));
         let machine = match self.put_back(record, plan, choice).await {
             Ok(machine) => machine,
             Err(error) => return Err(self.boot_failed(error).await),
@@ -107,7 +107,7 @@ impl Task {
             self.note_start(record, choice)?;
             self.show_state(VmState::Starting, None);
         }
-        let Surroundings { store, clock, .. } = &self.surroundings;
+        let Surroundings { store, clock, .. } = self.surroundings.as_ref();
         store.set_vm_spec(record.id, &record.spec, clock())?;
         recovery::write_missing(store, &plan.places);
         self.views

@@ -71,7 +71,7 @@ impl Task {
     ) -> Result<(), Error> {
         let timeline = Timeline::begin(Instant::now(), SystemTime::now());
         self.views
-            .send_modify(|view| view.timeline = Some(timeline));
+            .send_modify(|view| view.timeline = Some(Box::new(timeline)));
         self.show_state(VmState::Starting, None);
         let (mut plan, choice) = match boot::prepare(&self.surroundings, record).await {
             Ok(prepared) => prepared,
@@ -175,7 +175,7 @@ impl Task {
     }
 
     pub(super) fn note_start(&self, record: &VmRecord, choice: &VmmChoice) -> Result<(), Error> {
-        let Surroundings { store, clock, .. } = &self.surroundings;
+        let Surroundings { store, clock, .. } = self.surroundings.as_ref();
         store.set_vm_starting(record.id, choice, clock())?;
         self.views
             .send_modify(|view| view.record.choice = Some(choice.clone()));
@@ -190,7 +190,7 @@ impl Task {
         let machine = host.launch(plan, self.page().journal()).await?;
         self.mark(|timeline| timeline.vmm_started(Instant::now()));
         self.views
-            .send_modify(|view| view.process = Some(machine.process()));
+            .send_modify(|view| view.process = Some(Arc::new(machine.process())));
         self.machine = Some(machine.clone());
         Ok(machine)
     }
@@ -212,7 +212,7 @@ impl Task {
             Interruption::Command(command) => {
                 let by = "a stop, a kill or a deletion";
                 self.give_up_starts(vm, by);
-                self.postponed.push_front(command);
+                self.postponed.push_front(*command);
                 by
             }
         };
@@ -259,11 +259,11 @@ impl Task {
         loop {
             let command = tokio::select! {
                 command = self.queue.recv() => command,
-                () = maybe(reply.as_mut().map(|reply| reply.closed())) => {
+                () = maybe(reply.as_mut().map(|reply| Box::pin(reply.closed()))) => {
                     return Interruption::Abandoned;
                 }
             };
-            let Some(command) = command else {
+            let Some(command) = command.map(|command| *command) else {
                 std::future::pending().await
             };
             let verb = match &command {
@@ -284,7 +284,7 @@ impl Task {
             };
             let state = self.views.borrow().record.state;
             match verb.map(|verb| admit(state, verb)) {
-                Some(Admission::Interrupt) => return Interruption::Command(command),
+                Some(Admission::Interrupt) => return Interruption::Command(Box::new(command)),
                 Some(Admission::Refuse) => self.refuse(command),
                 Some(Admission::Proceed | Admission::Done | Admission::Wait) | None => {
                     self.postponed.push_back(command);

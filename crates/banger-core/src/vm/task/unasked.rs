@@ -113,7 +113,7 @@ impl Task {
             info!(vm = %name, pid, "adopted a running VM");
             self.surroundings.ledger.adopted(name);
             self.views
-                .send_modify(|view| view.process = Some(machine.process()));
+                .send_modify(|view| view.process = Some(Arc::new(machine.process())));
             self.machine = Some(machine);
         }
         Ok(())
@@ -215,7 +215,7 @@ impl Task {
 
     pub(super) fn set_guest(&self, guest: Arc<dyn Guest>) {
         self.views.send_modify(|view| {
-            view.agent = Some(guest.info());
+            view.agent = Some(Arc::new(guest.info()));
             view.guest = Some(guest);
         });
     }
