@@ -22,6 +22,8 @@ use crate::{
 
 /// How long processes may take to vanish once they are asked to.
 const VANISHING: Duration = Duration::from_secs(20);
+const DELETE_POOLS: &str = "banger pool list | sed 1d | cut --delimiter=' ' --fields=1 | \
+     xargs --no-run-if-empty banger pool delete";
 const DELETE_ALL: &str = "banger vm list --quiet | xargs --no-run-if-empty banger rm --force";
 /// What of a log is shown when a story fails.
 const TAIL: usize = 4 << 10;
@@ -106,7 +108,7 @@ impl Home {
     fn close(&self) -> Result<(), String> {
         if !self.residents().is_empty() {
             // What counts is who is left afterwards.
-            for line in [DELETE_ALL, "banger daemon stop"] {
+            for line in [DELETE_POOLS, DELETE_ALL, "banger daemon stop"] {
                 let _ = self.shell(line).run();
             }
         }

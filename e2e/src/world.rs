@@ -30,12 +30,14 @@ pub const ONE_BINARY: &str = "one-binary";
 /// The image that a user gets who asks for none.
 pub const DEBIAN: &str = "debian-bookworm";
 
-/// Small guests: two stories at a time share two cores and little memory.
+/// Small guests: two stories at a time share two cores and little memory. Each boots: what goes on from
+/// another's boot is a story of its own.
 const SMALL_GUESTS: &str = "\
 default_image = \"busybox\"
 vm_defaults.vcpus = 1
 vm_defaults.memory = \"256M\"
 vm_defaults.disk_size = \"1G\"
+fast_start = false
 ";
 
 /// A private home with a daemon of its own, which starts with the first command.

@@ -10,14 +10,15 @@ pub struct Event {
     pub seq: u64,
     /// RFC 3339, UTC, with milliseconds.
     pub time: String,
-    /// `vm`, `image`, `kernel` or `daemon`.
+    /// `vm`, `image`, `kernel`, `pool` or `daemon`.
     pub subject: String,
     /// Which VM, where it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// What the subject was called then.
     pub name: String,
-    /// A VM's new state, or `created`, `renamed`, `changed`, `deleted`, `added`, `started`.
+    /// A VM's new state, or `created`, `taken`, `renamed`, `changed`, `deleted`,
+    /// `added`, `started`.
     pub what: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,

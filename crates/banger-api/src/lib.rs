@@ -18,6 +18,7 @@ pub mod journal;
 pub mod kernel;
 pub mod operation;
 pub mod places;
+pub mod pool;
 pub mod progress;
 pub mod recover;
 pub mod size;

@@ -17,6 +17,8 @@ pub struct Recover {
 pub struct Recovered {
     pub vms: Vec<String>,
     pub images: Vec<String>,
+    #[serde(default)]
+    pub snapshots: Vec<String>,
     /// What is there and could not be had again. Nothing of it was touched.
     pub problems: Vec<Unrecovered>,
 }

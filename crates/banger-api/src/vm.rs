@@ -256,6 +256,9 @@ pub struct CreateVm {
     /// Go on from this snapshot instead of booting. What the VM is made of comes from it then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
+    /// Take a machine of this pool, which is ready. What the VM is made of comes from it then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
     /// Boot it, although a saved machine of its kind could go on instead.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cold: bool,

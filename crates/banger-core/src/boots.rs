@@ -1,27 +1,53 @@
 //! Machines that were saved right after their boot, so that the next ones of the same making need
 //! not boot. Knows what makes two boots the same, and what goes first; runs nothing.
 
-use std::{os::unix::fs::MetadataExt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::unix::fs::MetadataExt,
+    sync::{Arc, Mutex, MutexGuard},
+};
 
 use banger_image::digest::Sha256;
+use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
 use crate::{
     error::Error,
-    host::{Binding, LaunchPlan},
-    name::{ImageName, SnapshotName},
+    host::{Binding, LaunchPlan, VmmKind},
+    name::{ImageName, PoolName, SnapshotName},
     record::Seconds,
     snapshot::{Restoration, SnapshotRecord, fit},
     snapshots::{Snapshots, Staging},
-    spec::{DiskSize, Init},
+    spec::{DiskSize, Init, VmSpec},
+    vm::View,
 };
 
 /// The saved boots, where the configuration wants them.
 #[derive(Debug, Clone)]
 pub struct Boots {
     snapshots: Arc<Snapshots>,
-    /// What all of them may take; with none, no boot is saved.
+    /// What all of them may take; with none, no boot is saved for whoever comes next.
     budget: Option<u64>,
+    orders: mpsc::UnboundedSender<Order>,
+    marks: Arc<Mutex<Marks>>,
+}
+
+/// What is known of single boots as long as this daemon lives.
+#[derive(Debug, Default)]
+struct Marks {
+    /// Those that pools need, which keep to no budget.
+    of_pools: BTreeMap<PoolName, SnapshotName>,
+    /// Those that could not be saved, which is not tried again.
+    hopeless: BTreeSet<SnapshotName>,
+}
+
+/// That a boot is to be saved for whoever comes next.
+#[derive(Debug)]
+pub struct Order {
+    pub(crate) key: BootKey,
+    pub(crate) spec: VmSpec,
+    /// The VM that has booted so, which is to have the host for itself at first.
+    pub(crate) first: watch::Receiver<View>,
 }
 
 /// All boots with one key would end in the same machine.
@@ -64,20 +90,59 @@ impl BootKey {
 }
 
 impl Boots {
+    /// What is ordered comes out of the other end.
     #[must_use]
-    pub fn new(snapshots: Arc<Snapshots>, budget: Option<u64>) -> Self {
-        Self { snapshots, budget }
+    pub fn new(
+        snapshots: Arc<Snapshots>,
+        budget: Option<u64>,
+    ) -> (Self, mpsc::UnboundedReceiver<Order>) {
+        let (orders, ordered) = mpsc::unbounded_channel();
+        let boots = Self {
+            snapshots,
+            budget,
+            orders,
+            marks: Arc::default(),
+        };
+        (boots, ordered)
     }
 
-    /// Whether boots of this kind are saved at all: a guest whose first process is an init of its
-    /// own is in the middle of its boot when its agent answers.
+    /// Whether a VM of this kind may go on from a saved boot.
     #[must_use]
-    pub fn are_wanted(&self, init: &Init) -> bool {
-        let settled = match init {
-            Init::Auto | Init::Agent => true,
-            Init::Systemd | Init::Path(_) => false,
-        };
-        self.budget.is_some() && settled
+    pub fn are_wanted(&self, vmm: VmmKind, init: &Init) -> bool {
+        self.budget.is_some() && can_be_saved(vmm, init)
+    }
+
+    /// Asks for a boot to be saved. It is a gift for later: nobody waits.
+    pub(crate) fn order(&self, order: Order) {
+        if !self.marks().hopeless.contains(&order.key.name()) {
+            // Nobody takes orders from a daemon that ends.
+            let _ = self.orders.send(order);
+        }
+    }
+
+    /// Does not try this one again.
+    pub(crate) fn give_up(&self, key: &BootKey) {
+        self.marks().hopeless.insert(key.name());
+    }
+
+    pub(crate) fn is_hopeless(&self, key: &BootKey) -> bool {
+        self.marks().hopeless.contains(&key.name())
+    }
+
+    /// A pool needs this boot, and no other any more.
+    pub(crate) fn hold_for(&self, pool: &PoolName, kind: SnapshotName) {
+        self.marks().of_pools.insert(pool.clone(), kind);
+    }
+
+    /// A pool needs none any more. What nobody wants goes.
+    pub(crate) fn let_go(&self, pool: &PoolName) -> Result<(), Error> {
+        self.marks().of_pools.remove(pool);
+        self.keep_to_budget()
+    }
+
+    fn marks(&self) -> MutexGuard<'_, Marks> {
+        let marks = self.marks.lock();
+        marks.expect("no holder of the boots' lock panics")
     }
 
     /// The saved machine of a key, if it can go on here. One that cannot is removed.
@@ -112,17 +177,25 @@ impl Boots {
     }
 
     /// Keeps a saved boot, and removes those that were not used for longest.
-    pub(crate) fn keep(&self, staging: &Staging, record: &SnapshotRecord) -> Result<(), Error> {
-        self.snapshots.publish(staging, record)?;
-        let Some(budget) = self.budget else {
-            return Ok(());
-        };
-        let mut left = budget;
+    pub(crate) async fn keep(
+        &self,
+        staging: &Staging,
+        record: &SnapshotRecord,
+    ) -> Result<(), Error> {
+        self.snapshots.publish(staging, record).await?;
+        self.keep_to_budget()
+    }
+
+    /// Removes what nobody wants, and what was not used for longest.
+    pub(crate) fn keep_to_budget(&self) -> Result<(), Error> {
+        let held: BTreeSet<_> = self.marks().of_pools.values().cloned().collect();
+        let mut left = self.budget.unwrap_or(0);
         for boot in self.snapshots.boots()? {
             let takes = boot.memory_bytes + boot.disk_bytes;
             match left.checked_sub(takes) {
-                Some(rest) => left = rest,
-                None => self.snapshots.delete(&boot.name)?,
+                _ if held.contains(&boot.name) => {}
+                Some(rest) if self.budget.is_some() => left = rest,
+                Some(_) | None => self.snapshots.delete(&boot.name)?,
             }
         }
         Ok(())
@@ -144,4 +217,19 @@ impl Boots {
         }
         Ok(())
     }
+}
+
+/// Whether a machine that goes on from its boot is as good as one that has booted: proven by stories
+/// for QEMU, with every init of which the agent knows when its boot is over.
+#[must_use]
+pub(crate) fn can_be_saved(vmm: VmmKind, init: &Init) -> bool {
+    let goes_on = match vmm {
+        VmmKind::Qemu => true,
+        VmmKind::Firecracker => false,
+    };
+    let settles = match init {
+        Init::Auto | Init::Agent | Init::Systemd => true,
+        Init::Path(_) => false,
+    };
+    goes_on && settles
 }

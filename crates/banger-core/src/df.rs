@@ -101,7 +101,7 @@ impl Engine {
         }
         places.extend(views.iter().map(|view| Place {
             kind: Kind::Vm,
-            name: view.record.name.to_string(),
+            name: of_vm(view),
             vms: 1,
             path: view.places.state.clone(),
         }));
@@ -148,6 +148,15 @@ fn image(row: &ImageRow, directory: &Path, views: &[View]) -> Place {
         name: format!("{}{half}", row.name),
         vms: views.iter().filter(uses).count(),
         path: directory.join(&row.directory),
+    }
+}
+
+/// What a VM is called, with what it is for where that is not its owner's business.
+fn of_vm(view: &View) -> String {
+    let name = &view.record.name;
+    match &view.record.holder {
+        None => name.to_string(),
+        Some(holder) => format!("{name} ({})", holder.purpose()),
     }
 }
 

@@ -1,7 +1,10 @@
 //! The whole of banger behind one value: makes VMs, finds them, and takes them up again
 //! after a restart. Knows tasks and stores; knows no HTTP.
 
+mod boots;
+mod making;
 mod orphan;
+mod pools;
 mod preview;
 mod recover;
 mod snapshots;
@@ -14,11 +17,14 @@ use std::{
 
 use banger_image::{
     kernel::KernelName,
-    progress::{SharedProgress, Silent, Step},
+    progress::{SharedProgress, Silent},
 };
+use making::{DeleteUnfinished, Making};
+use pools::Pools;
+pub use pools::{PoolRequest, PoolView};
 pub use snapshots::{ForkRequest, Forked};
-use tokio::task::JoinHandle;
-use tracing::{info, warn};
+use tokio::task::{JoinHandle, JoinSet};
+use tracing::info;
 
 use crate::{
     assembly::Assembly,
@@ -26,7 +32,7 @@ use crate::{
     error::{Error, Kind},
     events::{EventRequest, Feed, past_vm},
     exec::{ExecRequest, ExecStream},
-    generated_name::generated_name,
+    holder::Holder,
     host::{Check, Host, VmmKind},
     image_config::{self, ImageUse},
     image_target::ImageTarget,
@@ -34,22 +40,20 @@ use crate::{
     journal::{Act, Ledger, Owner, Page, Stage},
     kernels::{KernelChoice, Kernels},
     labels::Labels,
-    name::{ImageName, SnapshotName, VmId, VmName},
+    name::{ImageName, PoolName, SnapshotName, VmId, VmName},
     operations::Operations,
+    pool::PoolRecord,
     record::{Seconds, VmRecord, VmState},
     recovery,
     snapshots::Snapshots,
     spec::{DiskSize, Init, Memory, Network, Vcpus, VmSpec},
     store::{ImageRow, JournalRow, StoreError},
     target,
-    upkeep::{self, Life, Upkeep},
-    vm::{self, Patience, Surroundings, Usage, View, VmHandle},
+    upkeep::{self, Upkeep},
+    vm::{Patience, Surroundings, Usage, View, VmHandle},
 };
 
 pub use preview::{Planned, Preview};
-
-/// How often a name is drawn before numbers are added to it.
-const NAME_DRAWS: usize = 8;
 
 /// What a new VM gets where the request is silent.
 #[derive(Debug, Clone)]
@@ -80,6 +84,8 @@ pub struct CreateRequest {
     pub upkeep: Upkeep,
     /// The saved machine that it goes on from, instead of a boot.
     pub snapshot: Option<SnapshotName>,
+    /// The pool that it comes from, ready to be used.
+    pub pool: Option<PoolName>,
     /// It boots, whatever has been saved.
     pub cold: bool,
     pub start: bool,
@@ -95,10 +101,10 @@ pub struct Directories {
 }
 
 impl Directories {
-    /// Where VMs and images are.
+    /// Where VMs, images and snapshots are.
     #[must_use]
-    pub fn remains(&self) -> (PathBuf, PathBuf) {
-        (self.state.join("vms"), self.state.join("images"))
+    pub fn remains(&self) -> [PathBuf; 3] {
+        ["vms", "images", "snapshots"].map(|part| self.state.join(part))
     }
 }
 
@@ -115,6 +121,9 @@ pub struct Engine {
     kernels: Arc<Kernels>,
     snapshots: Arc<Snapshots>,
     operations: Arc<Operations>,
+    pools: Pools,
+    /// Saves boots for whoever comes next; ends with the engine.
+    _boots: JoinSet<()>,
     defaults: Defaults,
     directories: Directories,
 }
@@ -155,29 +164,40 @@ impl Engine {
         snapshots.sweep()?;
         let assembly = Arc::new(assembly);
         let operations = Operations::open(ledger.store().clone(), clock)?;
-        let surroundings = Surroundings {
+        let (boots, ordered) = Boots::new(snapshots.clone(), boots_budget);
+        let surroundings = Arc::new(Surroundings {
             store: ledger.store().clone(),
             ledger,
             host,
             assembly,
             patience,
-            boots: Boots::new(snapshots.clone(), boots_budget),
+            boots,
             clock,
+        });
+        let vms: Arc<Vms> = Arc::default();
+        let making = Making {
+            surroundings: surroundings.clone(),
+            vms: vms.clone(),
         };
+        let mut saving = JoinSet::new();
+        saving.spawn(boots::serve(making, ordered));
         let engine = Self {
-            surroundings: Arc::new(surroundings),
-            vms: Arc::default(),
+            surroundings,
+            vms,
             orphans: Mutex::default(),
             images,
             kernels,
             snapshots,
             operations: Arc::new(operations),
+            pools: Pools::default(),
+            _boots: saving,
             defaults,
             directories,
         };
+        let pools = engine.surroundings.store.pools()?;
         let mut with_host = Vec::new();
         for mut record in engine.surroundings.store.vms()? {
-            if engine.is_half_made(&record) {
+            if engine.is_half_made(&record) || is_nobodys(&record, &pools) {
                 record.state = VmState::Deleting;
             }
             let autostart = upkeep::with_host(record.spec.upkeep, record.life, record.state);
@@ -188,11 +208,27 @@ impl Engine {
                 with_host.push(vm);
             }
         }
+        engine.take_up_pools(pools)?;
         if engine.is_first_of_this_boot()? {
             tokio::spawn(start_with_host(with_host));
         }
         engine.forget_orphans()?;
         Ok(engine)
+    }
+
+    /// The saved boots of those that are gone go, too.
+    fn take_up_pools(&self, pools: Vec<PoolRecord>) -> Result<(), Error> {
+        let (making, boots) = (self.making(), &self.surroundings.boots);
+        for pool in pools {
+            let left = making.held_by(&pool.name);
+            for vm in &left {
+                if let Some(Holder::Pool { kind, .. }) = vm.view().record.holder {
+                    boots.hold_for(&pool.name, kind);
+                }
+            }
+            self.pools.begin(pool, making.clone(), left);
+        }
+        boots.keep_to_budget()
     }
 
     /// Undoes what the journal has of VMs that are in no row.
@@ -263,9 +299,13 @@ impl Engine {
         if let Some(snapshot) = request.snapshot.clone() {
             return self.create_from(&snapshot, request, progress).await;
         }
+        if let Some(pool) = request.pool.clone() {
+            return self.create_of_pool(&pool, request, progress).await;
+        }
         self.surroundings.host.choose_vmm(request.vmm).await?;
         let spec = self.spec(&request, &progress).await?;
-        let (handle, made) = self.make(request.name, spec, &progress).await?;
+        let name = request.name.as_ref();
+        let (handle, made) = self.making().make(name, spec, None, &progress).await?;
         let unfinished = DeleteUnfinished(Some(handle.clone()));
         let started = match request.start {
             true => handle.start_as(request.cold, progress).await,
@@ -293,7 +333,12 @@ impl Engine {
     /// Finds a VM by name, id or unique prefix of either.
     pub fn find(&self, target: &str) -> Result<VmHandle, Error> {
         let vms = self.vms();
-        let known = vms.iter().map(|(id, handle)| (*id, handle.name()));
+        // What is held is nobody's yet: only its whole name is a word for it.
+        let known = vms.iter().filter(|(id, handle)| {
+            let is_held = handle.is_held();
+            !is_held || handle.name().as_str() == target || id.to_string() == target
+        });
+        let known = known.map(|(id, handle)| (*id, handle.name()));
         match target::resolve(target, known) {
             Ok(id) => Ok(vms[&id].clone()),
             Err(target::Unresolved::Unknown) => Err(Error::NotFound {
@@ -307,7 +352,7 @@ impl Engine {
         }
     }
 
-    /// All VMs, by age.
+    /// All VMs, by age; also those that are nobody's yet.
     #[must_use]
     pub fn views(&self) -> Vec<View> {
         self.each_view(View::clone)
@@ -370,8 +415,16 @@ impl Engine {
     }
 
     /// Deletes an image that no VM uses.
-    pub fn delete_image(&self, name: &ImageName) -> Result<(), Error> {
-        self.surroundings.boots.forget_image(name)?;
+    pub async fn delete_image(&self, name: &ImageName) -> Result<(), Error> {
+        let is_used = self.views().into_iter().any(|view| {
+            let record = view.record;
+            record.holder.is_none() && record.spec.image == *name
+        });
+        if !is_used && self.snapshot_of(name).is_none() {
+            // What banger has made of it by itself comes back with it.
+            self.let_pools_go_of(name).await?;
+            boots::give_up_image(&self.making(), name).await?;
+        }
         match self.images.delete(name) {
             Err(Error::Store(StoreError::ImageUsed(image))) => {
                 if let Some(snapshot) = self.snapshot_of(&image) {
@@ -404,6 +457,7 @@ impl Engine {
     pub async fn checks(&self) -> Vec<Check> {
         let mut checks = self.surroundings.host.checks(&self.directories.state).await;
         checks.extend(self.leftover_checks());
+        checks.extend(self.pool_checks());
         checks
     }
 
@@ -463,70 +517,6 @@ impl Engine {
         })
     }
 
-    /// Record, act, confirm: the row first, then the disk, then the task. The VM as a whole is
-    /// the caller's to confirm.
-    async fn make(
-        &self,
-        name: Option<VmName>,
-        spec: VmSpec,
-        progress: &SharedProgress,
-    ) -> Result<(VmHandle, Act), Error> {
-        let (record, intended) = self.insert(name.as_ref(), spec)?;
-        progress.report(Step {
-            stage: "create",
-            detail: format!("VM {}", record.name),
-            done: 0,
-            total: None,
-        });
-        // The task owns the row from here on: if this future is dropped, it removes both.
-        let handle = self.spawn(record.clone());
-        let unfinished = DeleteUnfinished(Some(handle.clone()));
-        let (places, page) = (handle.view().places, self.page(record.id));
-        let store = self.surroundings.store.clone();
-        // The guard goes along: a deletion before the disk is made would miss it.
-        let making = tokio::task::spawn_blocking(move || {
-            let made = vm::make_disk(&places, record.spec.disk, page.journal())
-                .and_then(|()| recovery::write_vm(&store, &places));
-            (made, unfinished)
-        });
-        let (made, unfinished) = making.await.map_err(|_| Error::Ending)?;
-        if let Err(error) = made {
-            if let Err(left) = handle.delete(true).await {
-                warn!(vm = %handle.name(), error = left.chain(), "cannot undo a creation");
-            }
-            return Err(error);
-        }
-        unfinished.disarm();
-        if handle.view().record.state == VmState::Deleting {
-            return Err(self.deleted_while_made(&handle).await);
-        }
-        Ok((handle, intended))
-    }
-
-    /// A deletion that came while the disk was being made may have missed it: what it left goes,
-    /// too.
-    async fn deleted_while_made(&self, handle: &VmHandle) -> Error {
-        if let Err(left) = handle.delete(true).await {
-            return left;
-        }
-        let places = handle.view().places;
-        let page = self.page(places.id);
-        let removed =
-            tokio::task::spawn_blocking(move || vm::remove_disk(&places, page.journal())).await;
-        let owner = Owner::Vm(handle.view().record.id);
-        match removed {
-            Ok(Ok(())) => match self.surroundings.store.strike_all(&owner) {
-                Ok(()) => Error::NotFound {
-                    kind: Kind::Vm,
-                    target: handle.name().to_string(),
-                },
-                Err(left) => left.into(),
-            },
-            Ok(Err(left)) => left,
-            Err(_) => Error::Ending,
-        }
-    }
-
     /// Whether no daemon has begun since the host started. A daemon comes and goes with the commands of
     /// its user, so its own start means nothing.
     fn is_first_of_this_boot(&self) -> Result<bool, Error> {
@@ -557,69 +547,41 @@ impl Engine {
         (self.surroundings.clock)()
     }
 
-    /// Takes a name; the intention is in the journal before.
-    fn insert(&self, name: Option<&VmName>, spec: VmSpec) -> Result<(VmRecord, Act), Error> {
-        let now = self.now();
-        let mut record = VmRecord {
-            id: VmId::random(),
-            name: name.cloned().unwrap_or_else(|| self.free_name()),
-            spec,
-            state: VmState::Created,
-            choice: None,
-            last_error: None,
-            life: Life::default(),
-            created_at: now,
-            updated_at: now,
-        };
-        let page = self.page(record.id);
-        loop {
-            let act = Act::Vm(record.name.clone());
-            page.journal().intend(&act)?;
-            let inserted = self.surroundings.store.insert_vm(&record);
-            if inserted.is_err() {
-                page.journal().strike(&act)?;
-            }
-            match inserted {
-                Ok(()) => return Ok((record, act)),
-                // Somebody took the drawn name in between: draw again.
-                Err(StoreError::VmTaken(_)) if name.is_none() => record.name = self.free_name(),
-                Err(error) => return Err(error.into()),
-            }
+    /// What makes VMs.
+    fn making(&self) -> Making {
+        Making {
+            surroundings: self.surroundings.clone(),
+            vms: self.vms.clone(),
         }
+    }
+
+    fn insert(&self, name: Option<&VmName>, spec: VmSpec) -> Result<(VmRecord, Act), Error> {
+        self.making().insert(name, spec, None)
     }
 
     fn free_name(&self) -> VmName {
-        let draw = |crowded| generated_name(random_bits(), crowded);
-        let mut draws = (0..NAME_DRAWS).map(|_| draw(false));
-        let free = draws.find(|name| self.refuse_taken(name).is_ok());
-        free.unwrap_or_else(|| draw(true))
+        self.making().free_name()
     }
 
     fn refuse_taken(&self, name: &VmName) -> Result<(), Error> {
-        if self.vms().values().any(|handle| handle.name() == *name) {
-            return Err(StoreError::VmTaken(name.clone()).into());
-        }
-        Ok(())
+        self.making().refuse_taken(name)
     }
 
     fn spawn(&self, record: VmRecord) -> VmHandle {
-        let id = record.id;
-        // A task holds no handle, its own least of all: it ends when the engine is dropped.
-        let known = Arc::downgrade(&self.vms);
-        let forget = move || {
-            if let Some(vms) = known.upgrade() {
-                lock(&vms).remove(&id);
-            }
-        };
-        // Locked until the handle is in: a task that ends at once finds it to forget.
-        let mut vms = self.vms();
-        let handle = vm::spawn(record, self.surroundings.clone(), forget);
-        vms.insert(id, handle.clone());
-        handle
+        self.making().spawn(record)
     }
 
     fn vms(&self) -> MutexGuard<'_, BTreeMap<VmId, VmHandle>> {
         lock(&self.vms)
+    }
+}
+
+/// Whether a VM was held by somebody who is not there any more.
+fn is_nobodys(record: &VmRecord, pools: &[PoolRecord]) -> bool {
+    match &record.holder {
+        None => false,
+        Some(Holder::Boots) => true,
+        Some(Holder::Pool { pool, .. }) => !pools.iter().any(|known| known.name == *pool),
     }
 }
 
@@ -635,35 +597,6 @@ async fn start_with_host(vms: Vec<VmHandle>) {
 
 fn lock(vms: &Vms) -> MutexGuard<'_, BTreeMap<VmId, VmHandle>> {
     vms.lock().expect("no holder of the VM map's lock panics")
-}
-
-/// Deletes a VM whose making was cut short.
-struct DeleteUnfinished(Option<VmHandle>);
-
-impl DeleteUnfinished {
-    fn disarm(mut self) {
-        self.0 = None;
-    }
-
-    /// Deletes it now.
-    async fn delete(&self) {
-        let Some(handle) = &self.0 else { return };
-        if let Err(left) = handle.delete(true).await {
-            warn!(vm = %handle.name(), error = left.chain(), "cannot undo a creation");
-        }
-    }
-}
-
-impl Drop for DeleteUnfinished {
-    fn drop(&mut self) {
-        if let Some(handle) = &self.0 {
-            handle.delete_behind();
-        }
-    }
-}
-
-fn random_bits() -> u32 {
-    getrandom::u32().expect("the kernel's random source does not fail after boot")
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::{
     journal::JournalError,
     name::{ImageName, NameError, VmName},
     operations::OperationId,
+    pool::PoolError,
     record::VmState,
     snapshot::SnapshotError,
     spec::SpecError,
@@ -41,6 +42,8 @@ pub enum Error {
     ImageSaved { image: ImageName, snapshot: String },
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    #[error(transparent)]
+    Pool(#[from] PoolError),
     #[error("kernel {kernel} is used by VM {vm}")]
     KernelUsed { kernel: String, vm: String },
     #[error("the start of VM {vm} was interrupted by {by}")]
@@ -129,6 +132,8 @@ pub enum Error {
         name: ImageName,
         available: Vec<String>,
     },
+    #[error("the init of a machine that was booted to be saved did not settle within {} s", .after.as_secs())]
+    Unsettled { after: std::time::Duration },
     #[error("operation {id} was cancelled")]
     Cancelled { id: OperationId },
     /// The daemon is going down.
@@ -154,6 +159,7 @@ pub enum Kind {
     Catalog,
     Operation,
     Snapshot,
+    Pool,
 }
 
 impl std::fmt::Display for Kind {
@@ -165,6 +171,7 @@ impl std::fmt::Display for Kind {
             Self::Catalog => "catalog",
             Self::Operation => "operation",
             Self::Snapshot => "snapshot",
+            Self::Pool => "pool",
         })
     }
 }

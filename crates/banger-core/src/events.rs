@@ -24,6 +24,7 @@ pub enum Subject {
     Vm,
     Image,
     Kernel,
+    Pool,
     Daemon,
 }
 
@@ -35,13 +36,20 @@ impl Subject {
             Self::Vm => "vm",
             Self::Image => "image",
             Self::Kernel => "kernel",
+            Self::Pool => "pool",
             Self::Daemon => "daemon",
         }
     }
 
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let all = [Self::Vm, Self::Image, Self::Kernel, Self::Daemon];
+        let all = [
+            Self::Vm,
+            Self::Image,
+            Self::Kernel,
+            Self::Pool,
+            Self::Daemon,
+        ];
         all.into_iter().find(|subject| subject.as_str() == text)
     }
 }
@@ -60,6 +68,8 @@ pub enum What {
     Deleted,
     Renamed,
     Changed,
+    /// A VM that waited in a pool is somebody's.
+    Taken,
     /// An image or a kernel was pulled, imported or registered.
     Added,
     /// The daemon began to serve.
@@ -67,7 +77,7 @@ pub enum What {
 }
 
 impl What {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Created,
         Self::Starting,
         Self::Running,
@@ -79,6 +89,7 @@ impl What {
         Self::Deleted,
         Self::Renamed,
         Self::Changed,
+        Self::Taken,
         Self::Added,
         Self::Started,
     ];
@@ -98,6 +109,7 @@ impl What {
             Self::Deleted => "deleted",
             Self::Renamed => "renamed",
             Self::Changed => "changed",
+            Self::Taken => "taken",
             Self::Added => "added",
             Self::Started => "started",
         }

@@ -25,6 +25,11 @@ pub enum NameError {
     Snapshot(String),
     #[error("a snapshot's name that begins with \"boot.\" is banger's own: \"{0}\"")]
     SnapshotReserved(String),
+    #[error(
+        "a pool's name has 1 to {longest} of a-z, 0-9 and -, with no - at either end: \"{0}\"",
+        longest = PoolName::LONGEST
+    )]
+    Pool(String),
     #[error("a VM id is 32 hexadecimal digits: \"{0}\"")]
     Id(String),
 }
@@ -48,6 +53,10 @@ pub struct CatalogName(String);
 /// The name of a snapshot. It is no part of a path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SnapshotName(String);
+
+/// The name of a pool, which is part of its machines' names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolName(String);
 
 /// The identity of a VM for its whole life: 128 random bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -164,6 +173,24 @@ impl FromStr for SnapshotName {
     }
 }
 
+impl PoolName {
+    /// A machine's name has to hold more.
+    pub const LONGEST: usize = 40;
+}
+
+impl FromStr for PoolName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let is_label = text.parse::<VmName>().is_ok();
+        if is_label && text.len() <= Self::LONGEST {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(NameError::Pool(shown(text)))
+        }
+    }
+}
+
 /// A name as a message may repeat it: bounded and without control characters.
 fn shown(text: &str) -> String {
     text.chars().take(80).flat_map(char::escape_debug).collect()
@@ -186,7 +213,7 @@ macro_rules! text_name {
     )*};
 }
 
-text_name!(VmName, ImageName, CatalogName, SnapshotName);
+text_name!(VmName, ImageName, CatalogName, SnapshotName, PoolName);
 
 #[cfg(test)]
 mod tests {
@@ -235,6 +262,14 @@ mod tests {
             &["a", "before-upgrade", "v1.2_rc", "0"],
             &["", ".a", "-a", "A", "a/b", "a b", &"a".repeat(64)],
         );
+    }
+
+    #[test]
+    fn pool_names_leave_room_for_their_machines() {
+        let (long, too_long) = ("a".repeat(40), "a".repeat(41));
+        check::<PoolName>(&["a", "web-2", &long], &["", "-a", "A", "a.b", &too_long]);
+        let machine = format!("pool-{long}-001122334455");
+        assert!(machine.parse::<VmName>().is_ok());
     }
 
     #[test]

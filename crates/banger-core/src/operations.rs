@@ -52,6 +52,7 @@ pub enum OperationKind {
     SnapshotVm,
     RestoreVm,
     ForkVm,
+    CreatePool,
     PullImage,
     ImportImage,
     PromoteImage,
@@ -62,13 +63,14 @@ pub enum OperationKind {
 }
 
 impl OperationKind {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::CreateVm,
         Self::StartVm,
         Self::RestartVm,
         Self::SnapshotVm,
         Self::RestoreVm,
         Self::ForkVm,
+        Self::CreatePool,
         Self::PullImage,
         Self::ImportImage,
         Self::PromoteImage,
@@ -88,6 +90,7 @@ impl OperationKind {
             Self::SnapshotVm => "snapshot-vm",
             Self::RestoreVm => "restore-vm",
             Self::ForkVm => "fork-vm",
+            Self::CreatePool => "create-pool",
             Self::PullImage => "pull-image",
             Self::ImportImage => "import-image",
             Self::PromoteImage => "promote-image",

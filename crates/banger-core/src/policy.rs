@@ -21,6 +21,8 @@ pub enum Verb {
     Save,
     /// To go on from what was written down.
     Restore,
+    /// To become somebody's, for one that waits.
+    Take,
     Delete {
         force: bool,
     },
@@ -92,7 +94,16 @@ pub fn admit(state: VmState, verb: Verb) -> Admission {
             | VmState::Paused,
         ) => Refuse,
         (Verb::Save, VmState::Running | VmState::Paused) => Proceed,
-        (Verb::Save | Verb::Restore, VmState::Starting | VmState::Stopping) => Wait,
+        (Verb::Save | Verb::Restore | Verb::Take, VmState::Starting | VmState::Stopping) => Wait,
+        (Verb::Take, VmState::Paused) => Proceed,
+        (
+            Verb::Take,
+            VmState::Created
+            | VmState::Stopped
+            | VmState::Error
+            | VmState::Running
+            | VmState::Deleting,
+        ) => Refuse,
         (Verb::Save, VmState::Created | VmState::Stopped | VmState::Error | VmState::Deleting) => {
             Refuse
         }
@@ -210,6 +221,19 @@ mod tests {
                 (VmState::Running, Admission::Proceed),
                 (VmState::Stopped, Admission::Proceed),
                 (VmState::Stopping, Admission::Wait),
+                (VmState::Deleting, Admission::Refuse),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_stands_still_and_waits_can_be_taken() {
+        check(
+            Verb::Take,
+            &[
+                (VmState::Paused, Admission::Proceed),
+                (VmState::Running, Admission::Refuse),
+                (VmState::Error, Admission::Refuse),
                 (VmState::Deleting, Admission::Refuse),
             ],
         );

@@ -1,6 +1,7 @@
 //! What is known of a VM: the durable record, and its states. Knows no task and no table.
 
 use crate::{
+    holder::Holder,
     host::VmmChoice,
     name::{VmId, VmName},
     spec::VmSpec,
@@ -79,6 +80,8 @@ pub struct VmRecord {
     pub id: VmId,
     pub name: VmName,
     pub spec: VmSpec,
+    /// Who has it, where it is nobody's yet.
+    pub holder: Option<Holder>,
     pub state: VmState,
     /// The VMM of the last start, and why it was chosen.
     pub choice: Option<VmmChoice>,
@@ -86,4 +89,23 @@ pub struct VmRecord {
     pub life: Life,
     pub created_at: Seconds,
     pub updated_at: Seconds,
+}
+
+impl VmRecord {
+    /// Of a VM that is in no row: for those who ask what would be.
+    #[must_use]
+    pub fn of_nobody(spec: VmSpec) -> Self {
+        Self {
+            id: VmId::random(),
+            name: "nobody".parse().expect("a short word is a name"),
+            spec,
+            holder: None,
+            state: VmState::Created,
+            choice: None,
+            last_error: None,
+            life: Life::default(),
+            created_at: 0,
+            updated_at: 0,
+        }
+    }
 }

@@ -15,6 +15,7 @@ use crate::{
     host::SnapshotPlaces,
     name::{NameError, SnapshotName, VmId},
     record::Seconds,
+    recovery,
     snapshot::{Restoration, SnapshotError, SnapshotRecord},
     store::{Store, StoreError},
 };
@@ -117,15 +118,26 @@ impl Snapshots {
 
     /// Makes a snapshot of what was staged: whole, or not at all. Its row comes first: where a daemon
     /// ends in between, the next one gives the directory its name.
-    pub(crate) fn publish(&self, staging: &Staging, record: &SnapshotRecord) -> Result<(), Error> {
+    pub(crate) async fn publish(
+        &self,
+        staging: &Staging,
+        record: &SnapshotRecord,
+    ) -> Result<(), Error> {
+        let files = staging.files.clone();
+        // From here on the host's power may fail. A disk that is full says so now at the latest.
+        tokio::task::spawn_blocking(move || sync_all(&files))
+            .await
+            .map_err(|_| Error::Ending)??;
         self.store.insert_snapshot(record)?;
         let staged = &staging.files.directory;
         let place = self.directory.join(&record.directory);
-        if let Err(error) = fs::rename(staged, &place) {
+        let published = recovery::write_snapshot(&self.store, &record.name, staged)
+            .and_then(|()| fs::rename(staged, &place).map_err(file_error("publish", staged)))
+            .and_then(|()| sync(&self.directory));
+        if published.is_err() {
             self.store.delete_snapshot(&record.name)?;
-            return Err(file_error("publish", staged)(error));
         }
-        Ok(())
+        published
     }
 
     /// Forgets a snapshot. Machines that went on from it have what they need.
@@ -189,6 +201,19 @@ impl Drop for Staging {
             remove(&self.files.directory);
         }
     }
+}
+
+/// Waits until all files of a saved machine are on the disk, and that they are there.
+fn sync_all(files: &SnapshotPlaces) -> Result<(), Error> {
+    for path in [files.memory(), files.devices(), files.disk()] {
+        sync(&path)?;
+    }
+    sync(&files.directory)
+}
+
+fn sync(path: &Path) -> Result<(), Error> {
+    let synced = fs::File::open(path).and_then(|file| file.sync_all());
+    synced.map_err(file_error("write", path))
 }
 
 /// Nobody waits for this; the next daemon tries again.

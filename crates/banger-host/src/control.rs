@@ -42,6 +42,9 @@ pub(crate) trait Control: Debug + Send + Sync {
     /// Refuses where this VMM cannot save its machine.
     fn may_save(&self) -> Result<(), HostError>;
 
+    /// Does what makes a save shorter, while the guest runs.
+    async fn prepare_save(&self, _pid: u32) {}
+
     /// Writes memory and devices of a machine that stands still. Gives back what that takes.
     async fn save(&self, into: &SnapshotPlaces) -> Result<u64, HostError>;
 

@@ -184,6 +184,10 @@ impl Machine for VmmMachine {
         self.control.may_save()
     }
 
+    async fn prepare_save(&self) {
+        self.control.prepare_save(self.process.pid()).await;
+    }
+
     async fn save(&self, into: &SnapshotPlaces) -> Result<u64, HostError> {
         self.control.save(into).await
     }

@@ -149,6 +149,13 @@ pub(crate) fn snapshots() -> Vec<CompletionCandidate> {
     })
 }
 
+pub(crate) fn pools() -> Vec<CompletionCandidate> {
+    ask(async |client| {
+        let pools = client.pools().await?.into_iter();
+        Ok(pools.map(|pool| pool.name).collect())
+    })
+}
+
 pub(crate) fn catalogs() -> Vec<CompletionCandidate> {
     ask(async |client| {
         let catalogs = client.catalogs().await?.into_iter();

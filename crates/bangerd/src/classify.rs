@@ -8,6 +8,7 @@ use banger_core::{
     error::{Error, Kind},
     host_error::{BootFailure, GuestError, HostError, LogTail},
     kernel::KernelError,
+    pool::PoolError,
     record::VmState,
     rootfs::{EntryError, HeaderError, ImportError},
     snapshot::SnapshotError,
@@ -62,6 +63,7 @@ fn judge(error: &Error) -> Judged {
                  `banger image import`"
                 }
                 Kind::Kernel => "see the kernels with `banger kernel list`",
+                Kind::Pool => "see the pools with `banger pool list`",
                 Kind::Snapshot => "see the snapshots with `banger vm snapshot list`",
                 Kind::Catalog => "see the catalogs with `banger catalog list`",
                 Kind::Operation => "see the operations with `banger operations list --all`",
@@ -105,6 +107,11 @@ fn judge(error: &Error) -> Judged {
             format!("delete the snapshot first: `banger vm snapshot delete {snapshot}`"),
         ),
         Error::Snapshot(error) => snapshot(error),
+        Error::Pool(error) => pool(error),
+        Error::Unsettled { .. } => judged(
+            ErrorCode::GuestFailed,
+            "see what its init waits for with `banger vm logs`, or use --init agent",
+        ),
         Error::Interrupted { .. } => plain(ErrorCode::Cancelled),
         Error::Start { source, .. } => judge(source),
         Error::File { source, .. } => io(source),
@@ -170,6 +177,17 @@ fn snapshot(error: &SnapshotError) -> Judged {
     }
 }
 
+fn pool(error: &PoolError) -> Judged {
+    match error {
+        PoolError::Size(_) | PoolError::NotStarted => plain(ErrorCode::InvalidArgument),
+        PoolError::Fixed { .. } => judged(
+            ErrorCode::InvalidArgument,
+            "leave that out, or make a pool of such machines: `banger pool create`",
+        ),
+        PoolError::Gone(_) => judged(ErrorCode::NotFound, "see the pools with `banger pool list`"),
+    }
+}
+
 fn io(error: &std::io::Error) -> Judged {
     match error.kind() {
         std::io::ErrorKind::StorageFull => judged(
@@ -198,6 +216,10 @@ fn store(error: &StoreError) -> Judged {
             format!(
                 "choose another name, or delete the snapshot: `banger vm snapshot delete {name}`"
             ),
+        ),
+        StoreError::PoolTaken(name) => judged(
+            ErrorCode::AlreadyExists,
+            format!("choose another name, or delete the pool: `banger pool delete {name}`"),
         ),
         StoreError::CatalogTaken(name) => judged(
             ErrorCode::AlreadyExists,

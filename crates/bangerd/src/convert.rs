@@ -65,6 +65,7 @@ pub(crate) fn create_request(request: CreateVm, now: Seconds) -> Result<CreateRe
         expires_at: expiry(request.ttl_seconds.unwrap_or(0), now)?,
         cold: request.cold,
         snapshot: request.snapshot.map(|name| name.parse()).transpose()?,
+        pool: request.pool.map(|name| name.parse()).transpose()?,
         start: request.start,
         auto_remove: request.auto_remove,
     })
@@ -265,7 +266,7 @@ fn whole_ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn state(state: VmState) -> WireState {
+pub(crate) fn state(state: VmState) -> WireState {
     match state {
         VmState::Created => WireState::Created,
         VmState::Starting => WireState::Starting,

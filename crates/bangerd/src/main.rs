@@ -5,6 +5,7 @@ mod classify;
 mod config;
 mod convert;
 mod convert_journal;
+mod convert_pool;
 mod exec_stream;
 mod fail_point;
 mod follow;

@@ -184,10 +184,11 @@ fn open_store(places: &Places) -> Result<(Arc<Store>, Option<PathBuf>), Fatal> {
     let is_new = !path.exists();
     let (store, kept) = Store::open_or_replace(&path, now())?;
     if is_new || kept.is_some() {
-        let (vms, images) = directories(places).remains();
+        let [vms, images, snapshots] = directories(places).remains();
         let remains = Remains {
             vms: &vms,
             images: &images,
+            snapshots: &snapshots,
         };
         recovery::recover(&store, remains, false)?;
     }

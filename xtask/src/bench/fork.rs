@@ -25,6 +25,8 @@ const COPY: &str = "copy";
 const FORKS: usize = 10;
 /// Between two starts, so that neither pays for the other's end.
 const BREATH: Duration = Duration::from_millis(300);
+/// So many breaths at most the daemon takes to boot and save a machine.
+const SAVING: u32 = 200;
 /// What machines get to come to rest.
 const REST: Duration = Duration::from_secs(2);
 const RUN: [&str; 4] = ["run", "--rm", "--", "true"];
@@ -61,6 +63,7 @@ pub fn fork(
     home.banger(&["config", "set", "fast_start", "true"])?;
     home.banger(&["daemon", "stop"])?;
     home.banger(&RUN)?;
+    is_saved(&home)?;
     let cold = ["run", "--rm", "--cold", "--", "true"];
     let boots = times(rounds, || home.time(&cold))?;
     let warm = times(rounds, || home.time(&RUN))?;
@@ -74,6 +77,19 @@ pub fn fork(
         .goal(0.35),
     ]);
     Ok(report)
+}
+
+/// Waits until the daemon has saved a boot for whoever comes next: its machine is gone then.
+fn is_saved(home: &Home) -> Result<(), BenchError> {
+    let vms = home.path("state/vms");
+    for _ in 0..SAVING {
+        sleep(BREATH);
+        let mut left = fs::read_dir(&vms).map_err(BenchError::file("list", &vms))?;
+        if left.next().is_none() {
+            return Ok(());
+        }
+    }
+    Err(output(&RUN, "a saved boot behind its back"))
 }
 
 /// How long the machine stands still to be saved. The last of its snapshots stays.

@@ -17,6 +17,7 @@ use crate::{
     event::{Event, EventQuery},
     image::{Image, ImportImage, Login, LoginState, Logout, PullImage, PulledImage, RegisterImage},
     kernel::{AvailableKernel, ImportKernel, Kernel, PullKernel},
+    pool::{CreatePool, Pool},
     progress::Step,
     snapshot::{CreateSnapshot, ForkVm, Forked, RestoreVm, Snapshot},
     usage::{VmPorts, VmStats},
@@ -220,6 +221,30 @@ impl Client {
     ) -> Result<Snapshot, ClientError> {
         let path = vm_path(target, "/snapshots");
         self.follow(Method::POST, &path, Payload::json(request), on_step)
+            .await
+    }
+
+    pub async fn pools(&self) -> Result<Vec<Pool>, ClientError> {
+        self.document(Method::GET, "/v1/pools", Payload::Empty)
+            .await
+    }
+
+    pub async fn pool(&self, name: &str) -> Result<Pool, ClientError> {
+        self.document(Method::GET, &pool_path(name), Payload::Empty)
+            .await
+    }
+
+    pub async fn create_pool(
+        &self,
+        request: &CreatePool,
+        on_step: impl FnMut(Step),
+    ) -> Result<Pool, ClientError> {
+        self.follow(Method::POST, "/v1/pools", Payload::json(request), on_step)
+            .await
+    }
+
+    pub async fn delete_pool(&self, name: &str) -> Result<(), ClientError> {
+        self.act(Method::DELETE, &pool_path(name), Payload::Empty)
             .await
     }
 
@@ -472,6 +497,10 @@ pub(super) fn vm_path(target: &str, rest: &str) -> String {
 
 fn snapshot_path(name: &str) -> String {
     format!("/v1/snapshots/{}", segment(name))
+}
+
+fn pool_path(name: &str) -> String {
+    format!("/v1/pools/{}", segment(name))
 }
 
 fn image_path(name: &str, rest: &str) -> String {

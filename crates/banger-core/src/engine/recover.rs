@@ -1,8 +1,9 @@
 //! Taking up VMs that lie on the disk and are in no row.
 
-use super::Engine;
+use super::{Engine, is_nobodys};
 use crate::{
     error::Error,
+    record::VmState,
     recovery::{self, Recovered, Remains},
 };
 
@@ -11,11 +12,12 @@ impl Engine {
     /// what it would do.
     pub async fn recover(&self, dry_run: bool) -> Result<Recovered, Error> {
         let store = self.surroundings.store.clone();
-        let (vms, images) = self.directories.remains();
+        let [vms, images, snapshots] = self.directories.remains();
         let recovered = tokio::task::spawn_blocking(move || {
             let remains = Remains {
                 vms: &vms,
                 images: &images,
+                snapshots: &snapshots,
             };
             recovery::recover(&store, remains, dry_run)
         });
@@ -27,9 +29,13 @@ impl Engine {
     }
 
     fn take_up_new(&self) -> Result<(), Error> {
-        for record in self.surroundings.store.vms()? {
+        let pools = self.surroundings.store.pools()?;
+        for mut record in self.surroundings.store.vms()? {
             let is_known = self.vms().contains_key(&record.id);
             if !is_known {
+                if is_nobodys(&record, &pools) {
+                    record.state = VmState::Deleting;
+                }
                 self.spawn(record);
             }
         }

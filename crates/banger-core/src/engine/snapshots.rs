@@ -56,7 +56,7 @@ impl Engine {
         report(&progress, "save", &vm.name());
         let saved = vm.save(staging.files.clone(), after).await?;
         let record = self.record_of(name, &staging, saved)?;
-        self.snapshots.publish(&staging, &record)?;
+        self.snapshots.publish(&staging, &record).await?;
         Ok(record)
     }
 

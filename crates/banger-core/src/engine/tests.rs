@@ -6,6 +6,7 @@ mod find;
 mod kills;
 mod leftovers;
 mod model;
+mod pools;
 mod restart;
 mod room;
 mod snapshots;

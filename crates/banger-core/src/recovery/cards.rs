@@ -11,13 +11,18 @@ use tracing::warn;
 use crate::{
     error::Error,
     host::VmPlaces,
-    name::ImageName,
+    name::{ImageName, SnapshotName},
     store::{Card, Store},
 };
 
 /// The card of the VM in a directory.
 pub(super) fn vm_card(directory: &Path) -> PathBuf {
     directory.join("vm.json")
+}
+
+/// The card of the snapshot in a directory.
+pub(super) fn snapshot_card(directory: &Path) -> PathBuf {
+    directory.join("snapshot.json")
 }
 
 /// The card of an image. It lies beside the image's directory: an image that is a file of the host
@@ -54,6 +59,18 @@ pub(crate) fn write_image(
 ) -> Result<(), Error> {
     match store.card_of_image(name)? {
         Some(card) => write(&image_card(images, directory), &card),
+        None => Ok(()),
+    }
+}
+
+/// Writes the card of a snapshot into the directory of its files.
+pub(crate) fn write_snapshot(
+    store: &Store,
+    name: &SnapshotName,
+    directory: &Path,
+) -> Result<(), Error> {
+    match store.card_of_snapshot(name)? {
+        Some(card) => write(&snapshot_card(directory), &card),
         None => Ok(()),
     }
 }

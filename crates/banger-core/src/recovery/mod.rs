@@ -1,4 +1,4 @@
-//! Making rows again from the files that they told of. Beside each VM's disk and each image lies a
+//! Making rows again from the files that they told of. Beside each VM's disk, each image and each snapshot lies a
 //! card with its row; whoever lost the store, or put back an old one, has them again from there.
 //! Removes nothing, and touches no row that is there.
 
@@ -8,12 +8,14 @@ use std::{fs, path::Path};
 
 use tracing::{info, warn};
 
-pub(crate) use cards::{forget_image, image_card, write_image, write_missing, write_vm};
-use cards::{read, vm_card};
+pub(crate) use cards::{
+    forget_image, image_card, write_image, write_missing, write_snapshot, write_vm,
+};
+use cards::{read, snapshot_card, vm_card};
 
 use crate::{
     error::Error,
-    name::{ImageName, VmId, VmName},
+    name::{ImageName, SnapshotName, VmId, VmName},
     record::VmState,
     store::{Card, Store, Table},
 };
@@ -30,6 +32,7 @@ pub struct Unrecovered {
 pub struct Recovered {
     pub vms: Vec<VmName>,
     pub images: Vec<ImageName>,
+    pub snapshots: Vec<SnapshotName>,
     pub problems: Vec<Unrecovered>,
 }
 
@@ -38,6 +41,7 @@ pub struct Recovered {
 pub struct Remains<'a> {
     pub vms: &'a Path,
     pub images: &'a Path,
+    pub snapshots: &'a Path,
 }
 
 /// Makes rows for what lies there without one. With `dry_run` it only tells what it would do.
@@ -45,13 +49,15 @@ pub fn recover(store: &Store, remains: Remains<'_>, dry_run: bool) -> Result<Rec
     let mut recovered = Recovered::default();
     images(store, remains.images, dry_run, &mut recovered)?;
     vms(store, remains.vms, dry_run, &mut recovered)?;
+    snapshots(store, remains.snapshots, dry_run, &mut recovered)?;
     for problem in &recovered.problems {
         warn!(path = %problem.path.display(), reason = problem.reason, "cannot recover");
     }
     if !dry_run {
         let (vms, images) = (recovered.vms.len(), recovered.images.len());
-        if vms + images > 0 {
-            info!(vms, images, "recovered what was in no row");
+        let snapshots = recovered.snapshots.len();
+        if vms + images + snapshots > 0 {
+            info!(vms, images, snapshots, "recovered what was in no row");
         }
     }
     Ok(recovered)
@@ -145,6 +151,57 @@ fn vm(
         insert(store, Table::Vms, &card)?;
     }
     Ok(name)
+}
+
+fn snapshots(
+    store: &Store,
+    directory: &Path,
+    dry_run: bool,
+    recovered: &mut Recovered,
+) -> Result<(), Error> {
+    let rows = store.snapshots()?;
+    for id in ids(directory) {
+        let path = directory.join(id.to_string());
+        // One that is half made or half gone has another name.
+        if rows.iter().any(|row| row.directory == id.to_string()) || !path.is_dir() {
+            continue;
+        }
+        match snapshot(store, &path, &recovered.images, dry_run) {
+            Ok(Some(name)) => recovered.snapshots.push(name),
+            Ok(None) => {}
+            Err(reason) => recovered.problems.push(Unrecovered { path, reason }),
+        }
+    }
+    Ok(())
+}
+
+/// Nothing for a saved boot, which the next boot makes again.
+fn snapshot(
+    store: &Store,
+    path: &Path,
+    images: &[ImageName],
+    dry_run: bool,
+) -> Result<Option<SnapshotName>, String> {
+    let card = read(&snapshot_card(path))?;
+    let name: SnapshotName = parsed(&card, "name")?;
+    if name.is_of_a_boot() {
+        if !dry_run {
+            let removed = fs::remove_dir_all(path);
+            removed.map_err(|error| format!("a saved boot cannot be removed: {error}"))?;
+        }
+        return Ok(None);
+    }
+    let known = |found: bool, why: &str| if found { Ok(()) } else { Err(why.to_owned()) };
+    let taken = store.snapshot(&name).map_err(|error| error.to_string())?;
+    known(taken.is_none(), "there is another snapshot of its name")?;
+    let image: ImageName = parsed(&card, "image")?;
+    let found = store.image(&image).map_err(|error| error.to_string())?;
+    let is_here = found.is_some() || images.contains(&image);
+    known(is_here, &format!("its image {image} is missing"))?;
+    if !dry_run {
+        insert(store, Table::Snapshots, &card)?;
+    }
+    Ok(Some(name))
 }
 
 fn insert(store: &Store, table: Table, card: &Card) -> Result<(), String> {

@@ -43,8 +43,8 @@ fn set<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
     names.map(str::to_owned).into()
 }
 
-fn remains(world: &World) -> (std::path::PathBuf, std::path::PathBuf) {
-    (world.vms(), world.images_directory())
+fn remains(world: &World) -> [std::path::PathBuf; 3] {
+    [world.vms(), world.images_directory(), world.snapshots()]
 }
 
 #[test]
@@ -53,10 +53,11 @@ fn what_a_lost_store_told_of_is_had_again() {
     let mut rows = world.rows();
     fs::remove_file(world.path("state.db")).unwrap();
     world.publish_tiny();
-    let (vms, images) = remains(&world);
+    let [vms, images, snapshots] = remains(&world);
     let remains = Remains {
         vms: &vms,
         images: &images,
+        snapshots: &snapshots,
     };
     let store = world.store();
     for dry_run in [true, true, false] {
@@ -116,10 +117,11 @@ fn what_cannot_be_had_again_is_told_of_and_left_alone() {
         world.publish_tiny();
         let directory = world.vms().join(id.to_string());
         spoil(&directory);
-        let (vms, images) = remains(&world);
+        let [vms, images, snapshots] = remains(&world);
         let remains = Remains {
             vms: &vms,
             images: &images,
+            snapshots: &snapshots,
         };
         let recovered = recover(&world.store(), remains, false).unwrap();
         let [problem] = &recovered.problems[..] else {

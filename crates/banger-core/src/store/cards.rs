@@ -6,13 +6,14 @@ use rusqlite::{Connection, OptionalExtension, Row, params_from_iter, types::Valu
 use serde_json::{Map, Number, Value};
 
 use super::{Store, StoreError, query};
-use crate::name::{ImageName, VmId};
+use crate::name::{ImageName, SnapshotName, VmId};
 
 /// The tables that have cards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Table {
     Vms,
     Images,
+    Snapshots,
 }
 
 impl Table {
@@ -20,13 +21,14 @@ impl Table {
         match self {
             Self::Vms => "vms",
             Self::Images => "images",
+            Self::Snapshots => "snapshots",
         }
     }
 
     fn key(self) -> &'static str {
         match self {
             Self::Vms => "id",
-            Self::Images => "name",
+            Self::Images | Self::Snapshots => "name",
         }
     }
 }
@@ -64,6 +66,10 @@ impl Store {
 
     pub(crate) fn card_of_image(&self, name: &ImageName) -> Result<Option<Card>, StoreError> {
         self.card(Table::Images, name.as_str())
+    }
+
+    pub(crate) fn card_of_snapshot(&self, name: &SnapshotName) -> Result<Option<Card>, StoreError> {
+        self.card(Table::Snapshots, name.as_str())
     }
 
     fn card(&self, table: Table, key: &str) -> Result<Option<Card>, StoreError> {

@@ -13,6 +13,7 @@ mod images;
 mod journal;
 mod migrations;
 mod operations;
+mod pools;
 mod snapshots;
 mod upkeep;
 mod vms;
@@ -32,7 +33,7 @@ pub use images::{ImageRow, ImageStage};
 pub use journal::JournalRow;
 
 use crate::{
-    name::{CatalogName, ImageName, SnapshotName, VmId, VmName},
+    name::{CatalogName, ImageName, PoolName, SnapshotName, VmId, VmName},
     record::Seconds,
 };
 
@@ -81,6 +82,8 @@ pub enum StoreError {
     ImageTaken(ImageName),
     #[error("a snapshot named {0} exists already")]
     SnapshotTaken(SnapshotName),
+    #[error("a pool named {0} exists already")]
+    PoolTaken(PoolName),
     #[error("image {0} is not in the store")]
     NoImage(ImageName),
     #[error("VM {0} is not in the store")]

@@ -50,6 +50,7 @@ fn vm(name: &str, image: &ImageName) -> VmRecord {
         state: VmState::Created,
         choice: None,
         last_error: None,
+        holder: None,
         life: Life::default(),
         created_at: 10,
         updated_at: 10,

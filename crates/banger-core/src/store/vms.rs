@@ -12,6 +12,7 @@ use crate::{
     name::{VmId, VmName},
     record::{Seconds, VmRecord, VmState},
     spec::{Init, Network, VmSpec},
+    upkeep::Upkeep,
 };
 
 impl Store {
@@ -21,10 +22,10 @@ impl Store {
         let inserted = self.lock().execute(
             "INSERT INTO vms (id, name, image, kernel, kernel_reason, vcpus, memory, disk, init, network,
                               wanted_vmm, auto_remove, labels, expires_at, restart, autostart,
-                              idle_stop, state, created_at, updated_at)
+                              idle_stop, holder, state, created_at, updated_at)
              SELECT :id, :name, :image, :kernel, :kernel_reason, :vcpus, :memory, :disk, :init, :network,
                     :wanted_vmm, :auto_remove, :labels, :expires_at, :restart, :autostart,
-                    :idle_stop, :state, :created_at, :updated_at
+                    :idle_stop, :holder, :state, :created_at, :updated_at
              WHERE EXISTS (SELECT 1 FROM images WHERE name = :image AND stage = 'ready')",
             named_params! {
                 ":id": vm.id.to_string(),
@@ -44,6 +45,7 @@ impl Store {
                 ":restart": spec.upkeep.restart.to_string(),
                 ":autostart": spec.upkeep.autostart,
                 ":idle_stop": spec.upkeep.idle_stop.seconds().map(signed),
+                ":holder": vm.holder.as_ref().map(ToString::to_string),
                 ":state": vm.state.as_str(),
                 ":created_at": signed(vm.created_at),
                 ":updated_at": signed(vm.updated_at),
@@ -224,6 +226,10 @@ fn record(row: &Row<'_>) -> Result<VmRecord, StoreError> {
             text.parse().ok()
         })?,
         spec: spec(row)?,
+        holder: match column::<Option<String>>(row, "holder")? {
+            None => None,
+            Some(holder) => Some(parse("holder of a VM", &holder, |text| text.parse().ok())?),
+        },
         state: parse("VM state", &column::<String>(row, "state")?, VmState::parse)?,
         choice,
         last_error: column(row, "last_error")?,
@@ -234,6 +240,22 @@ fn record(row: &Row<'_>) -> Result<VmRecord, StoreError> {
 }
 
 fn spec(row: &Row<'_>) -> Result<VmSpec, StoreError> {
+    Ok(VmSpec {
+        auto_remove: column(row, "auto_remove")?,
+        labels: parse(
+            "labels",
+            &column::<String>(row, "labels")?,
+            Labels::from_json,
+        )?,
+        expires_at: column::<Option<i64>>(row, "expires_at")?
+            .map(|value| u64::try_from(value).unwrap_or_default()),
+        upkeep: upkeep(row)?,
+        ..made_of(row)?
+    })
+}
+
+/// What a machine is made of, with no wishes beside.
+pub(super) fn made_of(row: &Row<'_>) -> Result<VmSpec, StoreError> {
     let (memory, disk) = (unsigned(row, "memory")?, unsigned(row, "disk")?);
     let vcpus: u32 = column(row, "vcpus")?;
     let unreadable = |what, value: u64| StoreError::Unreadable {
@@ -263,15 +285,10 @@ fn spec(row: &Row<'_>) -> Result<VmSpec, StoreError> {
             None => None,
             Some(vmm) => Some(parse("VMM", &vmm, vmm_of)?),
         },
-        auto_remove: column(row, "auto_remove")?,
-        labels: parse(
-            "labels",
-            &column::<String>(row, "labels")?,
-            Labels::from_json,
-        )?,
-        expires_at: column::<Option<i64>>(row, "expires_at")?
-            .map(|value| u64::try_from(value).unwrap_or_default()),
-        upkeep: upkeep(row)?,
+        auto_remove: false,
+        labels: Labels::default(),
+        expires_at: None,
+        upkeep: Upkeep::default(),
     })
 }
 

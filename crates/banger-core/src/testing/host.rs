@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
@@ -162,6 +163,14 @@ impl FakeHost {
     }
 }
 
+/// A copy of the same length with the same first bytes: enough to be known again.
+fn copy_beginning(from: &Path, to: &Path) -> io::Result<()> {
+    let mut from = fs::File::open(from)?;
+    let mut to = fs::File::create(to)?;
+    io::copy(&mut from.by_ref().take(4096), &mut to)?;
+    to.set_len(from.metadata()?.len())
+}
+
 /// What a step that fails says.
 pub(super) fn failure(act: Act) -> HostError {
     let source = io::Error::other(format!("the script of {act:?} says so"));
@@ -262,8 +271,8 @@ impl Host for FakeHost {
 
     async fn copy_sparse(&self, from: &Path, to: &Path) -> Result<u64, HostError> {
         self.step(Act::Copy, None, |script| script.copy).await?;
-        let copied = fs::copy(from, to).map(|_| 0);
-        copied.map_err(|source| HostError::File {
+        let copied = copy_beginning(from, to);
+        copied.map(|()| 0).map_err(|source| HostError::File {
             operation: "copy",
             path: from.to_owned(),
             source,

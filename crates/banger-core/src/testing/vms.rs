@@ -118,6 +118,7 @@ impl VmWorld {
             state,
             choice: None,
             last_error: None,
+            holder: None,
             life: Life::default(),
             created_at: clock(),
             updated_at: clock(),
@@ -131,7 +132,7 @@ impl VmWorld {
             host: self.host.clone(),
             assembly: self.assembly.clone(),
             patience: PATIENCE,
-            boots: Boots::new(Arc::new(snapshots), None),
+            boots: Boots::new(Arc::new(snapshots), None).0,
             clock,
         };
         let places = self.assembly.places(record.id);

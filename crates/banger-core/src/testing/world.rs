@@ -1,7 +1,7 @@
 //! A world for whole engines: directories, stores and a fake host that outlive each of them,
 //! and a runtime per engine, whose end is as sudden as a killed daemon's.
 
-use std::{fs, io::Cursor, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, fs, io::Cursor, path::PathBuf, sync::Arc};
 
 use banger_image::{
     digest::Sha256,
@@ -159,6 +159,22 @@ impl World {
 
     pub(crate) fn snapshots(&self) -> PathBuf {
         self.root.path().join("snapshots")
+    }
+
+    /// All files, but for the store's own.
+    pub(crate) fn files(&self) -> BTreeSet<PathBuf> {
+        let (mut files, mut left) = (BTreeSet::new(), vec![self.root.path().to_owned()]);
+        while let Some(directory) = left.pop() {
+            for entry in fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    left.push(path.clone());
+                }
+                files.insert(path);
+            }
+        }
+        files.retain(|path| !path.to_string_lossy().contains("state.db"));
+        files
     }
 
     /// Asserts that no VM has left anything.

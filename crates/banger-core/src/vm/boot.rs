@@ -5,10 +5,12 @@ use banger_image::progress::{SharedProgress, Step};
 
 use super::{Surroundings, disks};
 use crate::{
+    boots::BootKey,
     error::Error,
-    host::{LaunchPlan, VmmChoice},
+    host::{Binding, LaunchPlan, VmmChoice},
     record::VmRecord,
     snapshot::{self, Restoration},
+    spec::VmSpec,
 };
 
 /// Chooses a VMM and makes the plan that it is started with. Starts nothing.
@@ -29,6 +31,34 @@ pub(super) async fn prepare(
     };
     host.admit(&plan).await?;
     Ok((plan, choice))
+}
+
+/// What machines of one making have in common where they run here.
+#[derive(Debug, Clone)]
+pub(crate) struct KindOfBoot {
+    pub(crate) key: BootKey,
+    pub(crate) binding: Binding,
+}
+
+/// What a VM of this making would be here. Makes nothing but what boots need anyway.
+pub(crate) async fn kind_of(
+    surroundings: &Surroundings,
+    spec: &VmSpec,
+) -> Result<KindOfBoot, Error> {
+    let Surroundings { host, assembly, .. } = surroundings;
+    let choice = host.choose_vmm(spec.vmm).await?;
+    let binding = host.binding(choice.vmm, choice.accelerator).await?;
+    let (assembly, spec) = (assembly.clone(), spec.clone());
+    let key = {
+        let binding = binding.clone();
+        tokio::task::spawn_blocking(move || {
+            let nobody = VmRecord::of_nobody(spec);
+            let plan = assembly.plan(&nobody, &choice)?;
+            Ok::<_, Error>(BootKey::of(&plan, nobody.spec.disk, &binding))
+        })
+    };
+    let key = key.await.map_err(|_| Error::Ending)??;
+    Ok(KindOfBoot { key, binding })
 }
 
 /// Makes the plan of a machine that goes on, and refuses one that could not. Changes nothing.

@@ -28,16 +28,19 @@ use crate::{
         VmmProcess,
     },
     journal::Ledger,
+    labels::Labels,
     name::{VmId, VmName},
     policy::{Admission, Verb, admit},
-    record::{VmRecord, VmState},
+    record::{Seconds, VmRecord, VmState},
     snapshot::{Frozen, Restoration},
-    spec::SpecChange,
+    spec::{SpecChange, VmSpec},
     store::Store,
+    upkeep::Upkeep,
 };
 
 use activity::Activity;
 pub use activity::InUse;
+pub(crate) use boot::kind_of;
 pub(crate) use disks::{
     PARTIAL as PARTIAL_DISK, acts as disk_acts, make_disk, remove as remove_disk,
 };
@@ -136,6 +139,29 @@ pub struct Saved {
     pub paused_for: Duration,
 }
 
+/// What whoever takes a machine that waited makes of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Claim {
+    pub(crate) name: VmName,
+    pub(crate) labels: Labels,
+    pub(crate) auto_remove: bool,
+    pub(crate) expires_at: Option<Seconds>,
+    pub(crate) upkeep: Upkeep,
+}
+
+impl Claim {
+    /// The same machine, with these wishes.
+    fn dress(&self, spec: &VmSpec) -> VmSpec {
+        VmSpec {
+            labels: self.labels.clone(),
+            auto_remove: self.auto_remove,
+            expires_at: self.expires_at,
+            upkeep: self.upkeep,
+            ..spec.clone()
+        }
+    }
+}
+
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
 enum Command {
@@ -176,6 +202,10 @@ enum Command {
         progress: SharedProgress,
         reply: Reply<View>,
     },
+    Take {
+        claim: Claim,
+        reply: Reply<View>,
+    },
     Delete {
         force: bool,
         reply: Reply<()>,
@@ -206,6 +236,12 @@ impl VmHandle {
     #[must_use]
     pub fn name(&self) -> VmName {
         self.read(|view| view.record.name.clone())
+    }
+
+    /// Whether it is nobody's yet.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.read(|view| view.record.holder.is_some())
     }
 
     #[must_use]
@@ -306,6 +342,11 @@ impl VmHandle {
             reply,
         })
         .await
+    }
+
+    /// Makes a machine that waited somebody's. Dropping the future ends it like a start.
+    pub(crate) async fn take(&self, claim: Claim) -> Result<View, Error> {
+        self.ask(|reply| Command::Take { claim, reply }).await
     }
 
     /// Deletes the VM with everything that is only its own. Carried through like a stop.

@@ -1,7 +1,7 @@
 //! The task that owns a VM: takes commands in order, watches the VMM and the connection to
 //! the guest, and writes every change down before it is shown.
 //!
-//! The acts themselves are in `start`, `end`, `pause`, `save`, `restore`, `change`, `unasked` and
+//! The acts themselves are in `start`, `end`, `pause`, `save`, `restore`, `take`, `change`, `unasked` and
 //! `upkeep`.
 
 mod change;
@@ -11,6 +11,7 @@ mod pause;
 mod restore;
 mod save;
 mod start;
+mod take;
 mod unasked;
 mod upkeep;
 
@@ -225,6 +226,7 @@ impl Task {
                 progress,
                 reply,
             } => self.restore(from, &progress, reply).await,
+            Command::Take { claim, reply } => self.take(claim, reply).await,
             Command::Delete { force, reply } => return self.delete(force, reply).await,
             Command::OwnerCame => self.owner_deadline = None,
             Command::Touched => self.write_touch(),

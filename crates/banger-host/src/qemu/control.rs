@@ -60,6 +60,10 @@ impl Control for QemuControl {
         Ok(())
     }
 
+    async fn prepare_save(&self, pid: u32) {
+        save::prepare(pid).await;
+    }
+
     async fn save(&self, into: &SnapshotPlaces) -> Result<u64, HostError> {
         save::save(&self.places, into).await
     }

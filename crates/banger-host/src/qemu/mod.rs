@@ -1,5 +1,6 @@
 //! QEMU as a VMM: its command line and its control socket. Starts nothing itself.
 
+mod ahead;
 pub(crate) mod args;
 pub(crate) mod control;
 mod halts;

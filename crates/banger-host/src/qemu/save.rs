@@ -16,7 +16,7 @@ use banger_core::{
 use serde_json::{Value, json};
 use tokio::{net::UnixListener, time::timeout};
 
-use super::{args::MEMORY, pages::Pages, qmp::Qmp, stream};
+use super::{ahead, args::MEMORY, pages::Pages, qmp::Qmp, stream};
 use crate::{control::Pace, places, task::blocking};
 
 /// More than any link has: a machine that stands still is to do so for as short as can be.
@@ -26,6 +26,14 @@ const CONNECT: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(8);
 /// Reads as large as a socket gives them.
 const BUFFER: usize = 1 << 20;
+
+/// Reads what saving would have to read while the machine stands still.
+pub(super) async fn prepare(pid: u32) {
+    let read = blocking(move || ahead::read(pid)).await;
+    if let Err(error) = read {
+        tracing::debug!(%error, pid, "cannot read a machine's memory ahead");
+    }
+}
 
 /// Has QEMU write its machine down, and sorts what it writes.
 pub(super) async fn save(places: &VmPlaces, into: &SnapshotPlaces) -> Result<u64, HostError> {

@@ -7,6 +7,7 @@ pub(crate) mod event;
 pub(crate) mod host;
 pub(crate) mod image_reference;
 pub(crate) mod operations;
+pub(crate) mod pool;
 pub(crate) mod prune;
 pub(crate) mod registry;
 pub(crate) mod snapshot;
@@ -25,6 +26,7 @@ use self::{
     event::EventsArgs,
     host::{HostCommand, RecoverArgs},
     operations::OperationsCommand,
+    pool::PoolCommand,
     registry::RegistryCommand,
     store::{ImageCommand, KernelCommand},
     vm::{DeleteArgs, ExecArgs, ListArgs, RunArgs, VmCommand},
@@ -66,6 +68,9 @@ pub(crate) enum Command {
     /// Virtual machines
     #[command(subcommand)]
     Vm(VmCommand),
+    /// Machines that are ready before anybody asks
+    #[command(subcommand)]
+    Pool(PoolCommand),
     /// Images: the root file systems that VMs are made from
     #[command(subcommand)]
     Image(ImageCommand),
@@ -257,6 +262,10 @@ mod tests {
         check("banger run --snapshot ready --rm -- true", true);
         check("banger run --snapshot ready --image alpine", false);
         check("banger vm create --snapshot ready --no-start", false);
+        check("banger run --pool web --rm -- true", true);
+        check("banger run --pool web --memory 1G", false);
+        check("banger run --pool web --snapshot ready", false);
+        check("banger vm create --pool web --no-start", false);
     }
 
     #[test]
@@ -280,6 +289,8 @@ mod tests {
         check("banger kernel pull a/b/c", false);
         check("banger image publish a", false);
         check("banger completion tcsh", false);
+        check("banger pool create web --size 0", false);
+        check("banger pool create web -n 3 --image alpine:3", true);
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(crate) enum ValueError {
     VmName,
     #[error("a name has 1 to 128 of a-z, 0-9 and . _ -, and begins with a letter or digit")]
     StoreName,
+    #[error("a pool's name has 1 to 40 of a-z, 0-9 and -, with no - at either end")]
+    PoolName,
     #[error("a catalog's name has 1 to 63 of a-z, 0-9 and -, and begins with a letter or digit")]
     CatalogName,
     #[error("write NAME, or CATALOG/NAME")]
@@ -66,6 +68,35 @@ impl FromStr for VmName {
 
 impl From<VmName> for String {
     fn from(name: VmName) -> Self {
+        name.0
+    }
+}
+
+/// The name of a pool, which is part of its machines' names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PoolName(String);
+
+impl PoolName {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PoolName {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let VmName(name) = text.parse().map_err(|_| ValueError::PoolName)?;
+        if name.len() <= 40 {
+            Ok(Self(name))
+        } else {
+            Err(ValueError::PoolName)
+        }
+    }
+}
+
+impl From<PoolName> for String {
+    fn from(name: PoolName) -> Self {
         name.0
     }
 }
@@ -468,6 +499,16 @@ mod tests {
             &["a", "calm-otter", "7", &long[1..]],
             &["", "-a", "a-", "A", "a_b", "a.b", "ä", "a b", &long],
             &ValueError::VmName,
+        );
+    }
+
+    #[test]
+    fn pool_names_leave_room_for_their_machines() {
+        let long = "a".repeat(41);
+        check::<PoolName>(
+            &["web", "ci-2", &long[1..]],
+            &["", "-a", "A", "a.b", &long],
+            &ValueError::PoolName,
         );
     }
 

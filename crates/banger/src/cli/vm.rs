@@ -9,8 +9,8 @@ use super::{
     image_reference::ImageReference,
     snapshot::{ForkArgs, RestoreArgs, SnapshotCommand},
     values::{
-        Filter, IdleStop, Label, RestartPolicy, Size, StoreName, Target, Ttl, Variable, VmName,
-        directory, init,
+        Filter, IdleStop, Label, PoolName, RestartPolicy, Size, StoreName, Target, Ttl, Variable,
+        VmName, directory, init,
     },
 };
 use crate::complete;
@@ -78,8 +78,13 @@ pub(crate) struct SpecArgs {
     #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(complete::snapshots),
         conflicts_with_all = ["image", "kernel", "vcpu", "memory", "disk_size", "init", "network", "vmm"])]
     pub(crate) snapshot: Option<StoreName>,
+    /// Take a machine of this pool, which is ready
+    #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(complete::pools),
+        conflicts_with_all = ["image", "kernel", "vcpu", "memory", "disk_size", "init", "network", "vmm",
+            "snapshot"])]
+    pub(crate) pool: Option<PoolName>,
     /// Boot it, although a saved machine of its kind could go on instead
-    #[arg(long, conflicts_with = "snapshot")]
+    #[arg(long, conflicts_with_all = ["snapshot", "pool"])]
     pub(crate) cold: bool,
     /// Image to make it from: a name or a reference [default: debian-bookworm]
     #[arg(long, add = ArgValueCandidates::new(complete::images))]
@@ -182,6 +187,7 @@ Examples:
   banger run --rm -- uname -a              one command; the machine goes away afterwards
   banger run --name web --memory 2G -d     start it and come back
   banger run --rm --snapshot s -- true     go on from a saved machine
+  banger run --rm --pool p -- true         take one that is ready
   tar c . | banger run --rm -- tar tv      standard input reaches the command
   banger run --rm --json -- true 2>&1 | jq .vm.boot    where the time went
 
@@ -222,7 +228,7 @@ pub(crate) struct CreateArgs {
     #[command(flatten)]
     pub(crate) spec: SpecArgs,
     /// Do not start it
-    #[arg(long, conflicts_with = "snapshot")]
+    #[arg(long, conflicts_with_all = ["snapshot", "pool"])]
     pub(crate) no_start: bool,
     /// Print what would be done on this host, and do nothing
     #[arg(long)]

@@ -70,6 +70,7 @@ pub(super) fn request(spec: SpecArgs) -> Result<CreateVm, Failure> {
         idle_stop: spec.idle_stop.map(Into::into),
         cold: spec.cold,
         snapshot: spec.snapshot.map(Into::into),
+        pool: spec.pool.map(Into::into),
         start: false,
         auto_remove: false,
     })

@@ -13,6 +13,7 @@ mod image_cache;
 mod kernel;
 mod man;
 mod operations;
+mod pool;
 mod ports;
 mod prune;
 mod recover;
@@ -47,6 +48,7 @@ pub(crate) fn dispatch(command: Command) -> Result<u8, Failure> {
         | Command::Ps(_)
         | Command::Rm(_)
         | Command::Vm(_)
+        | Command::Pool(_)
         | Command::Image(_)
         | Command::Kernel(_)
         | Command::Registry(_)
@@ -83,6 +85,7 @@ pub(crate) fn role(command: &Command) -> Role {
         | Command::Ps(_)
         | Command::Rm(_)
         | Command::Vm(_)
+        | Command::Pool(_)
         | Command::Image(_)
         | Command::Kernel(_)
         | Command::Registry(_)
@@ -120,6 +123,7 @@ async fn talk(command: Command) -> Result<u8, Failure> {
         }
         Command::Rm(args) => vm::delete(&client(&places).await?, args).await,
         Command::Vm(command) => vm_command(&client(&places).await?, command).await,
+        Command::Pool(command) => pool::run(&client(&places).await?, command).await,
         Command::Image(command) => image::run(&client(&places).await?, command).await,
         Command::Registry(command) => registry::run(&client(&places).await?, command).await,
         Command::Catalog(command) => catalog::run(&client(&places).await?, &places, command).await,

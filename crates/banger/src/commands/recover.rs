@@ -1,4 +1,4 @@
-//! `recover`: VMs and images that lie on the disk and that the store does not know.
+//! `recover`: VMs, images and snapshots that lie on the disk and that the store does not know.
 
 use banger_api::{
     client::Client,
@@ -41,7 +41,8 @@ pub(super) async fn run(client: &Client, args: RecoverArgs) -> Result<u8, Failur
 fn lines(recovered: &Recovered) -> String {
     let images = recovered.images.iter().map(|name| ("image", name));
     let vms = recovered.vms.iter().map(|name| ("VM", name));
-    let all = images.chain(vms);
+    let snapshots = recovered.snapshots.iter().map(|name| ("snapshot", name));
+    let all = images.chain(vms).chain(snapshots);
     all.map(|(kind, name)| format!("{kind} {}\n", escape(name)))
         .collect()
 }
@@ -55,8 +56,12 @@ mod tests {
         let recovered = Recovered {
             vms: vec!["web".into(), "db".into()],
             images: vec!["alpine".into()],
+            snapshots: vec!["ready".into()],
             problems: Vec::new(),
         };
-        assert_eq!(lines(&recovered), "image alpine\nVM web\nVM db\n");
+        assert_eq!(
+            lines(&recovered),
+            "image alpine\nVM web\nVM db\nsnapshot ready\n"
+        );
     }
 }

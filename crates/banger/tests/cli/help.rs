@@ -31,6 +31,7 @@ fn the_help_of_the_whole_is_one_screen() {
       ps          List the VMs that run
       rm          Delete VMs
       vm          Virtual machines
+      pool        Machines that are ready before anybody asks
       image       Images: the root file systems that VMs are made from
       registry    Registries that images come from
       kernel      Kernels that VMs boot
@@ -77,6 +78,7 @@ fn the_help_of_run_names_every_flag() {
       -d, --detach                Start the VM, print its name and leave it running
           --name <NAME>           The VM's name: 1 to 63 of a-z, 0-9 and - [default: one is made up]
           --snapshot <NAME>       Go on from this snapshot instead of booting
+          --pool <NAME>           Take a machine of this pool, which is ready
           --cold                  Boot it, although a saved machine of its kind could go on instead
           --image <IMAGE>         Image to make it from: a name or a reference [default:
                                   debian-bookworm]
@@ -108,6 +110,7 @@ fn the_help_of_run_names_every_flag() {
       banger run --rm -- uname -a              one command; the machine goes away afterwards
       banger run --name web --memory 2G -d     start it and come back
       banger run --rm --snapshot s -- true     go on from a saved machine
+      banger run --rm --pool p -- true         take one that is ready
       tar c . | banger run --rm -- tar tv      standard input reaches the command
       banger run --rm --json -- true 2>&1 | jq .vm.boot    where the time went
 

@@ -62,7 +62,7 @@ pub(crate) async fn delete(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Failure> {
-    app.engine.delete_image(&parse(&name)?)?;
+    app.engine.delete_image(&parse(&name)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -9,6 +9,7 @@ mod image_cache;
 mod images;
 mod kernels;
 mod operations;
+mod pools;
 mod recover;
 mod registries;
 mod snapshots;
@@ -92,6 +93,8 @@ fn open_api_router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(snapshots::create))
         .routes(routes!(snapshots::restore))
         .routes(routes!(snapshots::fork))
+        .routes(routes!(pools::list, pools::create))
+        .routes(routes!(pools::show, pools::delete))
         .routes(routes!(images::list))
         .routes(routes!(images::show, images::delete))
         .routes(routes!(images::import))
@@ -218,6 +221,10 @@ mod tests {
             "POST /v1/operations/{id}/cancel",
             "GET /v1/operations/{id}/wait",
             "GET /v1/overview",
+            "GET /v1/pools",
+            "POST /v1/pools",
+            "GET /v1/pools/{pool}",
+            "DELETE /v1/pools/{pool}",
             "POST /v1/recover",
             "POST /v1/registries/login",
             "POST /v1/registries/logout",

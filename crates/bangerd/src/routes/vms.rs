@@ -18,7 +18,7 @@ use banger_api::{
         WaitVm, Waited,
     },
 };
-use banger_core::{error::Error, operations::OperationKind};
+use banger_core::{error::Error, operations::OperationKind, vm::View};
 
 use super::{Body, Failure};
 use crate::{
@@ -27,16 +27,20 @@ use crate::{
     wiring::App,
 };
 
-/// All VMs, by age.
+/// All VMs, by age. Those that wait in pools are nobody's yet, and their pools' to tell.
 #[utoipa::path(get, path = "/v1/vms", responses((status = 200, body = Vec<Vm>)))]
 pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<Vec<Vm>> {
-    Json(app.engine.views().into_iter().map(convert::vm).collect())
+    let views = app.engine.views().into_iter();
+    let owned = views.filter(|view| view.record.holder.is_none());
+    Json(owned.map(convert::vm).collect())
 }
 
 /// All VMs in brief, by age.
 #[utoipa::path(get, path = "/v1/overview", responses((status = 200, body = Vec<VmBrief>)))]
 pub(crate) async fn overview(State(app): State<Arc<App>>) -> Json<Vec<VmBrief>> {
-    Json(app.engine.each_view(convert::brief))
+    let owned = |view: &View| view.record.holder.is_none().then(|| convert::brief(view));
+    let briefs = app.engine.each_view(owned).into_iter();
+    Json(briefs.flatten().collect())
 }
 
 /// Makes a VM, and starts it when asked to. Going away cancels it and leaves nothing.

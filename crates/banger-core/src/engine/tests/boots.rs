@@ -1,9 +1,10 @@
 //! Starts that skip their boot because one of their kind was saved.
 
+use super::kills::is_tidy;
 use crate::{
     engine::{CreateRequest, Engine},
     record::VmState,
-    testing::{Act, Connect, Step, World, entries, request, silent},
+    testing::{Act, Connect, LONG, Step, World, entries, request, silent, time_passes},
     vm::View,
 };
 
@@ -25,8 +26,14 @@ fn skipped(world: &World, view: &View) -> bool {
     world.host.acts_of(view.record.id).contains(&Act::Assume)
 }
 
+/// Whether it was held up to be saved.
 fn was_saved(world: &World, view: &View) -> bool {
     world.host.acts_of(view.record.id).contains(&Act::Save)
+}
+
+/// Lets the daemon save what it will.
+async fn behind_our_back() {
+    time_passes(LONG).await;
 }
 
 #[test]
@@ -34,7 +41,15 @@ fn the_second_start_of_a_kind_skips_its_boot() {
     let world = world();
     world.life(async |engine| {
         let first = start(&engine, "a").await;
-        assert!(was_saved(&world, &first) && !skipped(&world, &first));
+        assert!(!was_saved(&world, &first) && !skipped(&world, &first));
+        let at_once = start(&engine, "at-once").await;
+        assert!(
+            !skipped(&world, &at_once),
+            "the first has the host for itself"
+        );
+        behind_our_back().await;
+        assert_eq!(world.host.count(Act::Save), 1, "one of a kind is enough");
+        assert_eq!(engine.views().len(), 2, "what was saved is gone");
         let second = start(&engine, "b").await;
         assert!(skipped(&world, &second) && !was_saved(&world, &second));
         let cold = CreateRequest {
@@ -70,13 +85,18 @@ fn a_boot_that_is_not_saved_or_does_not_go_on_is_a_boot() {
     let world = world();
     world.life(async |engine| {
         world.host.script(|script| script.save = Step::Fails);
-        let first = start(&engine, "a").await;
-        let acts = world.host.acts_of(first.record.id);
-        let last = |act: Act| acts.iter().rposition(|other| *other == act);
-        assert!(last(Act::Pause) < last(Act::Resume), "it goes on: {acts:?}");
+        for name in ["a", "again"] {
+            start(&engine, name).await;
+            behind_our_back().await;
+        }
+        assert_eq!(world.host.count(Act::Save), 1, "it is not tried again");
+        assert_eq!(engine.views().len(), 2);
         assert_eq!(entries(&world.snapshots()), Vec::<String>::new());
+    });
+    world.life(async |engine| {
         world.host.script(|script| script.save = Step::Works);
         start(&engine, "b").await;
+        behind_our_back().await;
         assert_eq!(entries(&world.snapshots()).len(), 1);
         // An agent that does not answer, and then does.
         world
@@ -99,16 +119,47 @@ fn saved_boots_keep_to_their_budget_and_go_with_their_image() {
     world.host.script(|script| script.saved_bytes = 1);
     world.life(async |engine| {
         start(&engine, "a").await;
+        behind_our_back().await;
         assert_eq!(entries(&world.snapshots()), Vec::<String>::new());
     });
     world.boots_budget = Some(1);
     world.life(async |engine| {
         start(&engine, "b").await;
+        behind_our_back().await;
         assert_eq!(entries(&world.snapshots()).len(), 1);
         for vm in ["a", "b"] {
             engine.find(vm).unwrap().delete(true).await.unwrap();
         }
-        engine.delete_image(&"tiny".parse().unwrap()).unwrap();
+        engine.delete_image(&"tiny".parse().unwrap()).await.unwrap();
         assert_eq!(entries(&world.snapshots()), Vec::<String>::new());
     });
+}
+
+#[test]
+fn a_daemon_that_ends_while_it_saves_a_boot_leaves_nothing_of_it() {
+    for moment in 0.. {
+        let world = world();
+        let end = world.life(async |engine| {
+            let vm = start(&engine, "a").await;
+            world.host.power().cut_at(moment);
+            behind_our_back().await;
+            assert_eq!(vm.record.state, VmState::Running);
+            world.host.power().end()
+        });
+        world.life(async |engine| {
+            engine.looked_for().await;
+            behind_our_back().await;
+            is_tidy(
+                &world,
+                &engine,
+                &format!("ended at moment {moment}: {end:?}"),
+            );
+            assert_eq!(engine.views().len(), 1);
+            let kept = world.store().snapshots().unwrap().len();
+            assert_eq!(entries(&world.snapshots()).len(), kept);
+        });
+        if end.is_none() {
+            return;
+        }
+    }
 }

@@ -66,14 +66,14 @@ fn an_image_is_kept_while_a_vm_uses_it() {
     world.life(async |engine| {
         let vm = create(&engine, "user", true, false).await;
         let image: ImageName = "tiny".parse().unwrap();
-        let refused = engine.delete_image(&image).unwrap_err();
+        let refused = engine.delete_image(&image).await.unwrap_err();
         assert!(
             matches!(&refused, Error::ImageUsed { vm, .. } if vm == "user"),
             "{refused:?}"
         );
         vm.delete(true).await.unwrap();
-        engine.delete_image(&image).unwrap();
-        let gone = engine.delete_image(&image).unwrap_err();
+        engine.delete_image(&image).await.unwrap();
+        let gone = engine.delete_image(&image).await.unwrap_err();
         assert!(
             matches!(
                 gone,

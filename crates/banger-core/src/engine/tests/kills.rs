@@ -91,7 +91,7 @@ impl Story {
                 let made = images.import(image, source, "test".into(), silent());
                 made.await.map(drop)
             }
-            Self::DeleteImage => engine.delete_image(image),
+            Self::DeleteImage => engine.delete_image(image).await,
             Self::Register => {
                 let registration = Registration {
                     name: image.clone(),

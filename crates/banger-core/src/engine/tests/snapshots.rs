@@ -5,9 +5,10 @@ use std::sync::Arc;
 use crate::{
     engine::{CreateRequest, Engine, ForkRequest},
     error::Error,
+    name::SnapshotName,
     record::VmState,
     snapshot::SnapshotError,
-    testing::{Act, Step, World, create, entries, reaches, request, silent},
+    testing::{Act, LONG, Step, World, create, entries, reaches, request, silent, time_passes},
     vm::{AfterSave, VmHandle},
 };
 
@@ -270,11 +271,11 @@ fn an_image_is_kept_while_a_snapshot_reads_it() {
         vm.delete(true).await.unwrap();
         let image = "tiny".parse().unwrap();
         assert!(matches!(
-            engine.delete_image(&image),
+            engine.delete_image(&image).await,
             Err(Error::ImageSaved { .. })
         ));
         engine.snapshots().delete(&"s".parse().unwrap()).unwrap();
-        engine.delete_image(&image).unwrap();
+        engine.delete_image(&image).await.unwrap();
     });
 }
 
@@ -300,4 +301,64 @@ fn a_snapshot_is_listed_when_its_row_is_there_and_its_files_are_kept_when_the_ro
     std::fs::create_dir(&unknown).unwrap();
     world.life(async |engine| assert_eq!(engine.snapshots().list().unwrap().len(), 1));
     assert!(unknown.exists());
+}
+
+#[test]
+fn a_thousand_forks_and_deletes_leave_the_state_as_it_was() {
+    let world = World::new();
+    world.life(async |engine| {
+        let vm = create(&engine, "a", true, false).await;
+        std::fs::create_dir(world.snapshots()).unwrap();
+        let before = world.files();
+        let rows = world.store().journal().unwrap();
+        for _ in 0..10 {
+            let hundred = ForkRequest {
+                count: 100,
+                name_prefix: None,
+            };
+            let forked = engine.fork(&vm, hundred, silent()).await.unwrap();
+            assert_eq!(forked.views.len(), 100);
+            for view in forked.views {
+                let fork = engine.find(view.record.name.as_str()).unwrap();
+                fork.delete(true).await.unwrap();
+            }
+        }
+        goes_on(&world, &vm);
+        assert_eq!(world.files(), before);
+        assert_eq!(world.store().journal().unwrap(), rows);
+        assert_eq!(world.host.alive().len(), 1);
+    });
+    no_snapshot(&world);
+}
+
+#[test]
+fn a_snapshot_whose_row_is_lost_with_the_store_is_had_again() {
+    let mut world = World::new();
+    world.boots_budget = Some(u64::MAX);
+    world.life(async |engine| {
+        let vm = create(&engine, "a", true, false).await;
+        save(&engine, &vm, "s").await.unwrap();
+        time_passes(LONG).await;
+    });
+    assert_eq!(entries(&world.snapshots()).len(), 2, "and a saved boot");
+    let rows = world.store().snapshots().unwrap();
+    std::fs::remove_file(world.path("state.db")).unwrap();
+    world.publish_tiny();
+    world.life(async |engine| {
+        assert_eq!(engine.snapshots().list().unwrap(), []);
+        for dry_run in [true, false] {
+            let recovered = engine.recover(dry_run).await.unwrap();
+            let names: Vec<_> = recovered
+                .snapshots
+                .iter()
+                .map(SnapshotName::as_str)
+                .collect();
+            assert_eq!((names, recovered.problems), (vec!["s"], Vec::new()));
+        }
+        let listed = engine.snapshots().list().unwrap();
+        assert!(rows.contains(&listed[0]) && listed.len() == 1);
+        let view = engine.create(from_snapshot("b", "s"), silent()).await;
+        assert_eq!(view.unwrap().record.state, VmState::Running);
+        assert_eq!(entries(&world.snapshots()).len(), 1, "boots are made again");
+    });
 }

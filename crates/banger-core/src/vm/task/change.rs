@@ -72,7 +72,7 @@ impl Task {
     }
 
     /// The store has it already: without a new card an old one is the worst that is left.
-    fn renew_card(&self) {
+    pub(super) fn renew_card(&self) {
         let places = self.views.borrow().places.clone();
         if let Err(error) = recovery::write_vm(&self.surroundings.store, &places) {
             tracing::warn!(vm = %self.record().name, error = error.chain(), "cannot renew a card");

@@ -77,12 +77,14 @@ impl Task {
             Ok(machine) => machine,
             Err(error) => return Err(self.boot_failed(error).await),
         };
-        let identity = Identity {
-            id: record.id,
-            name: record.name.clone(),
+        let greeting = match record.holder {
+            Some(_) => Greeting::Later,
+            None => Greeting::As(Identity {
+                id: record.id,
+                name: record.name.clone(),
+            }),
         };
-        self.reach(machine, record, Greeting::As(identity), reply)
-            .await
+        self.reach(machine, record, greeting, reply).await
     }
 
     /// The disk is copied beside the old one; then the old machine ends, the copy takes its disk's

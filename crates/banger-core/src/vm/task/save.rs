@@ -45,8 +45,11 @@ impl Task {
         let process = machine.process();
         let host = self.surroundings.host.clone();
         let binding = host.binding(process.vmm, process.accelerator).await?;
-        let began = Instant::now();
         let stood_still = self.record().state == VmState::Paused;
+        if !stood_still {
+            machine.prepare_save().await;
+        }
+        let began = Instant::now();
         if !stood_still {
             machine.pause().await?;
         }

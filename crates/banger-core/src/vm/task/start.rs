@@ -25,8 +25,8 @@ pub(super) enum Greeting {
     Plain,
     /// Its guest is somebody's copy, and is to be somebody itself.
     As(Identity),
-    /// Nothing more; its machine is saved then.
-    AndSave(BootKey),
+    /// Its guest is somebody's copy, and is told who it is when it is taken.
+    Later,
 }
 
 impl Task {
@@ -77,9 +77,9 @@ impl Task {
             Ok(prepared) => prepared,
             Err(error) => return Err(self.boot_failed(error).await),
         };
-        let greeting = match self.way(record, &plan, &choice, cold).await {
-            Way::Boot => Greeting::Plain,
-            Way::BootAndSave(key) => Greeting::AndSave(key),
+        let order = match self.way(record, &plan, &choice, cold).await {
+            Way::Boot => None,
+            Way::BootAndOrder(key) => Some(key),
             Way::GoOn(key, from) => {
                 plan.resume_from = Some(from.files.clone());
                 match self.copy_disk(&from, &plan).await {
@@ -95,14 +95,18 @@ impl Task {
                     Err(error) => self.boot_instead(&key, &error),
                 }
                 plan.resume_from = None;
-                Greeting::Plain
+                None
             }
         };
         let machine = match self.launch(record, &plan, &choice, progress).await {
             Ok(machine) => machine,
             Err(error) => return Err(self.boot_failed(error).await),
         };
-        self.reach(machine, record, greeting, reply).await
+        self.reach(machine, record, Greeting::Plain, reply).await?;
+        if let Some(key) = order {
+            self.order_boot(key);
+        }
+        Ok(())
     }
 
     /// A saved boot that does not go on must not keep a VM from starting, this one or the next.
@@ -140,15 +144,10 @@ impl Task {
             Ok(guest) => {
                 // A copy's marks are those of its origin's boot.
                 let marks = match how {
-                    Greeting::As(_) => BootMarks::default(),
-                    Greeting::Plain | Greeting::AndSave(_) => guest.info().marks,
+                    Greeting::As(_) | Greeting::Later => BootMarks::default(),
+                    Greeting::Plain => guest.info().marks,
                 };
                 self.mark(|timeline| timeline.connected(Instant::now(), marks));
-                if let Greeting::AndSave(key) = &how
-                    && let Err(error) = self.save_boot(key, &machine, &guest).await
-                {
-                    return Err(self.boot_failed(error).await);
-                }
                 self.set_guest(guest);
                 if let Err(error) = self.write_state(VmState::Running, None) {
                     return Err(self.boot_failed(error).await);
@@ -228,7 +227,9 @@ impl Task {
     pub(super) fn give_up_starts(&mut self, vm: &VmRecord, by: &'static str) {
         for command in std::mem::take(&mut self.postponed) {
             match command {
-                Command::Start { reply, .. } | Command::Restore { reply, .. } => {
+                Command::Start { reply, .. }
+                | Command::Restore { reply, .. }
+                | Command::Take { reply, .. } => {
                     let interrupted = Error::Interrupted {
                         vm: vm.name.clone(),
                         by,
@@ -276,6 +277,7 @@ impl Task {
                 Command::Resume { .. } => Some(Verb::Resume),
                 Command::Save { .. } => Some(Verb::Save),
                 Command::Restore { .. } => Some(Verb::Restore),
+                Command::Take { .. } => Some(Verb::Take),
                 Command::Delete { force, .. } => Some(Verb::Delete { force: *force }),
                 Command::OwnerCame
                 | Command::OwnerWent
@@ -306,6 +308,7 @@ impl Task {
             Command::Restore { reply, .. } => {
                 answer(reply, Err(self.refusal("go back to a snapshot")));
             }
+            Command::Take { reply, .. } => answer(reply, Err(self.refusal("be taken"))),
             Command::Delete { reply, .. } => answer(reply, Err(self.refusal("be deleted"))),
             Command::OwnerCame | Command::OwnerWent | Command::Touched | Command::FirstExec(_) => {}
         }

@@ -1,0 +1,161 @@
+//! Boots that are saved for whoever comes next: a machine of its own boots, settles, is written down and
+//! goes. It works behind the back of those who wait for nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use banger_image::progress::{SharedProgress, Silent};
+use tokio::{sync::mpsc, time::timeout};
+use tracing::{debug, warn};
+
+use super::making::{DeleteUnfinished, Making};
+use crate::{
+    boots::{BootKey, Boots, Order},
+    error::Error,
+    holder::Holder,
+    labels::Labels,
+    name::{ImageName, VmId, VmName},
+    record::VmState,
+    snapshot::SnapshotRecord,
+    spec::VmSpec,
+    upkeep::Upkeep,
+    vm::{AfterSave, VmHandle, kind_of},
+};
+
+/// So long at most the first VM of a kind has the host for itself.
+const FIRST: Duration = Duration::from_secs(3);
+/// What an init gets to come to rest. Nobody waits for it.
+const SETTLING: Duration = Duration::from_secs(180);
+const GLANCE: Duration = Duration::from_millis(250);
+
+/// Saves what is ordered, one after the other, as long as the engine lives. What came while the first
+/// of its kind was saved finds it there.
+pub(super) async fn serve(making: Making, mut orders: mpsc::UnboundedReceiver<Order>) {
+    while let Some(order) = orders.recv().await {
+        if let Err(error) = fulfil(&making, order).await {
+            debug!(error = error.chain(), "a boot is not saved");
+        }
+    }
+}
+
+async fn fulfil(making: &Making, mut order: Order) -> Result<(), Error> {
+    let over = order.first.wait_for(|view| match view.record.state {
+        VmState::Running | VmState::Paused | VmState::Starting => false,
+        VmState::Created
+        | VmState::Stopping
+        | VmState::Deleting
+        | VmState::Stopped
+        | VmState::Error => true,
+    });
+    // Whether it is over or runs on, the host is not new to it any more.
+    let _ = timeout(FIRST, over).await;
+    ensure(making, &order.key, &order.spec).await
+}
+
+/// Saves a boot, unless it is there or cannot be.
+pub(super) async fn ensure(making: &Making, key: &BootKey, spec: &VmSpec) -> Result<(), Error> {
+    let boots = &making.surroundings.boots;
+    let here = kind_of(&making.surroundings, spec).await?;
+    if here.key != *key || boots.is_hopeless(key) {
+        return Ok(());
+    }
+    let now = (making.surroundings.clock)();
+    if boots.find(key, &here.binding, now).is_some() {
+        return Ok(());
+    }
+    let saved = boot_and_save(making, key, spec).await;
+    if let Err(error) = &saved {
+        warn!(image = %spec.image, error = error.chain(), "cannot save a boot");
+    }
+    // One that was larger than the budget is gone again, and would be each time.
+    if saved.is_err() || boots.find(key, &here.binding, now).is_none() {
+        boots.give_up(key);
+    }
+    saved
+}
+
+async fn boot_and_save(making: &Making, key: &BootKey, spec: &VmSpec) -> Result<(), Error> {
+    let silent: SharedProgress = Arc::new(Silent);
+    let (vm, made) = making
+        .make(Some(&a_name()), bare(spec), Some(Holder::Boots), &silent)
+        .await?;
+    // It goes in any case.
+    let unfinished = DeleteUnfinished(Some(vm.clone()));
+    vm.start_as(true, silent).await?;
+    let id = vm.view().record.id;
+    settle(&vm).await?;
+    save(&making.surroundings.boots, key, &vm, making).await?;
+    making.page(id).journal().confirm(&made)?;
+    vm.delete(true).await?;
+    unfinished.disarm();
+    Ok(())
+}
+
+/// The saved boots of an image go, and those that are being made.
+pub(super) async fn give_up_image(making: &Making, image: &ImageName) -> Result<(), Error> {
+    let boots = |vm: &&VmHandle| {
+        let record = vm.view().record;
+        record.holder == Some(Holder::Boots) && record.spec.image == *image
+    };
+    let making_now: Vec<_> = making.vms().values().filter(boots).cloned().collect();
+    for vm in making_now {
+        vm.delete(true).await?;
+    }
+    making.surroundings.boots.forget_image(image)
+}
+
+/// Waits until the guest has come to rest: an init of its own is in the middle of its boot when the
+/// agent answers.
+pub(super) async fn settle(vm: &VmHandle) -> Result<(), Error> {
+    let guest = vm.guest().await?;
+    if guest.info().init == "agent" {
+        return Ok(());
+    }
+    let settled = async {
+        while guest.health().await?.init_state == "starting" {
+            tokio::time::sleep(GLANCE).await;
+        }
+        Ok(())
+    };
+    let unsettled = Error::Unsettled { after: SETTLING };
+    timeout(SETTLING, settled).await.unwrap_or(Err(unsettled))
+}
+
+async fn save(boots: &Boots, key: &BootKey, vm: &VmHandle, making: &Making) -> Result<(), Error> {
+    let staging = boots.stage()?;
+    let saved = vm.save(staging.files.clone(), AfterSave::End).await?;
+    let (agent_generation, agent_version) = saved.agent.map_or((0, String::new()), |agent| {
+        (agent.generation, agent.version.clone())
+    });
+    let record = SnapshotRecord {
+        name: key.name(),
+        directory: staging.name.clone(),
+        origin: saved.origin,
+        origin_id: saved.origin_id,
+        machine: saved.machine,
+        image_digest: String::new(),
+        binding: saved.binding,
+        agent_generation,
+        agent_version,
+        paused_for: saved.paused_for,
+        memory_bytes: saved.memory_bytes,
+        disk_bytes: saved.disk_bytes,
+        created_at: (making.surroundings.clock)(),
+    };
+    boots.keep(&staging, &record).await
+}
+
+fn a_name() -> VmName {
+    let name = format!("boot-{}", VmId::random().short());
+    name.parse().expect("a word and digits are a name")
+}
+
+/// The same machine, which nobody wants anything of.
+pub(super) fn bare(spec: &VmSpec) -> VmSpec {
+    VmSpec {
+        auto_remove: false,
+        labels: Labels::default(),
+        expires_at: None,
+        upkeep: Upkeep::default(),
+        ..spec.clone()
+    }
+}
