@@ -58,11 +58,11 @@ impl BootKey {
     /// Of all that a boot depends on. The host name and the time of a boot are none of it: whoever
     /// goes on is told its own.
     #[must_use]
-    pub fn of(plan: &LaunchPlan, disk: DiskSize, binding: &Binding) -> Self {
+    pub fn of(plan: &LaunchPlan, disk: DiskSize, binding: &Binding, flavour: &str) -> Self {
         let file = std::fs::metadata(&plan.base);
         let base = file.map(|meta| (meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec()));
         let parts = format!(
-            "{} {} {:?} {:?}\n{}\n{}\n{:?}\n{}\n{base:?}\n{} {} {} {}\n{}",
+            "{} {} {:?} {:?}\n{}\n{}\n{:?}\n{}\n{base:?}\n{} {} {} {}\n{}\n{flavour}",
             binding.vmm.as_str(),
             binding.accelerator.as_str(),
             binding.version,

@@ -291,6 +291,11 @@ pub trait Host: Send + Sync {
     /// What a machine's state would be bound to here.
     async fn binding(&self, vmm: VmmKind, accelerator: Accelerator) -> Result<Binding, HostError>;
 
+    /// What of this host's configuration is in each machine that boots, in words that nobody reads.
+    fn flavour(&self, _: VmmKind) -> String {
+        String::new()
+    }
+
     /// Copies a file with its holes, sharing its blocks where the file system can. Gives back how
     /// many bytes the copy takes on its own.
     async fn copy_sparse(&self, from: &Path, to: &Path) -> Result<u64, HostError>;
@@ -374,8 +379,15 @@ pub trait Machine: Send + Sync {
     async fn prepare_save(&self) {}
 
     /// Writes memory and devices of a machine that stands still into a directory that is there.
-    /// Gives back how many bytes that takes. It can go on afterwards.
+    /// Gives back how many bytes that takes. It can go on afterwards; the connection to its agent may
+    /// be broken then.
     async fn save(&self, into: &SnapshotPlaces) -> Result<u64, HostError>;
+
+    /// Finishes what [`Self::save`] has begun, while the machine may go on. Gives back how many bytes all
+    /// of it takes, of which `taken` were known.
+    async fn fetch_saved(&self, _: &SnapshotPlaces, taken: u64) -> Result<u64, HostError> {
+        Ok(taken)
+    }
 
     /// Ends the VMM at once, and returns when it is gone.
     async fn kill(&self) -> Result<(), HostError>;

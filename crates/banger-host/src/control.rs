@@ -48,6 +48,17 @@ pub(crate) trait Control: Debug + Send + Sync {
     /// Writes memory and devices of a machine that stands still. Gives back what that takes.
     async fn save(&self, into: &SnapshotPlaces) -> Result<u64, HostError>;
 
+    /// Fetches what [`Self::save`] has left elsewhere, while the machine may go on. Gives back what all
+    /// of it takes, of which `taken` is known.
+    async fn fetch(&self, _: &SnapshotPlaces, taken: u64) -> Result<u64, HostError> {
+        Ok(taken)
+    }
+
+    /// Whether the guest's connections end when its machine is saved.
+    fn hangs_up_to_save(&self) -> bool {
+        false
+    }
+
     /// What the end of its process means.
     fn exit(&self, ended: Ended) -> VmmExit {
         ended.into()

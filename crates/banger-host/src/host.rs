@@ -343,6 +343,13 @@ impl Host for LinuxHost {
         })
     }
 
+    fn flavour(&self, vmm: VmmKind) -> String {
+        match vmm {
+            VmmKind::Qemu => String::new(),
+            VmmKind::Firecracker => format!("{:?}", self.config.firecracker),
+        }
+    }
+
     async fn copy_sparse(&self, from: &Path, to: &Path) -> Result<u64, HostError> {
         let (from, to) = (from.to_owned(), to.to_owned());
         blocking(move || sparse::copy(&from, &to)).await

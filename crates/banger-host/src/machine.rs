@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::{
     boot_failure,
-    control::Control,
+    control::{Control, Pace},
     guest::{LiveGuest, guest_error},
     lock::Note,
     log_keeper::{Kept, LogKeeper},
@@ -34,6 +34,14 @@ use crate::{
 const QUIT_PATIENCE: Duration = Duration::from_millis(500);
 /// How long after a broken connection the VMM's end may follow and explain it.
 const AFTERMATH: Duration = Duration::from_millis(500);
+
+/// How long the answer to a greeting may take that may be lost with its connection: at first, and at
+/// most.
+const GREETING: Duration = Duration::from_millis(250);
+const LONGEST_GREETING: Duration = Duration::from_secs(8);
+const LONGEST_PAUSE: Duration = Duration::from_millis(16);
+
+type Dialled = (Client, AgentHello, Connection<UnixStream>);
 
 #[derive(Debug)]
 pub(crate) struct VmmMachine {
@@ -66,12 +74,22 @@ impl VmmMachine {
         }
     }
 
-    async fn dial(&self) -> Result<(Client, AgentHello, Connection<UnixStream>), GuestError> {
-        let stream = self.control.dial().await;
-        let hello = HostHello::now().map_err(|source| broken("dialling", source))?;
-        Client::connect(stream, hello)
-            .await
-            .map_err(|error| guest_error("the greeting", error))
+    async fn dial(&self) -> Result<Dialled, GuestError> {
+        if !self.control.hangs_up_to_save() {
+            return greet(self.control.dial().await).await;
+        }
+        // A guest that goes on may hear only now that its connections are gone, this one among them.
+        let (mut pace, mut patience) = (Pace::up_to(LONGEST_PAUSE), GREETING);
+        loop {
+            let stream = self.control.dial().await;
+            match timeout(patience, greet(stream)).await {
+                Ok(Err(GuestError::Broken { .. })) => tracing::debug!("a guest hung up at once"),
+                Ok(greeted) => return greeted,
+                Err(_) => tracing::debug!("a guest does not answer a greeting"),
+            }
+            patience = (patience * 2).min(LONGEST_GREETING);
+            pace.wait().await;
+        }
     }
 
     /// A connection that breaks is often the first sign of a VMM's end, which says more.
@@ -189,7 +207,18 @@ impl Machine for VmmMachine {
     }
 
     async fn save(&self, into: &SnapshotPlaces) -> Result<u64, HostError> {
-        self.control.save(into).await
+        let saved = self.control.save(into).await;
+        if self.control.hangs_up_to_save()
+            && let Some(session) = self.session.lock().await.take()
+        {
+            // The guest does not know it any more.
+            session.end().await;
+        }
+        saved
+    }
+
+    async fn fetch_saved(&self, into: &SnapshotPlaces, taken: u64) -> Result<u64, HostError> {
+        self.control.fetch(into, taken).await
     }
 
     async fn kill(&self) -> Result<(), HostError> {
@@ -211,6 +240,13 @@ impl Machine for VmmMachine {
         self.process.ended().await;
         Ok(())
     }
+}
+
+async fn greet(stream: UnixStream) -> Result<Dialled, GuestError> {
+    let hello = HostHello::now().map_err(|source| broken("dialling", source))?;
+    Client::connect(stream, hello)
+        .await
+        .map_err(|error| guest_error("the greeting", error))
 }
 
 fn broken(operation: &'static str, source: std::io::Error) -> GuestError {

@@ -321,3 +321,64 @@ async fn an_agent_that_says_nothing_is_not_waited_for_for_ever() {
     drop(socket);
     story.machine.kill().await.unwrap();
 }
+
+/// Reaches its agent as QEMU does, over a line that breaks when its machine is saved.
+#[derive(Debug)]
+struct Vsock(QemuControl);
+
+#[async_trait]
+impl Control for Vsock {
+    async fn dial(&self) -> UnixStream {
+        self.0.dial().await
+    }
+
+    async fn quit(&self) -> Result<(), HostError> {
+        self.0.quit().await
+    }
+
+    async fn pause(&self) -> Result<(), HostError> {
+        self.0.pause().await
+    }
+
+    async fn resume(&self) -> Result<(), HostError> {
+        self.0.resume().await
+    }
+
+    fn may_save(&self) -> Result<(), HostError> {
+        Ok(())
+    }
+
+    async fn save(&self, _: &SnapshotPlaces) -> Result<u64, HostError> {
+        Ok(0)
+    }
+
+    fn hangs_up_to_save(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_a_save_breaks_is_made_again_and_no_hang_up_is_the_last() {
+    let mut story = Story::begin("exec sleep 1000");
+    story.machine.control = Box::new(Vsock(QemuControl::new(&story.places)));
+    let listener = UnixListener::bind(places::agent_socket(&story.places)).unwrap();
+    let (hung_up, _told) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        for number in 0.. {
+            let (stream, _) = listener.accept().await.unwrap();
+            // As a guest that hears too late that its connections are gone.
+            if number % 2 == 1 {
+                tokio::spawn(serve(stream, hung_up.clone()));
+            }
+        }
+    });
+    let guest = story.guest().await;
+    guest.health().await.unwrap();
+    let into = SnapshotPlaces {
+        directory: story.places.state.clone(),
+    };
+    story.machine.save(&into).await.unwrap();
+    guest.closed().await;
+    story.guest().await.health().await.unwrap();
+    story.machine.kill().await.unwrap();
+}

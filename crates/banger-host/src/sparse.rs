@@ -4,7 +4,8 @@
 use std::{
     fs::{File, OpenOptions},
     io,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    ops::Range,
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::Path,
 };
 
@@ -77,7 +78,6 @@ fn copy_range(source: &File, target: &File, begin: u64, end: u64) -> io::Result<
 
 /// Between file systems that the kernel does not copy between.
 fn copy_by_hand(source: &File, target: &File, begin: u64, end: u64) -> io::Result<()> {
-    use std::os::unix::fs::FileExt;
     let mut buffer = vec![0; 1 << 20];
     let mut at = begin;
     while at < end {
@@ -89,10 +89,57 @@ fn copy_by_hand(source: &File, target: &File, begin: u64, end: u64) -> io::Resul
     Ok(())
 }
 
+/// What is left out of a copy if all of it is zero.
+const PAGE: usize = 4096;
+static ZEROS: [u8; PAGE] = [0; PAGE];
+
+/// Copies an open file with holes wherever it has nothing but zeros, to one that is empty.
+pub(crate) fn copy_but_zeros(source: &File, target: &File) -> io::Result<()> {
+    let length = source.metadata()?.len();
+    target.set_len(length)?;
+    let mut buffer = vec![0; 1 << 20];
+    let mut begin = 0;
+    while let Some((data, hole)) = next_data(source, begin)? {
+        let mut at = data;
+        // What grows meanwhile is not waited for.
+        let end = hole.min(length);
+        while at < end {
+            let piece =
+                usize::try_from(end - at).map_or(buffer.len(), |left| left.min(buffer.len()));
+            let piece = &mut buffer[..piece];
+            source.read_exact_at(piece, at)?;
+            for stretch in stretches(piece) {
+                target.write_all_at(&piece[stretch.clone()], at + stretch.start as u64)?;
+            }
+            at += piece.len() as u64;
+        }
+        if hole >= length {
+            break;
+        }
+        begin = hole;
+    }
+    Ok(())
+}
+
+/// Where a piece has pages that are not all zero.
+fn stretches(piece: &[u8]) -> Vec<Range<usize>> {
+    let mut stretches: Vec<Range<usize>> = Vec::new();
+    for (number, page) in piece.chunks(PAGE).enumerate() {
+        if page == &ZEROS[..page.len()] {
+            continue;
+        }
+        let begin = number * PAGE;
+        let end = begin + page.len();
+        match stretches.last_mut() {
+            Some(last) if last.end == begin => last.end = end,
+            Some(_) | None => stretches.push(begin..end),
+        }
+    }
+    stretches
+}
+
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::FileExt;
-
     use super::*;
 
     fn sparse(path: &Path) -> File {
@@ -126,5 +173,38 @@ mod tests {
         };
         copy_by_hand(&source, &target, 0, 64 << 20).unwrap();
         assert!(std::fs::read(&from).unwrap() == std::fs::read(&to).unwrap());
+    }
+
+    #[test]
+    fn a_copy_but_zeros_has_holes_where_its_source_has_zeros() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        let mut bytes = vec![0; (5 << 20) + 100];
+        bytes[PAGE * 3 - 1] = 1;
+        bytes[1 << 20..(1 << 20) + PAGE * 2].fill(2);
+        *bytes.last_mut().unwrap() = 3;
+        std::fs::write(&from, &bytes).unwrap();
+        let target = File::create(&to).unwrap();
+        copy_but_zeros(&File::open(&from).unwrap(), &target).unwrap();
+        assert!(std::fs::read(&to).unwrap() == bytes);
+        let taken = target.metadata().unwrap().blocks() * 512;
+        assert!(taken <= 16 * PAGE as u64, "{taken}");
+    }
+
+    #[test]
+    fn pages_that_follow_each_other_are_one_stretch() {
+        let check = |filled: &[usize], wanted: &[(usize, usize)]| {
+            let mut piece = vec![0; PAGE * 4 + 1];
+            for &at in filled {
+                piece[at] = 1;
+            }
+            let found = stretches(&piece);
+            let found: Vec<_> = found.iter().map(|one| (one.start, one.end)).collect();
+            assert_eq!(found, wanted);
+        };
+        check(&[], &[]);
+        check(&[0, PAGE], &[(0, PAGE * 2)]);
+        check(&[PAGE - 1, PAGE * 2], &[(0, PAGE), (PAGE * 2, PAGE * 3)]);
+        check(&[PAGE * 3, PAGE * 4], &[(PAGE * 3, PAGE * 4 + 1)]);
     }
 }

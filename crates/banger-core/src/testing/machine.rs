@@ -218,8 +218,24 @@ impl Machine for FakeMachine {
         }
         memory.set_len(MEMORY).expect("a file without data");
         fs::write(into.devices(), "devices").expect("the directory is there");
-        let taken = self.shared.script.borrow().saved_bytes;
-        Ok(taken)
+        let script = *self.shared.script.borrow();
+        if script.save_hangs_up {
+            self.disconnect();
+        }
+        Ok(script.saved_bytes)
+    }
+
+    async fn fetch_saved(&self, _: &SnapshotPlaces, taken: u64) -> Result<u64, HostError> {
+        self.shared.record(Act::Fetch);
+        let mut script = self.shared.script.subscribe();
+        let decided = script.wait_for(|script| script.fetch != Step::Hangs).await;
+        match decided
+            .expect("the script lives as long as the machine")
+            .fetch
+        {
+            Step::Fails => Err(failure(Act::Fetch)),
+            Step::Works | Step::Hangs => Ok(taken),
+        }
     }
 
     async fn kill(&self) -> Result<(), HostError> {

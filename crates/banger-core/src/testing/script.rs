@@ -13,6 +13,7 @@ pub(crate) enum Act {
     Pause,
     Resume,
     Save,
+    Fetch,
     Copy,
     Assume,
     TellTime,
@@ -64,6 +65,9 @@ pub(crate) struct Script {
     pub(crate) launch: Step,
     pub(crate) adopt: Step,
     pub(crate) save: Step,
+    /// Whether the connection to the agent breaks with a save.
+    pub(crate) save_hangs_up: bool,
+    pub(crate) fetch: Step,
     /// What a saved machine takes.
     pub(crate) saved_bytes: u64,
     pub(crate) copy: Step,
@@ -81,6 +85,8 @@ impl Default for Script {
             launch: Step::Works,
             adopt: Step::Works,
             save: Step::Works,
+            save_hangs_up: false,
+            fetch: Step::Works,
             saved_bytes: 0,
             copy: Step::Works,
             vmm_version: "1.0",

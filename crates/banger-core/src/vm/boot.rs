@@ -50,11 +50,11 @@ pub(crate) async fn kind_of(
     let binding = host.binding(choice.vmm, choice.accelerator).await?;
     let (assembly, spec) = (assembly.clone(), spec.clone());
     let key = {
-        let binding = binding.clone();
+        let (binding, flavour) = (binding.clone(), host.flavour(choice.vmm));
         tokio::task::spawn_blocking(move || {
             let nobody = VmRecord::of_nobody(spec);
             let plan = assembly.plan(&nobody, &choice)?;
-            Ok::<_, Error>(BootKey::of(&plan, nobody.spec.disk, &binding))
+            Ok::<_, Error>(BootKey::of(&plan, nobody.spec.disk, &binding, &flavour))
         })
     };
     let key = key.await.map_err(|_| Error::Ending)??;

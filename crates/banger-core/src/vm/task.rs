@@ -144,7 +144,7 @@ impl Task {
                 Event::Command(command) => Box::pin(self.serve(*command)).await?,
                 Event::Exited(exit) => Box::pin(self.on_exit(&exit)).await,
                 Event::Connected(result) => self.on_connected(result),
-                Event::Disconnected => self.reconnect(RECONNECT_PAUSE),
+                Event::Disconnected => self.on_disconnected(),
                 Event::Due(due) => Box::pin(self.is_due(due)).await?,
                 Event::Halted(halt) => self.is_halted(halt),
                 Event::HandlesGone => return ControlFlow::Continue(()),

@@ -133,6 +133,28 @@ pub(crate) enum State {
     Resumed,
 }
 
+/// Body of `PUT /snapshot/create`: all of the guest's memory, and everything else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct CreateSnapshot {
+    pub(crate) snapshot_path: PathBuf,
+    pub(crate) mem_file_path: PathBuf,
+}
+
+/// Body of `PUT /snapshot/load`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct LoadSnapshot {
+    pub(crate) snapshot_path: PathBuf,
+    pub(crate) mem_backend: MemoryBackend,
+    pub(crate) resume_vm: bool,
+}
+
+/// A file that the VMM maps for itself: it is read as it is needed, and never written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "backend_type")]
+pub(crate) enum MemoryBackend {
+    File { backend_path: PathBuf },
+}
+
 /// Answer of `GET /`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct InstanceInfo {

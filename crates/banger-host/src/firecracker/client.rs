@@ -9,7 +9,7 @@ use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, time::timeout};
 
 use super::api::{Fault, State};
@@ -19,11 +19,15 @@ use crate::{logs::printable, task::Leashed};
 const MAX_ANSWER: usize = 256 << 10;
 /// The longest call maps the guest's memory and loads a kernel.
 const ANSWER: Duration = Duration::from_secs(30);
+/// Its machine's memory goes to a disk, or comes from one, within a call. Disks can be slow, and who
+/// gives up earlier takes a guest for dead that is not.
+const ANSWER_OF_A_DISK: Duration = Duration::from_secs(900);
 
 /// A connection to the API.
 #[derive(Debug)]
 pub(crate) struct Client {
     requests: SendRequest<Full<Bytes>>,
+    patience: Duration,
     _connection: Leashed,
 }
 
@@ -46,8 +50,17 @@ impl Client {
         });
         Ok(Self {
             requests,
+            patience: ANSWER,
             _connection: Leashed(connection),
         })
+    }
+
+    /// Waits for answers that a disk may hold up.
+    pub(crate) fn patient(self) -> Self {
+        Self {
+            patience: ANSWER_OF_A_DISK,
+            ..self
+        }
     }
 
     /// Changes the machine's state; a refusal is told with Firecracker's own reason.
@@ -56,6 +69,18 @@ impl Client {
         let body = serde_json::to_vec(&state).expect("a state is plain data");
         let request = Request::builder().method("PATCH").uri(PATH);
         self.ask("PATCH /vm", request, body).await.map(drop)
+    }
+
+    /// Has the VMM do or take something; a refusal is told with Firecracker's own reason.
+    pub(crate) async fn put<T: Serialize>(
+        &mut self,
+        path: &'static str,
+        body: &T,
+    ) -> Result<(), HostError> {
+        let name = format!("PUT {path}");
+        let body = serde_json::to_vec(body).expect("what is put is plain data");
+        let request = Request::builder().method("PUT").uri(path);
+        self.ask(&name, request, body).await.map(drop)
     }
 
     /// Reads what the API tells at `path`.
@@ -81,7 +106,7 @@ impl Client {
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body)))
             .expect("our own paths and headers are valid");
-        let answered = timeout(ANSWER, async {
+        let answered = timeout(self.patience, async {
             // Between two calls the connection's own task may not have caught up yet.
             let ready = self.requests.ready().await;
             ready.map_err(|error| broken(name, &error))?;

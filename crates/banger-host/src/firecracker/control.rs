@@ -1,6 +1,11 @@
 //! A running Firecracker: its agent through vsock, its API, its uplink. Knows no plans.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{
+    io,
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use banger_core::{
@@ -17,8 +22,10 @@ use super::{
     api::{InstanceInfo, InstanceState, State},
     client::Client,
     exit,
-    jail::{Item, outside},
+    jail::{self, Item, outside},
+    launch,
     pipes::Pump,
+    saved,
     version::{Feature, Version},
 };
 use crate::{
@@ -26,6 +33,7 @@ use crate::{
     control::{Control, Pace},
     logs,
     process::{Ended, Process},
+    task::blocking,
 };
 
 /// How long a guest may take to accept or refuse a connection. One that is lost in a restore
@@ -39,6 +47,10 @@ const LONGEST_LINE: usize = 32;
 
 #[derive(Debug)]
 pub(crate) struct FirecrackerControl {
+    places: VmPlaces,
+    /// A guest whose machine was saved hears that its connections are gone only when somebody calls.
+    /// That call is lost, too.
+    to_knock: AtomicBool,
     agent: PathBuf,
     api: PathBuf,
     /// What it said last, until it is in the log, and what it counted.
@@ -49,9 +61,24 @@ pub(crate) struct FirecrackerControl {
     _uplink: Option<Process>,
 }
 
+/// What is known of a guest's past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum History {
+    Boots,
+    /// Its machine was saved once, here or elsewhere, or it cannot be told.
+    MayBeSaved,
+}
+
 impl FirecrackerControl {
-    pub(crate) fn new(places: &VmPlaces, pumps: Vec<Pump>, uplink: Option<Process>) -> Self {
+    pub(crate) fn new(
+        places: &VmPlaces,
+        guest: History,
+        pumps: Vec<Pump>,
+        uplink: Option<Process>,
+    ) -> Self {
         Self {
+            to_knock: AtomicBool::new(guest == History::MayBeSaved),
+            places: places.clone(),
             agent: outside(places, Item::AgentSocket),
             api: outside(places, Item::ApiSocket),
             pumps,
@@ -127,6 +154,10 @@ async fn read_line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
 #[async_trait]
 impl Control for FirecrackerControl {
     async fn dial(&self) -> UnixStream {
+        if self.to_knock.swap(false, Ordering::Relaxed) {
+            let knocked = timeout(HANDSHAKE, self.call_agent()).await;
+            tracing::trace!(?knocked, "knocked");
+        }
         let mut pace = Pace::up_to(LONGEST_PAUSE);
         loop {
             match timeout(HANDSHAKE, self.call_agent()).await {
@@ -154,15 +185,28 @@ impl Control for FirecrackerControl {
         self.change(State::Resumed).await
     }
 
+    /// Only what has a root of its own has names that hold elsewhere.
     fn may_save(&self) -> Result<(), HostError> {
-        Err(HostError::Unsupported {
-            feature: "snapshots of a machine under Firecracker".into(),
-            reason: "banger saves machines under QEMU only; make the VM with --vmm qemu".into(),
-        })
+        if jail::root(&self.places).exists() {
+            return Ok(());
+        }
+        Err(launch::no_snapshots())
     }
 
     async fn save(&self, _: &SnapshotPlaces) -> Result<u64, HostError> {
-        self.may_save().map(|()| 0)
+        self.may_save()?;
+        self.to_knock.store(true, Ordering::Relaxed);
+        saved::save(&self.places).await.map(|()| 0)
+    }
+
+    async fn fetch(&self, into: &SnapshotPlaces, _: u64) -> Result<u64, HostError> {
+        let (places, into) = (self.places.clone(), into.clone());
+        blocking(move || saved::fetch(&places, &into)).await
+    }
+
+    /// It tells the guest so, whether that goes on here or elsewhere.
+    fn hangs_up_to_save(&self) -> bool {
+        true
     }
 
     fn exit(&self, ended: Ended) -> VmmExit {

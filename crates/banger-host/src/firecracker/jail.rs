@@ -9,13 +9,13 @@ use std::{
 };
 
 use banger_core::{
-    host::{LaunchPlan, VmPlaces},
+    host::{LaunchPlan, SnapshotPlaces, VmPlaces},
     host_error::HostError,
     name::VmId,
 };
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
-use super::{pipes, walls::Walls};
+use super::{pipes, saved, walls::Walls};
 use crate::places::{file_error, remove};
 
 /// What a Firecracker needs of the host.
@@ -23,6 +23,9 @@ use crate::places::{file_error, remove};
 pub(crate) enum Item {
     Kernel,
     Initramfs,
+    /// Of a saved machine that goes on.
+    Memory,
+    Devices,
     Base,
     Disk,
     Configuration,
@@ -31,6 +34,9 @@ pub(crate) enum Item {
     Metrics,
     ApiSocket,
     AgentSocket,
+    /// Where it writes its own machine's when that is saved.
+    SavedMemory,
+    SavedDevices,
 }
 
 /// The devices that it opens.
@@ -93,6 +99,8 @@ impl Jail {
         match item {
             Item::Kernel => plan.kernel.clone(),
             Item::Initramfs => plan.initramfs.clone(),
+            Item::Memory => saved_machine(plan).memory(),
+            Item::Devices => saved_machine(plan).devices(),
             Item::Base => plan.base.clone(),
             Item::Disk => self.places.disk(),
             Item::Configuration
@@ -100,7 +108,9 @@ impl Jail {
             | Item::Log
             | Item::Metrics
             | Item::ApiSocket
-            | Item::AgentSocket => outside(&self.places, item),
+            | Item::AgentSocket
+            | Item::SavedMemory
+            | Item::SavedDevices => outside(&self.places, item),
         }
     }
 
@@ -137,7 +147,23 @@ impl Jail {
             pipes::make(&path).map_err(|source| file_error("make", &path, source))?;
             self.hand_over(&path)?;
         }
+        for path in self
+            .walls
+            .keep_names()
+            .then(|| self.saved())
+            .into_iter()
+            .flatten()
+        {
+            saved::make(&path).map_err(|source| file_error("make", &path, source))?;
+            self.hand_over(&path)?;
+        }
         Ok(())
+    }
+
+    /// The files for its own machine's state: they are there from the beginning, as what is made
+    /// later is not within its fence.
+    pub(super) fn saved(&self) -> [PathBuf; 2] {
+        [Item::SavedMemory, Item::SavedDevices].map(|item| outside(&self.places, item))
     }
 
     fn make_root(&self, plan: &LaunchPlan) -> Result<(), HostError> {
@@ -152,7 +178,7 @@ impl Jail {
             private_directory(&root.join(name))?;
             self.hand_over(&root.join(name))?;
         }
-        for item in FILES {
+        for item in files(plan) {
             let path = root.join(below_root(item));
             File::create(&path).map_err(|source| file_error("make", &path, source))?;
             self.open_up(item, plan)?;
@@ -216,22 +242,37 @@ impl Jail {
 }
 
 /// What lies in the directory of its own.
-const OWN: [Item; 6] = [
+const OWN: [Item; 8] = [
     Item::Configuration,
     Item::Metadata,
     Item::Log,
     Item::Metrics,
     Item::ApiSocket,
     Item::AgentSocket,
+    Item::SavedMemory,
+    Item::SavedDevices,
 ];
 
-/// What is mounted into the root.
-pub(super) const FILES: [Item; 4] = [Item::Kernel, Item::Initramfs, Item::Base, Item::Disk];
+/// What is mounted into the root: what boots, or what goes on.
+pub(super) fn files(plan: &LaunchPlan) -> [Item; 4] {
+    match plan.resume_from {
+        None => [Item::Kernel, Item::Initramfs, Item::Base, Item::Disk],
+        Some(_) => [Item::Memory, Item::Devices, Item::Base, Item::Disk],
+    }
+}
 
-fn inside(item: Item) -> &'static str {
+fn saved_machine(plan: &LaunchPlan) -> &SnapshotPlaces {
+    let saved = plan.resume_from.as_ref();
+    saved.expect("only a machine that goes on has a saved one's files")
+}
+
+/// A saved machine looks for everything under these names, so they stay as they are.
+pub(super) fn inside(item: Item) -> &'static str {
     match item {
         Item::Kernel => "/vmlinux",
         Item::Initramfs => "/initramfs",
+        Item::Memory => "/memory",
+        Item::Devices => "/devices",
         Item::Base => "/base.ext4",
         Item::Disk => "/disk.ext4",
         Item::Configuration => "/run/machine.json",
@@ -240,6 +281,8 @@ fn inside(item: Item) -> &'static str {
         Item::Metrics => "/run/metrics",
         Item::ApiSocket => "/run/api.sock",
         Item::AgentSocket => "/run/agent.sock",
+        Item::SavedMemory => "/run/saved.memory",
+        Item::SavedDevices => "/run/saved.devices",
     }
 }
 

@@ -6,7 +6,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use banger_core::{
     host::{LaunchPlan, VmPlaces},
-    host_error::HostError,
+    host_error::{BootFailure, HostError},
     journal::{Act, Journal},
     spec::Network,
 };
@@ -14,9 +14,12 @@ use tokio::time::timeout;
 
 use super::{
     client::Client,
-    control::{self, FirecrackerControl},
+    control::{self, FirecrackerControl, History},
+    exit,
     jail::{self, Item, Jail, outside},
+    pipes::Pump,
     programs::Programs,
+    saved,
     settings::FirecrackerSettings,
     setup,
     uplink::{self, Uplink},
@@ -51,6 +54,9 @@ pub(crate) type Started = (Process, Note, Box<dyn Control>);
 impl Start<'_> {
     /// Refuses what cannot work, before anything is made.
     pub(crate) fn admit(&self) -> Result<(), HostError> {
+        if self.plan.resume_from.is_some() && !self.programs.walls.keep_names() {
+            return Err(no_snapshots());
+        }
         match (self.plan.network, self.programs.walls) {
             (Network::None, _) => Ok(()),
             (Network::User, Walls::Landlock) => Err(HostError::Unsupported {
@@ -101,6 +107,10 @@ impl Start<'_> {
 
     fn furnish(&self, jail: &Jail) -> Result<(), HostError> {
         jail.prepare(self.plan, self.settings.metrics)?;
+        if self.plan.resume_from.is_some() {
+            // What the machine is made of is in its state.
+            return Ok(());
+        }
         let machine = setup::configuration(self.plan, &self.command_line, self.settings, jail);
         let machine = serde_json::to_vec(&machine).expect("a configuration is plain data");
         jail.leave(Item::Configuration, &machine)?;
@@ -120,14 +130,43 @@ impl Start<'_> {
             self.journal.intend(&act)?;
         }
         let process = Process::start(self.detached(jail, note.clone())?)?;
-        let uplink = match self.stand_by(&process).await {
+        let (went_on, stood_by) =
+            tokio::join!(self.go_on(jail, &process, &pumps), self.stand_by(&process));
+        if let Err(error) = went_on {
+            return Err(process.give_up(error).await);
+        }
+        let uplink = match stood_by {
             Ok(uplink) => uplink,
             // Nothing can join a VMM that refuses its machine, and it is the one that says why.
             Err(_) if ends_now(&process).await => None,
             Err(error) => return Err(process.give_up(error).await),
         };
-        let control = FirecrackerControl::new(places, pumps, uplink);
+        let guest = match self.plan.resume_from {
+            Some(_) => History::MayBeSaved,
+            None => History::Boots,
+        };
+        let control = FirecrackerControl::new(places, guest, pumps, uplink);
         Ok((process, note, Box::new(control)))
+    }
+
+    /// Gives the VMM its saved machine, where there is one, or says how it ended over it.
+    async fn go_on(&self, jail: &Jail, process: &Process, pumps: &[Pump]) -> Result<(), HostError> {
+        if self.plan.resume_from.is_none() {
+            return Ok(());
+        }
+        let metadata = setup::metadata(self.plan, self.settings);
+        tokio::select! {
+            biased;
+            went_on = saved::go_on(jail, self.plan, metadata) => went_on,
+            ended = process.ended() => {
+                for pump in pumps {
+                    pump.finish().await;
+                }
+                let (cause, tail) = (BootFailure::Unknown, logs::tails(&self.plan.places));
+                let status = exit::exit(ended).status;
+                Err(HostError::VmmExited { status, cause, tail })
+            }
+        }
     }
 
     /// While the VMM makes its machine: its limits, and then its network, for which a guest has
@@ -186,11 +225,17 @@ impl Start<'_> {
         let inside = |item| jail.inside(item, self.plan);
         let mut words: Vec<OsString> = Vec::new();
         let mut option = |name: &str, value: PathBuf| words.extend([name.into(), value.into()]);
-        option("--config-file", inside(Item::Configuration));
         option("--api-sock", inside(Item::ApiSocket));
         option("--log-path", inside(Item::Log));
-        if setup::metadata(self.plan, self.settings).is_some() {
+        let boots = self.plan.resume_from.is_none();
+        if boots {
+            option("--config-file", inside(Item::Configuration));
+        }
+        if boots && setup::metadata(self.plan, self.settings).is_some() {
             option("--metadata", inside(Item::Metadata));
+        }
+        if !boots && self.settings.metrics {
+            option("--metrics-path", inside(Item::Metrics));
         }
         words.extend(["--level", "Warning"].map(Into::into));
         words
@@ -262,6 +307,16 @@ pub(crate) fn can_make_taps() -> Result<(), HostError> {
     }
 }
 
+/// The state of a machine names its files.
+pub(super) fn no_snapshots() -> HostError {
+    HostError::Unsupported {
+        feature: "snapshots of a machine under Firecracker".into(),
+        reason: "this user may not make namespaces, in which each machine has its own files under \
+                 the same names; use --vmm qemu"
+            .into(),
+    }
+}
+
 /// Takes over a VMM that an earlier daemon started. One whose guest never began is of no use
 /// to anybody, and is ended.
 pub(crate) async fn adopt(
@@ -269,8 +324,11 @@ pub(crate) async fn adopt(
     process: Process,
     journal: &dyn Journal,
 ) -> Result<Option<(Process, Box<dyn Control>)>, HostError> {
+    let is_saved = saved::is_underway(places);
     let begun = async {
-        let mut api = Client::connect(&outside(places, Item::ApiSocket)).await?;
+        let api = Client::connect(&outside(places, Item::ApiSocket)).await?;
+        // It answers when it has written all of its machine.
+        let mut api = if is_saved { api.patient() } else { api };
         control::has_begun(&mut api).await
     };
     let begun = tokio::select! {
@@ -284,10 +342,16 @@ pub(crate) async fn adopt(
         process.ended().await;
         return Ok(None);
     }
+    if is_saved {
+        saved::clear(places)?;
+    }
     let uplink = uplink::adopt(places, process.pid(), journal)
         .inspect_err(|error| tracing::warn!(%error, "an adopted VM has no network"))
         .unwrap_or_default();
-    let control = FirecrackerControl::new(places, control::pump(places), uplink);
+    let control = {
+        let pumps = control::pump(places);
+        FirecrackerControl::new(places, History::MayBeSaved, pumps, uplink)
+    };
     Ok(Some((process, Box::new(control))))
 }
 

@@ -11,6 +11,7 @@
 //! | `walls` | what it sees from there, and what it may do |
 //! | `uplink` | the user-mode network behind its tap |
 //! | `launch` | the order of a start |
+//! | `saved` | a machine's state on its way out and in again |
 //! | `control`, `exit`, `pipes` | a VMM that runs, ends, and what it says |
 
 pub(crate) mod api;
@@ -21,6 +22,7 @@ pub(crate) mod jail;
 pub(crate) mod launch;
 mod pipes;
 pub(crate) mod programs;
+mod saved;
 mod settings;
 mod setup;
 pub(crate) mod uplink;

@@ -13,7 +13,7 @@ use banger_core::{
     spec::Network,
 };
 
-use super::jail::{FILES, Item, Jail, KVM, TUN, URANDOM, below_root};
+use super::jail::{Item, Jail, KVM, TUN, URANDOM, below_root, files};
 use crate::sys::{
     Bind, Fence, IdMaps, Mounts, PidSpace, Privileges, Surroundings, Taps, Use, landlock_version,
 };
@@ -30,6 +30,15 @@ pub(crate) enum Walls {
 }
 
 impl Walls {
+    /// Whether a machine within finds its files under the same names as every other one: a saved
+    /// machine's state names them, and can be told no others.
+    pub(crate) fn keep_names(self) -> bool {
+        match self {
+            Self::Jailer | Self::Namespaces => true,
+            Self::Landlock => false,
+        }
+    }
+
     /// What stands there on this kernel.
     pub(crate) fn confinement(self) -> Confinement {
         self.confinement_with(landlock_version())
@@ -99,7 +108,7 @@ impl Jail {
             to: c_path(&root.join(name)),
             read_only,
         };
-        let mut binds: Vec<_> = FILES
+        let mut binds: Vec<_> = files(plan)
             .into_iter()
             .map(|item| {
                 bind(
@@ -133,21 +142,27 @@ impl Jail {
             Walls::Namespaces if self.as_root => self.root().join(device.trim_start_matches('/')),
             Walls::Namespaces | Walls::Jailer | Walls::Landlock => PathBuf::from(device),
         };
-        let outside = |item| self.outside(item, plan);
         let run = match self.walls {
             Walls::Landlock => self.places.runtime.clone(),
             Walls::Namespaces | Walls::Jailer => self.root().join("run"),
         };
         let mut inside = vec![
             (program.to_owned(), Use::Execute),
-            (outside(Item::Kernel), Use::Read),
-            (outside(Item::Initramfs), Use::Read),
-            (outside(Item::Base), Use::Read),
-            (outside(Item::Disk), Use::ReadWrite),
             (run, Use::Sockets),
             (node(KVM), Use::ReadWrite),
             (node(URANDOM), Use::Read),
         ];
+        inside.extend(files(plan).map(|item| {
+            let wanted = if item == Item::Disk {
+                Use::ReadWrite
+            } else {
+                Use::Read
+            };
+            (self.outside(item, plan), wanted)
+        }));
+        if self.walls.keep_names() {
+            inside.extend(self.saved().map(|path| (path, Use::ReadWrite)));
+        }
         match plan.network {
             Network::User => inside.push((node(TUN), Use::ReadWrite)),
             Network::None => {}

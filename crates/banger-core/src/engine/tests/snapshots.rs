@@ -115,6 +115,60 @@ fn what_cannot_be_saved_leaves_no_snapshot_and_goes_on() {
 }
 
 #[test]
+fn a_vm_goes_on_before_what_was_saved_is_fetched_and_ends_only_afterwards() {
+    let world = World::new();
+    world.life(async |engine| {
+        let vm = create(&engine, "a", true, false).await;
+        let acts_since = |act: Act| {
+            let acts = world.host.acts_of(vm.view().record.id);
+            let from = acts.iter().rposition(|other| *other == act).unwrap();
+            acts[from..].to_vec()
+        };
+        save(&engine, &vm, "s").await.unwrap();
+        let acts = acts_since(Act::Save);
+        let at = |act: Act| acts.iter().position(|other| *other == act);
+        assert!(at(Act::Resume) < at(Act::Fetch), "{acts:?}");
+
+        let machine = world.host.machine(vm.view().record.id);
+        machine.script(|script| script.fetch = Step::Fails);
+        save(&engine, &vm, "t").await.unwrap_err();
+        was_resumed(&world, &vm);
+        let ending = engine.snapshot(&vm, "t".parse().unwrap(), AfterSave::End, silent());
+        ending.await.unwrap_err();
+        was_resumed(&world, &vm);
+        machine.script(|script| script.fetch = Step::Works);
+        let ending = engine.snapshot(&vm, "t".parse().unwrap(), AfterSave::End, silent());
+        ending.await.unwrap();
+        assert_eq!(vm.view().record.state, VmState::Stopped);
+        let acts = acts_since(Act::Save);
+        assert!(acts.contains(&Act::Fetch) && !acts.contains(&Act::Resume));
+        assert_eq!(engine.snapshots().list().unwrap().len(), 2);
+    });
+}
+
+#[test]
+fn an_agent_whose_vmm_hung_up_to_save_is_called_again() {
+    let check = |budget: Option<u64>| {
+        let mut world = World::new();
+        world.boots_budget = budget;
+        world.host.script(|script| script.save_hangs_up = true);
+        world.life(async |engine| {
+            let vm = create(&engine, "a", true, false).await;
+            save(&engine, &vm, "s").await.unwrap();
+            was_resumed(&world, &vm);
+            vm.guest().await.unwrap().health().await.unwrap();
+            vm.pause().await.unwrap();
+            save(&engine, &vm, "t").await.unwrap();
+            assert_eq!(vm.view().record.state, VmState::Paused);
+            vm.resume().await.unwrap();
+            vm.guest().await.unwrap().health().await.unwrap();
+        });
+    };
+    check(None);
+    check(Some(u64::MAX));
+}
+
+#[test]
 fn a_daemon_that_is_killed_while_it_saves_leaves_no_half_and_nobody_standing_still() {
     let check = |saves: Step, copies: Step, asked: Act| {
         let world = World::new();

@@ -43,7 +43,7 @@ impl Task {
         let Ok(binding) = host.binding(choice.vmm, choice.accelerator).await else {
             return Way::Boot;
         };
-        let key = BootKey::of(plan, record.spec.disk, &binding);
+        let key = BootKey::of(plan, record.spec.disk, &binding, &host.flavour(choice.vmm));
         match boots.find(&key, &binding, clock()) {
             Some(restoration) => Way::GoOn(key, restoration),
             None if record.holder.is_some() => Way::Boot,

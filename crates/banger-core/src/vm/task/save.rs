@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Task, answer};
 use crate::{
     error::Error,
-    host::{Binding, Machine, SnapshotPlaces},
+    host::{Binding, Guest, Machine, SnapshotPlaces},
     policy::{Admission, Verb, admit},
     record::VmState,
     snapshot::Frozen,
@@ -53,7 +53,10 @@ impl Task {
         if !stood_still {
             machine.pause().await?;
         }
-        let written = self.write_down(machine.as_ref(), into).await;
+        let mut written = self.write_down(machine.as_ref(), into).await;
+        if after == AfterSave::End {
+            written = fetch(machine.as_ref(), into, written).await;
+        }
         let ends = written.is_ok() && after == AfterSave::End;
         let went_on = if ends || stood_still {
             Ok(())
@@ -62,7 +65,10 @@ impl Task {
         };
         let paused_for = began.elapsed();
         if !ends && !stood_still {
-            self.tell_time().await;
+            self.hear_again().await;
+        }
+        if after == AfterSave::GoOn {
+            written = fetch(machine.as_ref(), into, written).await;
         }
         // Why it could not be saved matters more than what followed.
         let sizes = written?;
@@ -72,6 +78,20 @@ impl Task {
             self.end_saved().await?;
         }
         Ok(saved)
+    }
+
+    /// A guest that goes on is told the time, or greeted anew where its VMM has hung up.
+    async fn hear_again(&mut self) {
+        let guest = self.views.borrow().guest.clone();
+        let hung_up = match &guest {
+            Some(guest) => is_closed(guest.as_ref()).await,
+            None => false,
+        };
+        if hung_up {
+            self.reconnect(Duration::ZERO);
+        } else {
+            self.tell_time().await;
+        }
     }
 
     /// Memory, devices and disk, all of one moment.
@@ -109,4 +129,22 @@ impl Task {
         self.write_state(VmState::Stopping, None)?;
         self.confirm_end(None).await
     }
+}
+
+/// What the host had no need to do while the machine stood still.
+pub(super) async fn fetch(
+    machine: &dyn Machine,
+    into: &SnapshotPlaces,
+    written: Result<Sizes, Error>,
+) -> Result<Sizes, Error> {
+    let Sizes { memory, disk } = written?;
+    let memory = machine.fetch_saved(into, memory).await?;
+    Ok(Sizes { memory, disk })
+}
+
+/// Whether a connection is broken already.
+pub(super) async fn is_closed(guest: &dyn Guest) -> bool {
+    tokio::time::timeout(Duration::ZERO, guest.closed())
+        .await
+        .is_ok()
 }

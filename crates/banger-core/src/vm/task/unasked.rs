@@ -186,6 +186,20 @@ impl Task {
         });
     }
 
+    /// Nobody in a guest that stands still could answer; it is reached when it goes on.
+    pub(super) fn on_disconnected(&mut self) {
+        match self.record().state {
+            VmState::Paused => self.views.send_modify(|view| view.guest = None),
+            VmState::Created
+            | VmState::Starting
+            | VmState::Running
+            | VmState::Stopping
+            | VmState::Deleting
+            | VmState::Stopped
+            | VmState::Error => self.reconnect(RECONNECT_PAUSE),
+        }
+    }
+
     pub(super) fn on_connected(&mut self, result: Result<Arc<dyn Guest>, GuestError>) {
         self.connecting = None;
         match result {

@@ -25,6 +25,25 @@ pub(super) fn resetting() -> Vec<u8> {
     elf(&code)
 }
 
+/// Says "up", and then one letter after the other, a line for each, in the order of the alphabet and
+/// round again. Which one comes next is in its memory.
+pub(super) fn spelling() -> Vec<u8> {
+    let mut code = say("up\n");
+    code.extend([
+        0x8a, 0x1c, 0x25, 0, 0, 0, 2, // next: mov bl, [0x2000000]
+        0x88, 0xd8, 0x04, b'a', 0xee, // mov al, bl; add al, 'a'; out dx, al
+        0xb0, b'\n', 0xee, // mov al, '\n'; out dx, al
+        0xfe, 0xc3, // inc bl
+        0x80, 0xfb, 26, 0x75, 2, // cmp bl, 26; jne within
+        0x30, 0xdb, // xor bl, bl
+        0x88, 0x1c, 0x25, 0, 0, 0, 2, // within: mov [0x2000000], bl
+        0xb9, 0x00, 0x40, 0, 0, // mov ecx, 0x4000
+        0xff, 0xc9, 0x75, 0xfc, // wait: dec ecx; jnz wait
+        0xeb, 0xd6, // jmp next
+    ]);
+    elf(&code)
+}
+
 /// Fills the serial line as fast as it can.
 pub(super) fn flooding() -> Vec<u8> {
     let mut code = vec![0x66, 0xba, 0xf8, 0x03]; // mov dx, 0x3f8

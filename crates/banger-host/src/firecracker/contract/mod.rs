@@ -6,4 +6,5 @@ mod confinement;
 mod guest;
 mod kills;
 mod leaks;
+mod saves;
 mod story;

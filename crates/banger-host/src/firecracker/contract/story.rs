@@ -159,15 +159,21 @@ impl Story {
 
     /// Waits until the guest has said `word` on its console.
     pub(super) async fn heard(&self, word: &str) {
+        self.heard_that(|text| text.contains(word)).await;
+    }
+
+    /// Waits until what the guest has said on its console is enough.
+    pub(super) async fn heard_that(&self, is_enough: impl Fn(&str) -> bool) {
         let console = self.places().console();
         let heard = timeout(PATIENCE, async {
-            while !fs::read_to_string(&console).is_ok_and(|text| text.contains(word)) {
+            while !fs::read_to_string(&console).is_ok_and(|text| is_enough(&text)) {
                 sleep(Duration::from_millis(2)).await;
             }
         });
-        heard
-            .await
-            .unwrap_or_else(|_| panic!("{word:?} was not said"));
+        if heard.await.is_err() {
+            let said = fs::read_to_string(&console);
+            panic!("what was waited for was not said: {said:?}");
+        }
     }
 
     /// Removes what is left of a VMM that is gone, and fails if it cannot be.
