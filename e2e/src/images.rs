@@ -1,7 +1,7 @@
 //! The two small images of the stories, made out of the host's static busybox: a system without
 //! systemd, and a single program. Knows tar; knows no banger.
 
-use std::{fs, path::Path, process::Command};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use tar::{Builder, EntryType, Header};
 
@@ -14,6 +14,47 @@ const INITS: [&str; 2] = ["init", "linuxrc"];
 /// A root file system with a shell, the usual tools and two users, but without an init.
 #[must_use]
 pub fn busybox_tar() -> Vec<u8> {
+    busybox_root().finish()
+}
+
+/// The same with programs of the host, and the libraries that they need. Nothing where the host lacks one.
+#[must_use]
+pub fn busybox_tar_with(programs: &[&str]) -> Option<Vec<u8>> {
+    let mut files = BTreeSet::new();
+    for program in programs {
+        let listed = Command::new("ldd").arg(program).output().ok()?;
+        let listed = String::from_utf8(listed.stdout)
+            .ok()
+            .filter(|_| listed.status.success())?;
+        files.extend(
+            listed
+                .split_ascii_whitespace()
+                .filter(|word| word.starts_with('/'))
+                .map(str::to_owned),
+        );
+        files.insert((*program).to_owned());
+    }
+    let mut tar = busybox_root();
+    let mut made = BTreeSet::new();
+    for file in files {
+        for parent in Path::new(&file)
+            .ancestors()
+            .skip(1)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+        {
+            let path = parent.to_str()?.trim_start_matches('/');
+            if !matches!(path, "" | "bin" | "etc") && made.insert(path.to_owned()) {
+                tar.directory(path, 0o755);
+            }
+        }
+        tar.file(file.trim_start_matches('/'), 0o755, &fs::read(&file).ok()?);
+    }
+    Some(tar.finish())
+}
+
+fn busybox_root() -> Root {
     let mut tar = Root::default();
     for (path, mode) in [
         ("bin", 0o755),
@@ -42,7 +83,7 @@ pub fn busybox_tar() -> Vec<u8> {
         0o644,
         b"ID=busybox\nPRETTY_NAME=\"Busybox of the stories\"\n",
     );
-    tar.finish()
+    tar
 }
 
 /// An image that holds one program, `/bin/echo`, and nothing else: no shell, no users.

@@ -29,7 +29,7 @@ mod world;
 
 pub use command::Call;
 pub use firecracker::{EMULATION_PROOF, firecracker_program, firecracker_world, leave_out};
-pub use images::{busybox_tar, one_binary_tar};
+pub use images::{busybox_tar, busybox_tar_with, one_binary_tar};
 pub use names::serve_names;
 pub use nobody::{Devices, is_root};
 pub use outcome::Outcome;

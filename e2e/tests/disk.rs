@@ -173,3 +173,68 @@ fn a_disk_grows_under_a_guest_that_runs() {
     world.banger(["vm", "restart", "web"]).ok();
     assert_eq!(world.guest("web", "wc -c < /root/big").trim(), written);
 }
+
+#[test]
+fn a_machine_that_cannot_be_saved_for_want_of_room_runs_on() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new();
+    world.configure_also("disk_reserve = \"1M\"\nvmm = \"qemu\"");
+    world.start("web");
+    // Less than what its kernel alone takes.
+    let disk = FullDisk::mount(&world, "snapshots", 16);
+    let boot = world.boot_id("web");
+    let create = ["vm", "snapshot", "create", "web", "s", "--keep-running"];
+    // Also one that was not to go on does.
+    for args in [&create[..], &create[..5], &["vm", "fork", "web", "-n", "2"]] {
+        let refused = world.call_with(args).run();
+        refused.code(1).stderr_has(["web", "space"]);
+        assert_eq!(world.state_of("web"), VmState::Running);
+        assert_eq!(world.boot_id("web"), boot);
+        assert_eq!(world.files_below("snapshots"), 0);
+    }
+    assert_eq!(world.vms().len(), 1);
+    let listed = world
+        .banger(["vm", "snapshot", "list", "--json"])
+        .ok()
+        .text();
+    assert_eq!(listed, "[]");
+    drop(disk);
+    world.banger(["daemon", "stop"]).ok();
+    world.call_with(&create).run().ok();
+}
+
+/// A file system in a file, mounted at a place in the state, as a real disk that is small.
+struct FullDisk {
+    place: PathBuf,
+    file: PathBuf,
+}
+
+impl FullDisk {
+    fn mount(world: &World, part: &str, mib: u32) -> Self {
+        let place = world.state(part);
+        std::fs::create_dir_all(&place).expect("the home is writable");
+        let disk = Self {
+            file: world.home().join("small-disk.img"),
+            place,
+        };
+        let (file, place) = (disk.file.display(), disk.place.display());
+        let line = format!(
+            "truncate -s {mib}M {file} && mke2fs -q -F -t ext4 -m 0 {file} && \
+             mount -o loop {file} {place} && rmdir {place}/lost+found"
+        );
+        world.shell(&line).run().ok();
+        disk
+    }
+}
+
+impl Drop for FullDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount")
+            .arg("--lazy")
+            .arg(&self.place)
+            .status();
+        let _ = std::fs::remove_file(&self.file);
+    }
+}

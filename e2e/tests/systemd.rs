@@ -2,7 +2,7 @@
 //! shutdown that loses nothing.
 #![forbid(unsafe_code)]
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use e2e::{DEBIAN, World, eventually};
 
@@ -64,6 +64,57 @@ fn debian_comes_up_whole_and_keeps_what_was_written() {
         "cat /root/file && ls /var/lib/marker",
         "kept\n/var/lib/marker",
     );
+}
+
+#[test]
+fn a_debian_that_skips_its_boot_is_as_whole_as_one_that_boots() {
+    let world = World::with_debian();
+    world.banger(["config", "set", "fast_start", "true"]).ok();
+    let run = |name: &str| {
+        let args = [
+            "run", "-d", "--name", name, "--image", DEBIAN, "--memory", "512M",
+        ];
+        world.call_with(&args).run().ok();
+    };
+    run("cold");
+    world.banger(["rm", "-f", "cold"]).ok();
+    eventually("a boot is saved", 3 * SETTLING, || {
+        let whole = world.files_below("snapshots") == 4 && world.files_below("vms") == 0;
+        whole.then_some(())
+    });
+    let who = "cat /etc/machine-id; cat /etc/ssh/ssh_host_ed25519_key.pub 2>/dev/null; \
+               head -c 16 /dev/urandom | sha256sum";
+    let mut told = BTreeSet::new();
+    for name in ["one", "two"] {
+        run(name);
+        let says = |line: &str, wanted: &str| {
+            assert_eq!(world.guest(name, line), wanted, "{name}: {line}");
+        };
+        // Nothing is to be waited for: its boot is long over.
+        says("systemctl is-system-running", "running");
+        says("systemctl --failed --no-legend --plain", "");
+        says(
+            "hostname; cat /etc/hostname; hostnamectl --static",
+            &format!("{name}\n{name}\n{name}"),
+        );
+        says("getent hosts $(hostname) >/dev/null && echo known", "known");
+        says("systemd-run --quiet --wait true && echo ran", "ran");
+        says(
+            "logger -t story here; journalctl --sync; journalctl -b -q -t story -o cat",
+            "here",
+        );
+        told.insert(world.guest(name, who));
+    }
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(
+        world.boot_id("one"),
+        world.boot_id("two"),
+        "both skipped their boot"
+    );
+    let _ = world.guest("one", "echo kept >/root/file");
+    world.banger(["vm", "restart", "one"]).ok();
+    assert_eq!(settled(&world, "one"), "running");
+    assert_eq!(world.guest("one", "cat /root/file; hostname"), "kept\none");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::path::Path;
 use banger_guest_proto::message::{Assumed, IdentityRequest};
 
 use crate::boot::{clock, hostname, identity};
-use crate::console;
+use crate::{console, system_journal};
 
 /// Hooks of the image, run in the order of their names.
 const HOOKS: &str = "etc/banger/on-fork.d";
@@ -32,8 +32,10 @@ type Attempt = Result<(), Box<dyn Error>>;
 /// Makes this guest somebody. What fails is told, and stops nothing else.
 pub(crate) fn assume(request: &IdentityRequest) -> Assumed {
     let root = Path::new("/");
-    let mut keys = false;
-    let attempts: [(&str, Attempt); 5] = [
+    let (mut keys, mut journal) = (false, false);
+    let was = identity::machine_id(root);
+    let id = request.machine_id.to_string();
+    let attempts: [(&str, Attempt); 6] = [
         (
             "clock",
             clock::set(request.wall_clock_ns).map_err(Into::into),
@@ -51,6 +53,12 @@ pub(crate) fn assume(request: &IdentityRequest) -> Assumed {
             identity::write_machine_id(root, &request.machine_id).map_err(Into::into),
         ),
         (
+            "journal",
+            system_journal::rename(root, was.as_deref().unwrap_or(&id), &id)
+                .map(|renamed| journal = renamed)
+                .map_err(Into::into),
+        ),
+        (
             "SSH host keys",
             remove_keys(root)
                 .map(|removed| keys = removed)
@@ -64,10 +72,11 @@ pub(crate) fn assume(request: &IdentityRequest) -> Assumed {
             assumed.problems.push(format!("{what}: {}", chain(&*error)));
         }
     }
-    if keys {
-        assumed
-            .to_run
-            .push(["/bin/sh", "-c", MAKE_KEYS].map(str::to_owned).into());
+    for (wanted, script) in [(keys, MAKE_KEYS), (journal, system_journal::BEGIN_AGAIN)] {
+        if wanted {
+            let command = ["/bin/sh", "-c", script].map(str::to_owned);
+            assumed.to_run.push(command.into());
+        }
     }
     assumed
         .to_run

@@ -27,6 +27,7 @@ mod serve;
 mod server;
 mod shutdown;
 mod sys;
+mod system_journal;
 mod version;
 
 use std::convert::Infallible;

@@ -149,7 +149,7 @@ pub const KEYS: &[Key] = &[
     key(
         "fast_start",
         Bool,
-        Value("false"),
+        Value("true"),
         "let VMs go on from the saved boot of another of their kind",
     ),
     key(

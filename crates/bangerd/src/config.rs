@@ -66,9 +66,8 @@ pub(crate) struct Config {
     pub(crate) auto_stop_stale_after: Option<Span>,
     /// What stays free of the disk that machines and images are on.
     pub(crate) disk_reserve: Option<Size>,
-    /// Lets the second VM of a kind go on from the boot of the first.
-    #[serde(default)]
-    pub(crate) fast_start: bool,
+    /// Lets VMs go on from a saved boot of their kind; so it is when absent.
+    pub(crate) fast_start: Option<bool>,
     /// The most that saved boots may take.
     pub(crate) fast_start_budget: Option<Size>,
     /// The most that layers and blobs of earlier pulls may take.

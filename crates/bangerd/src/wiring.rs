@@ -65,7 +65,7 @@ fn boots_budget(config: &Config) -> Option<u64> {
     let budget = config
         .fast_start_budget
         .map_or(DEFAULT_BOOTS, |size| size.0);
-    config.fast_start.then_some(budget)
+    config.fast_start.unwrap_or(true).then_some(budget)
 }
 
 fn patience(config: &Config) -> Patience {

@@ -41,6 +41,12 @@ pub(super) fn write_name(name: &Hostname) -> Result<(), FileError> {
     replace(etc, "hosts", &hosts(&old, name))
 }
 
+/// The machine's id, where it has one.
+pub(crate) fn machine_id(root: &Path) -> Option<String> {
+    let id = read(&root.join("etc/machine-id"))?.trim().to_owned();
+    (!id.is_empty()).then_some(id)
+}
+
 /// Gives the machine another id where it has one: in a copy it is its origin's.
 pub(crate) fn write_machine_id(root: &Path, id: &MachineId) -> Result<(), FileError> {
     for directory in ["etc", "var/lib/dbus"] {
