@@ -76,6 +76,10 @@ fn a_machine_that_is_ready_is_taken_and_another_takes_its_place() {
         assert_eq!(world.host.count(Act::Save), 1, "one boot is enough for all");
         assert_eq!(world.host.count(Act::Assume), 0, "nobody is anybody yet");
         assert_eq!(engine.snapshots().list().unwrap(), []);
+        // What is nobody's yet is found by whoever has its whole name, and by no other word.
+        let name = engine.pool(&web()).unwrap().machines[0].record.name.clone();
+        assert!(engine.find(name.as_str()).unwrap().is_held());
+        assert!(engine.find("pool").is_err() && engine.find("pool-web").is_err());
         let view = take(&engine, "a").await;
         assert!(waiting.contains(&view.record.id) && was_waiting(&world, &view));
         assert_eq!(engine.find("a").unwrap().view().record.id, view.record.id);
@@ -194,6 +198,7 @@ fn a_machine_that_cannot_become_somebody_s_goes_and_the_next_is_taken() {
         let waiting = is_full(&engine).await;
         let broken = world.host.machine(waiting[0]);
         broken.script(|script| script.connect = Connect::Breaks);
+        broken.disconnect();
         // Whichever is the first to be handed out.
         for name in ["a", "b"] {
             assert_ne!(take(&engine, name).await.record.id, waiting[0]);
@@ -201,6 +206,32 @@ fn a_machine_that_cannot_become_somebody_s_goes_and_the_next_is_taken() {
         assert!(!broken.is_alive());
         is_full(&engine).await;
         is_tidy(&world, &engine, "a pool");
+    });
+}
+
+#[test]
+fn a_machine_that_has_lost_its_connection_is_greeted_anew() {
+    let world = World::new();
+    world.life(async |engine| {
+        create(&engine, 1).await.unwrap();
+        let [waiting] = is_full(&engine).await.try_into().unwrap();
+        let connects = |world: &World| {
+            let acts = world.host.acts_of(waiting).into_iter();
+            acts.filter(|act| *act == Act::Connect).count()
+        };
+        assert_eq!(connects(&world), 1);
+        world.host.machine(waiting).disconnect();
+        let view = take(&engine, "a").await;
+        assert_eq!((view.record.id, connects(&world)), (waiting, 2));
+        assert!(was_waiting(&world, &view));
+        let [other] = is_full(&engine).await.try_into().unwrap();
+        assert_eq!(take(&engine, "b").await.record.id, other);
+        let connected = world.host.acts_of(other).into_iter();
+        assert_eq!(
+            connected.filter(|act| *act == Act::Connect).count(),
+            1,
+            "one will do"
+        );
     });
 }
 

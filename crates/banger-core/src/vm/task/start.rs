@@ -127,7 +127,14 @@ impl Task {
         reply: &mut Reply<View>,
     ) -> Result<(), Error> {
         let patience = self.surroundings.patience.boot;
+        // One that stood still may have kept its connection.
+        let known = self.views.borrow().guest.clone();
         let greeting = async {
+            if let (Some(guest), Greeting::As(identity)) = (known, &how)
+                && guest.assume(identity).await.is_ok()
+            {
+                return Ok(guest);
+            }
             let guest = machine.connect(patience).await?;
             if let Greeting::As(identity) = &how {
                 guest.assume(identity).await?;
