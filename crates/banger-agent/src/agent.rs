@@ -4,12 +4,12 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use banger_guest_proto::hello::{AgentHello, BootMarks, Generations, HostHello, Pid1};
-use banger_guest_proto::message::{Health, InitState, ShutdownRequest};
+use banger_guest_proto::message::{Assumed, Health, InitState, ShutdownRequest};
 use tokio::sync::mpsc;
 
-use crate::boot::{clock, hostname};
+use crate::boot::{clock, tolerate};
 use crate::reaper::Reaper;
-use crate::{console, journal, proc_files, version};
+use crate::{assume, journal, proc_files, version};
 
 /// The agent as its sessions see it.
 #[derive(Debug)]
@@ -69,29 +69,14 @@ impl Agent {
     /// Does what the host's greeting asks for, and answers it.
     pub(crate) fn greeted(&self, host: &HostHello) -> AgentHello {
         journal::note(format_args!("a host has connected"));
-        let attempts = [
-            (
-                "clock",
-                clock::follow(host.wall_clock_ns).map_err(Into::into),
-            ),
-            (
-                "entropy",
-                clock::add_entropy(&host.entropy).map_err(Into::into),
-            ),
-            (
-                "host name",
-                host.hostname
-                    .as_ref()
-                    .map_or(Ok(()), hostname::rename)
-                    .map_err(Into::into),
-            ),
-        ];
-        for (what, result) in attempts {
-            let result: Result<(), Box<dyn std::error::Error>> = result;
-            if let Err(error) = result {
-                console::warn(what, &*error);
+        let assumed = match &host.identity {
+            Some(identity) => Some(assume::at_once(identity)),
+            None => {
+                tolerate("clock", clock::follow(host.wall_clock_ns));
+                tolerate("entropy", clock::add_entropy(&host.entropy));
+                None
             }
-        }
+        };
         AgentHello {
             generations: Generations::OURS,
             generation: Generations::OURS.agree(host.generations),
@@ -104,6 +89,8 @@ impl Agent {
             pid1: self.pid1,
             uptime_ns: clock::uptime_ns(),
             marks: self.marks.get(),
+            // A host that does not get it asks again.
+            assumed: assumed.filter(Assumed::fits_a_greeting),
         }
     }
 

@@ -31,11 +31,18 @@ type Attempt = Result<(), Box<dyn Error>>;
 
 /// Makes this guest somebody. What fails is told, and stops nothing else.
 pub(crate) fn assume(request: &IdentityRequest) -> Assumed {
+    let mut assumed = at_once(request);
+    assumed.problems.extend(in_files(request));
+    assumed
+}
+
+/// The part that programs may notice at any moment, and that takes none.
+pub(crate) fn at_once(request: &IdentityRequest) -> Assumed {
     let root = Path::new("/");
     let (mut keys, mut journal) = (false, false);
     let was = identity::machine_id(root);
     let id = request.machine_id.to_string();
-    let attempts: [(&str, Attempt); 6] = [
+    let problems = failed([
         (
             "clock",
             clock::set(request.wall_clock_ns).map_err(Into::into),
@@ -46,11 +53,7 @@ pub(crate) fn assume(request: &IdentityRequest) -> Assumed {
         ),
         (
             "host name",
-            hostname::rename(&request.hostname).map_err(Into::into),
-        ),
-        (
-            "machine id",
-            identity::write_machine_id(root, &request.machine_id).map_err(Into::into),
+            hostname::set(&request.hostname).map_err(Into::into),
         ),
         (
             "journal",
@@ -64,24 +67,42 @@ pub(crate) fn assume(request: &IdentityRequest) -> Assumed {
                 .map(|removed| keys = removed)
                 .map_err(Into::into),
         ),
-    ];
-    let mut assumed = Assumed::default();
+    ]);
+    let scripts = [(keys, MAKE_KEYS), (journal, system_journal::BEGIN_AGAIN)];
+    let wanted = scripts.into_iter().filter(|(wanted, _)| *wanted);
+    let commands = wanted.map(|(_, script)| ["/bin/sh", "-c", script].map(str::to_owned).into());
+    let hooks = hooks(root).into_iter().map(|hook| vec![hook]);
+    Assumed {
+        problems,
+        to_run: commands.chain(hooks).collect(),
+    }
+}
+
+/// The rest: the files that repeat it. The first write to a disk takes a machine without hardware virtualization
+/// a twentieth of a second.
+pub(crate) fn in_files(request: &IdentityRequest) -> Vec<String> {
+    failed([
+        (
+            "host name",
+            identity::write_name(&request.hostname).map_err(Into::into),
+        ),
+        (
+            "machine id",
+            identity::write_machine_id(Path::new("/"), &request.machine_id).map_err(Into::into),
+        ),
+    ])
+}
+
+/// What did not succeed, in words.
+fn failed<const N: usize>(attempts: [(&str, Attempt); N]) -> Vec<String> {
+    let mut problems = Vec::new();
     for (what, result) in attempts {
         if let Err(error) = result {
             console::warn(what, &*error);
-            assumed.problems.push(format!("{what}: {}", chain(&*error)));
+            problems.push(format!("{what}: {}", chain(&*error)));
         }
     }
-    for (wanted, script) in [(keys, MAKE_KEYS), (journal, system_journal::BEGIN_AGAIN)] {
-        if wanted {
-            let command = ["/bin/sh", "-c", script].map(str::to_owned);
-            assumed.to_run.push(command.into());
-        }
-    }
-    assumed
-        .to_run
-        .extend(hooks(root).into_iter().map(|hook| vec![hook]));
-    assumed
+    problems
 }
 
 /// Whether there were any. They are gone before anybody can meet them again.

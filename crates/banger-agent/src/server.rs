@@ -52,10 +52,16 @@ where
 {
     let greeting = async {
         let host = hello::receive_host(&mut session).await?;
-        hello::answer(&mut session, &host, &agent.greeted(&host)).await
+        hello::answer(&mut session, &host, &agent.greeted(&host)).await?;
+        Ok::<_, HelloError>(host.identity)
     };
     let greeted = tokio::time::timeout(GREETING_TIMEOUT, greeting).await;
-    greeted.map_err(|_| SessionError::Silent)??;
+    if let Some(identity) = greeted.map_err(|_| SessionError::Silent)?? {
+        // While the host makes up its first request, which is read when this is done.
+        for problem in assume::in_files(&identity) {
+            journal::note(format_args!("not a copy's own: {problem}"));
+        }
+    }
     let mut connection = serve(session).await?;
     let registry = Rc::new(Registry::default());
     while let Some(request) = connection.accept().await {

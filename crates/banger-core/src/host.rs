@@ -354,7 +354,13 @@ pub trait Machine: Send + Sync {
     /// Connects to the agent and agrees on a generation. Returns early with
     /// [`HostError::VmmExited`] when the VMM dies first. Calling it again replaces the
     /// earlier connection.
-    async fn connect(&self, patience: Duration) -> Result<Arc<dyn Guest>, GuestError>;
+    /// With an identity the guest is another's copy: who it is to be is said with the first words,
+    /// and [`Guest::assume`] does the rest.
+    async fn connect(
+        &self,
+        patience: Duration,
+        identity: Option<&Identity>,
+    ) -> Result<Arc<dyn Guest>, GuestError>;
 
     /// Waits until the VMM has stopped the guest by itself, because something of it could not be written.
     /// Says nothing of it unless the implementation does.

@@ -8,6 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use crate::message::{Assumed, IdentityRequest};
+
 /// The generation that this code speaks; see the crate's documentation before touching it.
 pub const GENERATION: u32 = 2;
 
@@ -112,9 +114,10 @@ pub struct HostHello {
     pub wall_clock_ns: u64,
     /// Mixed into the guest's pool, so that forks of one snapshot do not share secrets.
     pub entropy: Entropy,
-    /// A new name for the guest, where it has changed since boot.
+    /// Where the guest is another's copy: who it is to be, said a round trip earlier than by
+    /// [`Route::Identity`](crate::message::Route::Identity). An agent that does not know of it ignores it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hostname: Option<crate::boot::Hostname>,
+    pub identity: Option<IdentityRequest>,
 }
 
 impl HostHello {
@@ -130,7 +133,7 @@ impl HostHello {
             generations: Generations::OURS,
             wall_clock_ns: u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX),
             entropy: Entropy::fresh()?,
-            hostname: None,
+            identity: None,
         })
     }
 }
@@ -177,6 +180,9 @@ pub struct AgentHello {
     pub uptime_ns: u64,
     #[serde(default)]
     pub marks: BootMarks,
+    /// Where the host's greeting named an identity: the guest has it by the time that the first request is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assumed: Option<Assumed>,
 }
 
 /// A greeting that failed.
@@ -307,6 +313,7 @@ mod tests {
                 ready: Some(5),
                 ..BootMarks::default()
             },
+            assumed: None,
         }
     }
 

@@ -24,7 +24,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::boot::Hostname;
-use crate::hello::{Entropy, Pid1};
+use crate::hello::{Entropy, MAX_HELLO, Pid1};
 
 /// The generation that brought [`Route::Identity`] and [`Route::Clock`].
 pub const IDENTITY_GENERATION: u32 = 2;
@@ -327,6 +327,14 @@ pub struct IdentityRequest {
     pub wall_clock_ns: u64,
     /// What the guest draws from now on has to depend on it.
     pub entropy: Entropy,
+}
+
+impl Assumed {
+    /// Whether it has room in a greeting, beside the rest of it.
+    #[must_use]
+    pub fn fits_a_greeting(&self) -> bool {
+        serde_json::to_vec(self).is_ok_and(|json| json.len() <= MAX_HELLO as usize / 2)
+    }
 }
 
 /// Tells a guest that stood still what time it is.

@@ -1,7 +1,7 @@
 //! A connection to a guest's agent, as the port wants it. Translates between the protocol's
 //! types and the domain's; believes nothing that the guest says without a bound.
 
-use std::{future::pending, time::Duration};
+use std::{future::pending, sync::Mutex, time::Duration};
 
 use async_trait::async_trait;
 use banger_core::{
@@ -16,7 +16,7 @@ use banger_guest_proto::{
     Client, ClientError,
     hello::{AgentHello, HelloError, HostHello, Pid1},
     message::{
-        self, ClockRequest, ExecStart, ExitStatus, Failure, FailureKind, GrowRequest,
+        self, Assumed, ClockRequest, ExecStart, ExitStatus, Failure, FailureKind, GrowRequest,
         IdentityRequest, InitState, MAX_LISTENERS, Route, ShutdownRequest,
     },
     session::exec::{self, Exec, ExecEvent},
@@ -44,22 +44,25 @@ const MOST_HOOKS: usize = 64;
 pub(crate) struct LiveGuest {
     client: Client,
     info: AgentInfo,
+    /// That it is somebody already, where that was said when it was greeted.
+    assumed: Mutex<Option<Assumed>>,
     /// Its sender goes with the task that moves the session's bytes.
     closed: watch::Receiver<()>,
 }
 
 impl LiveGuest {
-    pub(crate) fn new(client: Client, hello: &AgentHello, closed: watch::Receiver<()>) -> Self {
+    pub(crate) fn new(client: Client, hello: AgentHello, closed: watch::Receiver<()>) -> Self {
         let info = AgentInfo {
             generation: hello.generation.unwrap_or_default(),
             version: printable(&hello.version),
             boot_id: printable(&hello.boot_id),
             init: pid1(hello.pid1).into(),
-            marks: marks(hello),
+            marks: marks(&hello),
         };
         Self {
             client,
             info,
+            assumed: Mutex::new(hello.assumed),
             closed,
         }
     }
@@ -95,6 +98,15 @@ fn now(operation: &'static str) -> Result<HostHello, GuestError> {
     HostHello::now().map_err(|source| GuestError::Broken {
         operation,
         source: Box::new(source),
+    })
+}
+
+/// What an agent is told first; who it is to be, where it may be another's copy.
+pub(crate) fn greeting(identity: Option<&Identity>) -> Result<HostHello, GuestError> {
+    let identity = identity.map(identity_request).transpose()?;
+    Ok(HostHello {
+        identity,
+        ..now("the greeting")?
     })
 }
 
@@ -180,9 +192,19 @@ impl Guest for LiveGuest {
             tracing::warn!(vm = %identity.name, "the agent of this copy is too old to rename it");
             return Ok(());
         }
-        let request = identity_request(identity)?;
-        let identified = self.client.identify(&request);
-        let assumed = answered("a new identity", ANSWER, identified).await?;
+        let greeted = self
+            .assumed
+            .lock()
+            .expect("its holders do not panic")
+            .take();
+        let assumed = match greeted {
+            Some(assumed) => assumed,
+            None => {
+                let request = identity_request(identity)?;
+                let identified = self.client.identify(&request);
+                answered("a new identity", ANSWER, identified).await?
+            }
+        };
         for problem in assumed.problems.iter().take(MOST_HOOKS) {
             let problem = printable(problem);
             tracing::warn!(vm = %identity.name, problem, "a copy keeps something of its origin");

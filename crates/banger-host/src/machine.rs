@@ -5,13 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use banger_core::{
-    host::{Guest, Halt, Machine, SnapshotPlaces, VmPlaces, VmmExit, VmmProcess},
+    host::{Guest, Halt, Identity, Machine, SnapshotPlaces, VmPlaces, VmmExit, VmmProcess},
     host_error::{GuestError, HostError},
 };
-use banger_guest_proto::{
-    Client, Connection,
-    hello::{AgentHello, HostHello},
-};
+use banger_guest_proto::{Client, Connection, hello::AgentHello};
 use tokio::{
     net::UnixStream,
     sync::{Mutex, watch},
@@ -21,7 +18,7 @@ use tokio::{
 use crate::{
     boot_failure,
     control::{Control, Pace},
-    guest::{LiveGuest, guest_error},
+    guest::{self, LiveGuest, guest_error},
     lock::Note,
     log_keeper::{Kept, LogKeeper},
     logs, places,
@@ -74,15 +71,15 @@ impl VmmMachine {
         }
     }
 
-    async fn dial(&self) -> Result<Dialled, GuestError> {
+    async fn dial(&self, identity: Option<&Identity>) -> Result<Dialled, GuestError> {
         if !self.control.hangs_up_to_save() {
-            return greet(self.control.dial().await).await;
+            return greet(self.control.dial().await, identity).await;
         }
         // A guest that goes on may hear only now that its connections are gone, this one among them.
         let (mut pace, mut patience) = (Pace::up_to(LONGEST_PAUSE), GREETING);
         loop {
             let stream = self.control.dial().await;
-            match timeout(patience, greet(stream)).await {
+            match timeout(patience, greet(stream, identity)).await {
                 Ok(Err(GuestError::Broken { .. })) => tracing::debug!("a guest hung up at once"),
                 Ok(greeted) => return greeted,
                 Err(_) => tracing::debug!("a guest does not answer a greeting"),
@@ -146,7 +143,11 @@ impl Machine for VmmMachine {
         }
     }
 
-    async fn connect(&self, patience: Duration) -> Result<Arc<dyn Guest>, GuestError> {
+    async fn connect(
+        &self,
+        patience: Duration,
+        identity: Option<&Identity>,
+    ) -> Result<Arc<dyn Guest>, GuestError> {
         let deadline = Instant::now() + patience;
         let mut session = self.session.lock().await;
         if let Some(earlier) = session.take() {
@@ -155,7 +156,7 @@ impl Machine for VmmMachine {
         let dialled = tokio::select! {
             biased;
             exit = self.exited() => return Err(self.end_error(exit).await),
-            dialled = timeout_at(deadline, self.dial()) => dialled,
+            dialled = timeout_at(deadline, self.dial(identity)) => dialled,
         };
         let (client, hello, connection) = match dialled {
             Ok(Ok(parts)) => parts,
@@ -175,7 +176,7 @@ impl Machine for VmmMachine {
                 tracing::debug!(error = &error as &dyn std::error::Error, "a session ended");
             }
         })));
-        Ok(Arc::new(LiveGuest::new(client, &hello, closed)))
+        Ok(Arc::new(LiveGuest::new(client, hello, closed)))
     }
 
     async fn halted(&self) -> Halt {
@@ -242,18 +243,11 @@ impl Machine for VmmMachine {
     }
 }
 
-async fn greet(stream: UnixStream) -> Result<Dialled, GuestError> {
-    let hello = HostHello::now().map_err(|source| broken("dialling", source))?;
+async fn greet(stream: UnixStream, identity: Option<&Identity>) -> Result<Dialled, GuestError> {
+    let hello = guest::greeting(identity)?;
     Client::connect(stream, hello)
         .await
         .map_err(|error| guest_error("the greeting", error))
-}
-
-fn broken(operation: &'static str, source: std::io::Error) -> GuestError {
-    GuestError::Broken {
-        operation,
-        source: Box::new(source),
-    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use banger_core::{
 use banger_guest_proto::{
     frame::{Kind, encode},
     hello::{self, BootMarks, Generations, Pid1},
-    message::Route,
+    message::{Assumed, Route},
     session::{
         self,
         frames::{FrameReceiver, FrameSender},
@@ -90,7 +90,7 @@ impl Story {
     }
 
     async fn guest(&self) -> Arc<dyn Guest> {
-        self.machine.connect(PATIENCE).await.unwrap()
+        self.machine.connect(PATIENCE, None).await.unwrap()
     }
 }
 
@@ -106,20 +106,26 @@ async fn serve(stream: UnixStream, hung_up: mpsc::UnboundedSender<()>) {
         pid1: Pid1::Systemd,
         uptime_ns: 0,
         marks: BootMarks::default(),
+        assumed: host.identity.as_ref().map(|_| Assumed::default()),
     };
     hello::answer(&mut session, &host, &answer).await.unwrap();
     let mut connection = session::serve(session).await.unwrap();
     while let Some(Ok((request, respond))) = connection.accept().await {
-        tokio::spawn(answer_one(request, respond, hung_up.clone()));
+        let route = Route::find(request.method(), request.uri().path()).unwrap();
+        assert!(
+            route != Route::Identity || host.identity.is_none(),
+            "said once"
+        );
+        tokio::spawn(answer_one(route, request, respond, hung_up.clone()));
     }
 }
 
 async fn answer_one(
+    route: Route,
     request: Request<h2::RecvStream>,
     mut respond: h2::server::SendResponse<Bytes>,
     hung_up: mpsc::UnboundedSender<()>,
 ) {
-    let route = Route::find(request.method(), request.uri().path()).unwrap();
     let mut response = Response::new(());
     if route == Route::Ports {
         // As an agent of the first release answers.
@@ -177,13 +183,25 @@ async fn cat(mut input: FrameReceiver, mut output: FrameSender) -> Option<()> {
 async fn a_copy_is_somebody_before_its_hooks_have_run_and_not_after() {
     let story = Story::begin("exec sleep 1000");
     let (guest, mut told) = tokio::join!(story.guest(), async { story.start_agent() });
-    let identity = Identity {
-        id: VmId::random(),
-        name: "copy".parse().unwrap(),
-    };
-    guest.assume(&identity).await.unwrap();
+    guest.assume(&identity()).await.unwrap();
     // Both hooks ran, to their ends: nobody was hung up.
     assert!(told.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_copy_that_was_told_with_the_greeting_is_not_told_again() {
+    let story = Story::begin("exec sleep 1000");
+    let _told = story.start_agent();
+    let identity = identity();
+    let guest = story.machine.connect(PATIENCE, Some(&identity)).await;
+    guest.unwrap().assume(&identity).await.unwrap();
+}
+
+fn identity() -> Identity {
+    Identity {
+        id: VmId::random(),
+        name: "copy".parse().unwrap(),
+    }
 }
 
 #[tokio::test]
@@ -277,7 +295,8 @@ async fn a_vmm_that_ends_first_tells_why() {
     let panic = "Kernel panic - not syncing: VFS: Unable to mount root fs";
     let story = Story::begin("exec sleep 1000");
     std::fs::write(story.places.console(), format!("{panic}\n")).unwrap();
-    let (connected, killed) = tokio::join!(story.machine.connect(PATIENCE), story.machine.kill());
+    let (connected, killed) =
+        tokio::join!(story.machine.connect(PATIENCE, None), story.machine.kill());
     killed.unwrap();
     let Err(GuestError::Host(HostError::VmmExited {
         status,
@@ -313,7 +332,11 @@ async fn a_guest_that_gave_up_did_not_end_cleanly() {
 async fn an_agent_that_says_nothing_is_not_waited_for_for_ever() {
     let story = Story::begin("exec sleep 1000");
     let socket = UnixListener::bind(places::agent_socket(&story.places)).unwrap();
-    let error = story.machine.connect(Duration::from_millis(20)).await.err();
+    let error = story
+        .machine
+        .connect(Duration::from_millis(20), None)
+        .await
+        .err();
     assert!(
         matches!(error, Some(GuestError::Silent { .. })),
         "{error:?}"

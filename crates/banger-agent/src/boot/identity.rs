@@ -34,7 +34,7 @@ pub(super) fn write(config: &BootConfig) -> Result<(), FileError> {
 }
 
 /// Writes the files that follow from the machine's name.
-pub(super) fn write_name(name: &Hostname) -> Result<(), FileError> {
+pub(crate) fn write_name(name: &Hostname) -> Result<(), FileError> {
     let etc = Path::new(ETC);
     replace(etc, "hostname", &format!("{name}\n"))?;
     let old = read(&etc.join("hosts")).unwrap_or_default();

@@ -54,7 +54,7 @@ impl<T, E: Error + 'static> OrFatal<T> for Result<T, E> {
 }
 
 /// A step's failure that does not stop the boot.
-fn tolerate<E: Error + 'static>(what: &str, result: Result<(), E>) {
+pub(crate) fn tolerate<E: Error + 'static>(what: &str, result: Result<(), E>) {
     if let Err(error) = result {
         console::warn(what, &error);
     }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     host::{
-        Accelerator, Confinement, Guest, Halt, Machine, SnapshotPlaces, VmmExit, VmmKind,
+        Accelerator, Confinement, Guest, Halt, Identity, Machine, SnapshotPlaces, VmmExit, VmmKind,
         VmmProcess,
     },
     host_error::{BootFailure, GuestError, HostError, LogTail},
@@ -141,7 +141,11 @@ impl Machine for FakeMachine {
         exit.clone().expect("it was waited for")
     }
 
-    async fn connect(&self, patience: Duration) -> Result<Arc<dyn Guest>, GuestError> {
+    async fn connect(
+        &self,
+        patience: Duration,
+        _: Option<&Identity>,
+    ) -> Result<Arc<dyn Guest>, GuestError> {
         self.shared.power.check(Act::Connect)?;
         self.shared.record(Act::Connect);
         let _session = self.session.lock().await;

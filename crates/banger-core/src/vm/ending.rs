@@ -48,5 +48,6 @@ async fn ask(
             asked => return asked,
         }
     }
-    machine.connect(patience).await?.shutdown(patience).await
+    let guest = machine.connect(patience, None).await?;
+    guest.shutdown(patience).await
 }

@@ -44,6 +44,7 @@ async fn agent(io: DuplexStream) {
         pid1: Pid1::Agent,
         uptime_ns: 0,
         marks: BootMarks::default(),
+        assumed: None,
     };
     hello::answer(&mut session, &host, &answer).await.unwrap();
     let mut connection = super::serve(session).await.unwrap();

@@ -130,13 +130,17 @@ impl Task {
         // One that stood still may have kept its connection.
         let known = self.views.borrow().guest.clone();
         let greeting = async {
-            if let (Some(guest), Greeting::As(identity)) = (known, &how)
+            let identity = match &how {
+                Greeting::As(identity) => Some(identity),
+                Greeting::Plain | Greeting::Later => None,
+            };
+            if let (Some(guest), Some(identity)) = (known, identity)
                 && guest.assume(identity).await.is_ok()
             {
                 return Ok(guest);
             }
-            let guest = machine.connect(patience).await?;
-            if let Greeting::As(identity) = &how {
+            let guest = machine.connect(patience, identity).await?;
+            if let Some(identity) = identity {
                 guest.assume(identity).await?;
             }
             Ok(guest)

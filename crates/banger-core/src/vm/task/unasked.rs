@@ -181,7 +181,7 @@ impl Task {
         self.connecting = self.machine.clone().map(|machine| -> Connecting {
             Box::pin(async move {
                 tokio::time::sleep(pause).await;
-                machine.connect(RECONNECT_PATIENCE).await
+                machine.connect(RECONNECT_PATIENCE, None).await
             })
         });
     }

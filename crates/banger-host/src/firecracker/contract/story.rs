@@ -147,7 +147,7 @@ impl Story {
         let (process, note, control) = started;
         let keeper = LogKeeper::default();
         let machine = VmmMachine::new(self.places(), process, note, control, &keeper);
-        let error = machine.connect(PATIENCE).await.map(drop).unwrap_err();
+        let error = machine.connect(PATIENCE, None).await.map(drop).unwrap_err();
         machine.kill().await.unwrap();
         error
     }
