@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build test lint bench kernel test-kernel man dist clean setup setup-test unit fuzz e2e
+.PHONY: help run build test lint bench kernel test-kernel man dist clean setup setup-test unit fuzz e2e doors
 
 # Tools that `setup` installs, and a Rust installed in this very shell, are found without a new login.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
@@ -26,7 +26,7 @@ run: setup build ## run a command in a machine of its own; ARGS="run --rm -- ls 
 build: setup ## build target/release/banger and bangerd, the agent inside
 	cargo build --release --locked --package banger --package bangerd
 
-test: lint unit fuzz e2e ## check, then run every test: unit tests, then real machines
+test: lint unit fuzz e2e doors ## check, then run every test: unit tests, then real machines
 
 lint: setup-test ## formatting, clippy, licences and sources of dependencies
 	cargo fmt --all --check
@@ -80,3 +80,10 @@ fuzz: setup-test
 # The same build as `unit`, so that nothing is compiled twice; the machines come from the release binaries.
 e2e: setup-test build
 	BANGER_E2E_BIN_DIR=$(RELEASE) cargo nextest run --workspace --locked --profile e2e
+
+# Stories of daemons that end at chosen moments and believe wrong clocks: only builds for development have
+# doors for that. What the other stories fetched and made is of the same sources.
+doors: setup-test
+	cargo build --locked --package banger --package bangerd
+	BANGER_E2E_BIN_DIR=$(TARGET)/debug BANGER_E2E_KEEP_CACHE=1 BANGER_TEST_REQUIRE_DOORS=1 \
+	    cargo nextest run --workspace --locked --profile e2e -E 'binary(kills) | binary(clock)'

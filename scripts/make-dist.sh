@@ -35,6 +35,7 @@ lay_out() {
     # The kernel is a work of its own, under the GPL; its licence and the way to its source go along.
     cp "$TARGET/kernel/generic-6.12/COPYING" "$doc/LICENSE-kernel"
     cp "$TARGET/kernel/generic-6.12/SOURCE" "$doc/SOURCE-kernel"
+    "$to/bin/banger" man "$to/share/man/man1" || fail "no manual pages"
     (cd "$REPOSITORY" && cargo xtask notices) >"$doc/LICENSES-libraries"
 }
 

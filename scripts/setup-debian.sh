@@ -31,10 +31,13 @@ readonly TEST_PACKAGES=(
     busybox-static  # a guest without a distribution
     docker-registry # a registry on the loopback
     e2fsprogs       # checks the file systems that we write
+    fish            # has completion tried in it
     python3-pip     # gets the Firecracker that is tested
     skopeo          # pushes images
     umoci           # makes images
+    xfsprogs        # makes a file system whose files share blocks
     xz-utils        # unpacks a kernel for it
+    zsh             # has completion tried in it
 )
 # What building a kernel calls.
 readonly KERNEL_PACKAGES=(
@@ -50,7 +53,7 @@ readonly KERNEL_PACKAGES=(
 )
 readonly RUN_COMMANDS=(mmdebstrap qemu-system-x86_64 newuidmap slirp4netns)
 readonly BUILD_COMMANDS=(gcc git musl-gcc)
-readonly TEST_COMMANDS=(busybox docker-registry e2fsck python3 skopeo umoci xz)
+readonly TEST_COMMANDS=(busybox docker-registry e2fsck fish mkfs.xfs python3 skopeo umoci xz zsh)
 readonly KERNEL_COMMANDS=(ar bc bison flex make patch xz zstd)
 
 say() {

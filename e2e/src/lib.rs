@@ -9,9 +9,11 @@
 mod capture;
 mod census;
 mod command;
+mod doors;
 mod firecracker;
 mod home;
 mod images;
+mod loop_disk;
 mod names;
 mod nobody;
 mod outcome;
@@ -28,8 +30,10 @@ mod workbench;
 mod world;
 
 pub use command::Call;
+pub use doors::no_door;
 pub use firecracker::{EMULATION_PROOF, firecracker_program, firecracker_world, leave_out};
 pub use images::{busybox_tar, busybox_tar_with, one_binary_tar};
+pub use loop_disk::{LoopDisk, has_programs};
 pub use names::serve_names;
 pub use nobody::{Devices, is_root};
 pub use outcome::Outcome;

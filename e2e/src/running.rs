@@ -66,6 +66,13 @@ impl Running {
         self.expect(&self.stderr, "stderr", text);
     }
 
+    /// How many lines standard output has so far.
+    #[must_use]
+    pub fn lines(&self) -> usize {
+        let said = self.stdout.bytes();
+        said.iter().filter(|byte| **byte == b'\n').count()
+    }
+
     pub fn interrupt(&self) {
         self.signal(Signal::INT);
     }

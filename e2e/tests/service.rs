@@ -95,7 +95,7 @@ fn a_configuration_is_changed_by_command_and_refused_with_the_nearest_key() {
     let world = World::empty();
     world.configure("# mine\nvmm = \"qemu\" # for now\n");
     let set = ["config", "set", "vm_defaults.memory", "300M"];
-    world.banger(set).ok().stderr_has(["daemon stop"]);
+    world.banger(set).ok().stderr_has(["when it starts"]);
     world
         .banger(["config", "get", "vm_defaults.memory"])
         .ok()
@@ -164,4 +164,80 @@ fn two_daemons_never_write_to_one_state_directory() {
     daemon("stop", "one").ok();
     daemon("start", "two").ok();
     daemon("stop", "two").ok();
+}
+
+#[test]
+fn a_change_of_the_configuration_is_taken_up_or_said_to_hold_later() {
+    let world = World::new();
+    world.banger(["vm", "list"]).ok();
+    let pid = world.daemon().pid;
+    let set = |key: &str, value: &str| world.banger(["config", "set", key, value]);
+    set("vm_defaults.memory", "300M")
+        .ok()
+        .stderr_has(["vm_defaults.memory holds now"]);
+    set("vmm", "qemu")
+        .ok()
+        .stderr_has(["vmm holds from the daemon's next start on"]);
+    // What was said before is said again as long as it is so.
+    set("disk_reserve", "4000000G")
+        .ok()
+        .stderr_has(["disk_reserve holds now", "vmm holds from"]);
+    let create = ["vm", "create", "--no-start", "--name", "web"];
+    world
+        .banger(create)
+        .code(1)
+        .stderr_has(["are kept free", "disk_reserve"]);
+    world.banger(["config", "unset", "disk_reserve"]).ok();
+    world.banger(create).ok();
+    assert_eq!(world.vm("web").memory_bytes, 300 << 20);
+    let level = set("log_level", "debug");
+    level.ok().stderr_has(["log_level holds now"]);
+    set("default_image", "no such name")
+        .ok()
+        .stderr_has(["config check"]);
+    assert_eq!(world.daemon().pid, pid, "it has served all the time");
+}
+
+/// A service manager with one service: it starts a new daemon and says what it was told.
+const MANAGER: &str = r#"#!/bin/sh
+echo "$@" >>"$BANGER_HOME/orders"
+read -r pid <"$BANGER_HOME/pid"
+kill -TERM "$pid"
+until grep -qs 'State:.Z' "/proc/$pid/status" || [ ! -e "/proc/$pid" ]; do :; done
+"$BANGER_HOME/bin/bangerd" </dev/null >"$BANGER_HOME/said" 2>&1 &
+until grep -q ready "$BANGER_HOME/said"; do :; done
+"#;
+
+#[test]
+fn a_service_whose_program_is_replaced_is_restarted_by_its_manager() {
+    let world = World::new();
+    world.start("web");
+    let boot = world.boot_id("web");
+    world.banger(["daemon", "stop"]).ok();
+    let bin = "mkdir $BANGER_HOME/bin && cp $(command -v banger bangerd) $BANGER_HOME/bin";
+    world.shell(bin).run().ok();
+    let manager = world.home().join("bin/systemctl");
+    std::fs::write(&manager, MANAGER).expect("the home is writable");
+    world
+        .shell("chmod 755 $BANGER_HOME/bin/systemctl")
+        .run()
+        .ok();
+    let path = world.home().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("the home is writable");
+    let serve = "echo $$ > $BANGER_HOME/pid && exec $BANGER_HOME/bin/bangerd";
+    let service = world.shell(serve).env("NOTIFY_SOCKET", &path);
+    let service = service.env("BANGER_SERVICE", "user").spawn();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .expect("a time is a time");
+    assert!(heard(&socket).starts_with("READY=1\n"));
+    assert_eq!(world.daemon().service.as_deref(), Some("user"));
+
+    let replace = "cd $BANGER_HOME/bin && cp bangerd new && mv new bangerd && \
+                   PATH=$BANGER_HOME/bin:$PATH && banger vm list --quiet";
+    world.shell(replace).run().ok().stdout("web\n");
+    let orders = std::fs::read_to_string(world.home().join("orders")).expect("it was asked");
+    assert_eq!(orders, "--user restart bangerd.service\n");
+    service.finish().ok();
+    assert_eq!(world.boot_id("web"), boot);
 }

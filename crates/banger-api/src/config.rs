@@ -317,6 +317,18 @@ pub const KEYS: &[Key] = &[
     ),
 ];
 
+/// Those that a daemon takes up while it serves; the others hold from its next start on.
+pub const LIVE: &[&str] = &[
+    "log_level",
+    "default_image",
+    "default_kernel",
+    "disk_reserve",
+    "cache_budget",
+    "vm_defaults.vcpus",
+    "vm_defaults.memory",
+    "vm_defaults.disk_size",
+];
+
 /// That there is no such key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct UnknownKey {
@@ -480,6 +492,13 @@ mod tests {
         check("kernel_catalogs", &["/a", "/b"], true);
         check("kernel_catalogs", &["a"], false);
         check("registries.mirrors.docker.io", &["mirror:5000"], true);
+    }
+
+    #[test]
+    fn what_is_taken_up_live_is_a_key() {
+        for name in LIVE {
+            assert!(find(name).is_ok(), "{name}");
+        }
     }
 
     #[test]

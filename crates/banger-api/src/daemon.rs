@@ -25,4 +25,16 @@ pub struct DaemonStatus {
     /// The damaged store that it has put aside; what it told of is had again from the files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_store: Option<String>,
+    /// Whose service it is, where a service manager keeps it: `user` or `system`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+}
+
+/// What `POST /v1/daemon/reload` answers: the keys that have another value than before.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Reloaded {
+    /// They hold now.
+    pub taken_up: Vec<String>,
+    /// They hold from the daemon's next start on.
+    pub after_restart: Vec<String>,
 }

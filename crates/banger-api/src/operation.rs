@@ -1,9 +1,15 @@
 //! Operations on the wire: work that takes a while, and what became of it.
 
+use http::HeaderName;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::progress::Step;
+
+/// The header of a long answer that has its operation's number.
+pub const OPERATION: HeaderName = HeaderName::from_static("banger-operation");
+/// What a client prefers (RFC 7240) that wants long work to begin, and not to wait for its end.
+pub const RESPOND_ASYNC: &str = "respond-async";
 
 /// An operation as `list` and `show` give it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

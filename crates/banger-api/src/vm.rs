@@ -75,6 +75,9 @@ pub struct Vm {
     /// What the guest's kernel was told, while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel_command_line: Option<String>,
+    /// What the machine has now, while it runs and its next start will give it something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub now: Option<Built>,
     /// The VMM's process, while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
@@ -143,6 +146,15 @@ impl From<&Vm> for VmBrief {
             created_at: vm.created_at.clone(),
         }
     }
+}
+
+/// What a VMM gave its machine when it began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Built {
+    pub vcpus: u32,
+    pub memory_bytes: u64,
+    /// `user` or `none`.
+    pub network: String,
 }
 
 /// What a VM does without being asked.

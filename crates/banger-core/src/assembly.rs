@@ -3,12 +3,13 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use banger_image::{digest::Sha256, initramfs};
+use banger_image::{digest::Sha256, initramfs, kernel::Kernel};
 
 use crate::{
     error::Error,
     host::{LaunchPlan, VmPlaces, VmmChoice},
     images::Images,
+    journal::{Act, Ledger, Owner},
     kernels::Kernels,
     name::VmId,
     record::VmRecord,
@@ -28,6 +29,7 @@ pub struct Assembly {
     pub kernels: Arc<Kernels>,
     pub images: Arc<Images>,
     pub agent: AgentBinary,
+    pub ledger: Arc<Ledger>,
     /// Where initramfs archives are cached.
     pub initramfs_cache: PathBuf,
     /// Holds a directory per VM, durable.
@@ -44,15 +46,38 @@ impl Assembly {
         if let Err(error) = initramfs::sweep(&self.initramfs_cache, &kernels, self.agent.digest) {
             tracing::warn!(%error, "cannot sweep the initramfs cache");
         }
+        self.strike_swept()
+    }
+
+    fn strike_swept(&self) -> Result<(), Error> {
+        for row in self.ledger.rows()? {
+            if matches!(&row.act, Act::Initramfs(path) if !path.exists()) {
+                self.ledger.page(row.owner).journal().strike(&row.act)?;
+            }
+        }
         Ok(())
+    }
+
+    /// The archive that a VM with this kernel boots from. The journal has it before it is made.
+    fn initramfs(&self, kernel: &Kernel) -> Result<PathBuf, Error> {
+        let AgentBinary { bytes, digest } = self.agent;
+        let cache = &self.initramfs_cache;
+        let path = initramfs::path(kernel, digest, cache);
+        if path.is_file() {
+            return Ok(path);
+        }
+        let page = self
+            .ledger
+            .page(Owner::Kernel(kernel.manifest.name.clone()));
+        let make = || Ok(initramfs::ensure(kernel, bytes, digest, cache)?);
+        page.journal().act(&Act::Initramfs(path), make)
     }
 }
 
 impl Assemble for Assembly {
     fn plan(&self, vm: &VmRecord, choice: &VmmChoice) -> Result<LaunchPlan, Error> {
         let kernel = self.kernels.get(&vm.spec.kernel)?;
-        let AgentBinary { bytes, digest } = self.agent;
-        let initramfs = initramfs::ensure(&kernel, bytes, digest, &self.initramfs_cache)?;
+        let initramfs = self.initramfs(&kernel)?;
         Ok(LaunchPlan {
             places: self.places(vm.id),
             name: vm.name.clone(),

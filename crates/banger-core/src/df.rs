@@ -1,12 +1,17 @@
 //! What takes room on the host's disk. Counts the blocks that files really take, each once; a file that
-//! several have is shared. Reads directories; changes nothing.
+//! several have is shared, and so are blocks that several files have. Reads directories; changes nothing.
+
+mod blocks;
 
 use std::{
     collections::BTreeMap,
     fs, io,
+    ops::Range,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
+
+use blocks::Blocks;
 
 use crate::{
     engine::{Directories, Engine},
@@ -82,7 +87,8 @@ impl Engine {
         let directories = self.directories();
         let space = self.host().space(&directories.state)?;
         let places = self.places()?;
-        let (things, total) = measure(places)?;
+        let shared = |path: &Path| self.host().shared_blocks(path);
+        let (things, total) = measure(places, &shared)?;
         Ok(Usage {
             path: directories.state.clone(),
             space,
@@ -172,65 +178,88 @@ fn title(snapshot: &SnapshotRecord) -> String {
 /// What a file is, whatever it is called: device and inode.
 type Inode = (u64, u64);
 
-#[derive(Debug, Clone, Copy)]
+/// What a file takes.
+#[derive(Debug, Clone)]
 struct File {
-    bytes: u64,
-    /// The things that have it.
-    holders: u32,
+    /// Without the blocks that other files have, too.
+    own: u64,
+    shared: Vec<Range<u64>>,
 }
+
+/// Tells where on its device the blocks of a file are that others have.
+type Shared<'a> = &'a dyn Fn(&Path) -> Vec<Range<u64>>;
 
 /// A file belongs to those in whose directories it is. A directory in another's belongs to the one that
 /// comes first.
-fn measure(places: Vec<Place>) -> Result<(Vec<Taken>, u64), Error> {
-    let mut files: BTreeMap<Inode, File> = BTreeMap::new();
+fn measure(places: Vec<Place>, shared: Shared<'_>) -> Result<(Vec<Taken>, u64), Error> {
+    let mut holders: BTreeMap<Inode, u32> = BTreeMap::new();
+    let mut blocks = Blocks::default();
     let mut of_place = Vec::new();
     let paths: Vec<PathBuf> = places.iter().map(|place| place.path.clone()).collect();
     for (number, path) in paths.iter().enumerate() {
         let mut found = BTreeMap::new();
-        walk(path, &paths[..number], &mut found)?;
-        for (inode, bytes) in &found {
-            let file = files.entry(*inode).or_insert(File {
-                bytes: *bytes,
-                holders: 0,
-            });
-            file.holders += 1;
+        walk(path, &paths[..number], shared, &mut found)?;
+        for (inode, file) in &found {
+            *holders.entry(*inode).or_default() += 1;
+            blocks.add(number, inode.0, &file.shared);
         }
         of_place.push(found);
     }
-    let things = places.into_iter().zip(of_place).map(|(place, found)| {
-        let (mut unique, mut shared) = (0, 0);
-        for inode in found.keys() {
-            let File { bytes, holders } = files[inode];
-            if holders > 1 {
-                shared += bytes;
+    let (of_several, mut total) = blocks.count(places.len());
+    let mut counted = Vec::new();
+    let things = places.into_iter().zip(of_place).zip(of_several);
+    let things = things.map(|((place, found), several)| {
+        let (mut unique, mut common) = (several.unique, several.shared);
+        for (inode, file) in found {
+            if holders[&inode] > 1 {
+                common += file.own;
             } else {
-                unique += bytes;
+                unique += file.own;
             }
+            counted.push((inode, file.own));
         }
         Taken {
             kind: place.kind,
             name: place.name,
             unique,
-            shared,
+            shared: common,
             vms: place.vms,
         }
     });
     let things = things.collect();
-    Ok((things, files.values().map(|file| file.bytes).sum()))
+    let each: BTreeMap<Inode, u64> = counted.into_iter().collect();
+    total += each.values().sum::<u64>();
+    Ok((things, total))
 }
 
 /// What each file takes.
-type Found = BTreeMap<Inode, u64>;
+type Found = BTreeMap<Inode, File>;
 
 /// All that is below a path, but not what is below one of `others`. What goes meanwhile takes nothing.
-fn walk(path: &Path, others: &[PathBuf], found: &mut Found) -> Result<(), Error> {
+fn walk(
+    path: &Path,
+    others: &[PathBuf],
+    shared: Shared<'_>,
+    found: &mut Found,
+) -> Result<(), Error> {
     let meta = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         meta => meta.map_err(|source| unreadable(path, source))?,
     };
-    // The kernel counts blocks of 512 bytes, whatever the file system's are (stat(2)).
-    let inode = (meta.dev(), meta.ino());
-    found.insert(inode, meta.blocks() * 512);
+    let shared_blocks = match meta.is_file() && meta.blocks() > 0 {
+        true => shared(path),
+        false => Vec::new(),
+    };
+    let of_others: u64 = shared_blocks
+        .iter()
+        .map(|range| range.end - range.start)
+        .sum();
+    let file = File {
+        // The kernel counts blocks of 512 bytes, whatever the file system's are (stat(2)).
+        own: (meta.blocks() * 512).saturating_sub(of_others),
+        shared: shared_blocks,
+    };
+    found.insert((meta.dev(), meta.ino()), file);
     if !meta.is_dir() {
         return Ok(());
     }
@@ -241,7 +270,7 @@ fn walk(path: &Path, others: &[PathBuf], found: &mut Found) -> Result<(), Error>
     for entry in entries.flatten() {
         let path = entry.path();
         if !others.contains(&path) {
-            walk(&path, others, found)?;
+            walk(&path, others, shared, found)?;
         }
     }
     Ok(())
@@ -287,7 +316,7 @@ mod tests {
             place(Kind::Kernel, path("gone")),
             place(Kind::Other, root.path().to_owned()),
         ];
-        let (things, total) = measure(places).unwrap();
+        let (things, total) = measure(places, &|_| Vec::new()).unwrap();
         let [a, b, gone, rest] = things.as_slice() else {
             panic!("{things:?}");
         };

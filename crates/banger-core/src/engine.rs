@@ -12,7 +12,7 @@ mod snapshots;
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, RwLock},
 };
 
 use banger_image::{
@@ -124,7 +124,7 @@ pub struct Engine {
     pools: Pools,
     /// Saves boots for whoever comes next; ends with the engine.
     _boots: JoinSet<()>,
-    defaults: Defaults,
+    defaults: RwLock<Defaults>,
     directories: Directories,
 }
 
@@ -191,7 +191,7 @@ impl Engine {
             operations: Arc::new(operations),
             pools: Pools::default(),
             _boots: saving,
-            defaults,
+            defaults: RwLock::new(defaults),
             directories,
         };
         let pools = engine.surroundings.store.pools()?;
@@ -470,8 +470,19 @@ impl Engine {
     }
 
     #[must_use]
-    pub fn defaults(&self) -> &Defaults {
-        &self.defaults
+    pub fn defaults(&self) -> Defaults {
+        let defaults = self.defaults.read();
+        defaults
+            .expect("no holder of the defaults' lock panics")
+            .clone()
+    }
+
+    /// What new VMs get from now on.
+    pub fn set_defaults(&self, defaults: Defaults) {
+        let mut held = self.defaults.write();
+        **held
+            .as_mut()
+            .expect("no holder of the defaults' lock panics") = defaults;
     }
 
     async fn spec(
@@ -479,7 +490,7 @@ impl Engine {
         request: &CreateRequest,
         progress: &SharedProgress,
     ) -> Result<VmSpec, Error> {
-        let defaults = &self.defaults;
+        let defaults = self.defaults();
         let image = request
             .image
             .clone()

@@ -142,8 +142,6 @@ pub struct Event {
 pub struct EventFilter {
     /// Only what has a greater number.
     pub after: u64,
-    /// Milliseconds since the epoch: only what happened then or later.
-    pub since_ms: u64,
     pub vm: Option<VmId>,
 }
 
@@ -206,7 +204,9 @@ impl Feed {
         };
         match request.since {
             Some(Since::Event(seq)) => filter.after = seq,
-            Some(Since::Time { ms }) => filter.since_ms = ms,
+            // From the first event on that is not older: a clock that was set back hides none of what
+            // came afterwards.
+            Some(Since::Time { ms }) => filter.after = store.event_before(ms)?,
             None if request.follow && request.tail.is_none() => {
                 filter.after = store.last_event()?;
             }

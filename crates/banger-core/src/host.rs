@@ -4,6 +4,7 @@
 use std::{
     io::Read,
     net::IpAddr,
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -17,7 +18,7 @@ use crate::{
     host_error::{GuestError, HostError},
     journal::{Act, Journal},
     name::{VmId, VmName},
-    spec::{Init, Memory, Network, Vcpus},
+    spec::{Init, Memory, Network, Vcpus, VmSpec},
 };
 
 /// Which program runs the machine.
@@ -101,6 +102,36 @@ impl Confinement {
     }
 }
 
+/// What a VMM gave its machine when it began, and keeps to whatever is asked for meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Built {
+    pub vcpus: Vcpus,
+    pub memory: Memory,
+    pub network: Network,
+}
+
+impl Built {
+    #[must_use]
+    pub fn of(plan: &LaunchPlan) -> Self {
+        Self {
+            vcpus: plan.vcpus,
+            memory: plan.memory,
+            network: plan.network,
+        }
+    }
+
+    /// What was asked for, as far as it holds now.
+    #[must_use]
+    pub fn holds(self, spec: &VmSpec) -> VmSpec {
+        VmSpec {
+            vcpus: self.vcpus,
+            memory: self.memory,
+            network: self.network,
+            ..spec.clone()
+        }
+    }
+}
+
 /// The running VMM of a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VmmProcess {
@@ -110,6 +141,8 @@ pub struct VmmProcess {
     pub confinement: Confinement,
     /// What the guest's kernel was told.
     pub command_line: String,
+    /// Nobody knows it of one that an earlier version began.
+    pub built: Option<Built>,
 }
 
 /// The directories of one VM. All that the VMM needs to be found again is in here.
@@ -334,9 +367,26 @@ pub trait Host: Send + Sync {
         Ok(())
     }
 
+    /// Where on its device those blocks of a file are that another file has, too. None unless the
+    /// implementation knows.
+    fn shared_blocks(&self, _: &Path) -> Vec<Range<u64>> {
+        Vec::new()
+    }
+
     /// Which start of the host this is, where it can be told.
     fn boot_id(&self) -> Option<String> {
         None
+    }
+
+    /// What of our making is left on this host that belongs to none of these VMs, and that nobody uses.
+    /// Finds nothing unless the implementation does.
+    fn strays(&self, _: &[VmId]) -> Vec<Act> {
+        Vec::new()
+    }
+
+    /// Removes something that was found so.
+    fn remove_stray(&self, _: &Act) -> Result<(), HostError> {
+        Ok(())
     }
 
     /// The host's part of `banger doctor`; changes nothing.

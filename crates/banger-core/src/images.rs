@@ -9,7 +9,10 @@ mod pull;
 mod recipe;
 mod workshop;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard},
+};
 
 use banger_image::{
     cache::{CacheItem, ImageCache, Pruned},
@@ -49,7 +52,7 @@ pub struct ImageSources {
     pub registries: Registries,
     /// What earlier pulls left for later ones.
     pub cache: ImageCache,
-    /// The most that it may take, in bytes.
+    /// The most that it may take at first, in bytes.
     pub cache_budget: Option<u64>,
     /// How much one image may ask for.
     pub limits: Limits,
@@ -67,6 +70,8 @@ pub struct Images {
     sources: ImageSources,
     catalogs: Arc<Catalogs>,
     locks: NameLocks,
+    /// The most that the cache may take, which may become another while it is used.
+    budget: Mutex<Option<u64>>,
 }
 
 impl std::fmt::Debug for Images {
@@ -93,6 +98,7 @@ impl Images {
             work: Arc::new(Workshop::new(ledger, directory, host.clone(), clock)),
             host,
             debian,
+            budget: Mutex::new(sources.cache_budget),
             sources,
             catalogs,
             locks: NameLocks::default(),
@@ -130,12 +136,22 @@ impl Images {
     /// The most that the cache may take, in bytes.
     #[must_use]
     pub fn cache_budget(&self) -> Option<u64> {
-        self.sources.cache_budget
+        *self.held_budget()
+    }
+
+    /// It is kept to from the next pull on.
+    pub fn set_cache_budget(&self, budget: Option<u64>) {
+        *self.held_budget() = budget;
+    }
+
+    fn held_budget(&self) -> MutexGuard<'_, Option<u64>> {
+        let budget = self.budget.lock();
+        budget.expect("no holder of the budget's lock panics")
     }
 
     /// After each pull, whatever became of it.
     async fn keep_to_budget(&self) {
-        let (cache, budget) = (self.sources.cache.clone(), self.sources.cache_budget);
+        let (cache, budget) = (self.sources.cache.clone(), self.cache_budget());
         // It ends with the daemon, at the worst: the next pull does what is left to do.
         let _ = tokio::task::spawn_blocking(move || keep_to(&cache, budget)).await;
     }
@@ -346,7 +362,7 @@ impl Images {
         let row = self.get(name)?;
         self.work.delete(name, &row.directory)?;
         // Layers in the cache may have become what keeps the image's data.
-        keep_to(&self.sources.cache, self.sources.cache_budget);
+        keep_to(&self.sources.cache, self.cache_budget());
         Ok(())
     }
 

@@ -23,6 +23,7 @@ use crate::{
     debian_settings::DebianSettings,
     error::{Error, Kind},
     events::{Subject, What},
+    host::Host,
     journal::{Act, Ledger},
     name::CatalogName,
     store::Store,
@@ -71,19 +72,34 @@ pub struct Offer {
 }
 
 /// The kernels of this user.
-#[derive(Debug)]
 pub struct Kernels {
     store: KernelStore,
     sources: KernelSources,
     /// Hears of what comes and goes.
     events: Arc<Store>,
     ledger: Arc<Ledger>,
+    host: Arc<dyn Host>,
+}
+
+impl std::fmt::Debug for Kernels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kernels")
+            .field("store", &self.store)
+            .field("sources", &self.sources)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Kernels {
     #[must_use]
-    pub fn new(store: KernelStore, sources: KernelSources, ledger: Arc<Ledger>) -> Self {
+    pub fn new(
+        store: KernelStore,
+        sources: KernelSources,
+        ledger: Arc<Ledger>,
+        host: Arc<dyn Host>,
+    ) -> Self {
         Self {
+            host,
             store,
             sources,
             events: ledger.store().clone(),
@@ -285,6 +301,7 @@ impl Kernels {
     ) -> Result<Kernel, Error> {
         let told = format!("from {}", from.display());
         let (store, name, from) = (self.store.clone(), name.clone(), from.to_owned());
+        self.host.has_room(&store.path(&name), 0)?;
         let recorded = self.recorded(&name)?;
         let kernel = tokio::task::spawn_blocking(move || {
             let _recorded = recorded;
@@ -368,6 +385,12 @@ impl Kernels {
     ) -> Result<(), Error> {
         let offer = self.find(target, progress).await?;
         let name = &target.name;
+        let packed = match &offer.entry.source {
+            KernelSource::Bundle(bundle) => bundle.bytes,
+            KernelSource::Debian(_) | KernelSource::Built => 0,
+        };
+        // What is packed takes no less when it is unpacked.
+        self.host.has_room(&self.store.path(name), packed)?;
         let _recorded = self.recorded(name)?;
         match (&offer.entry.source, &offer.place) {
             (KernelSource::Debian(package), _) => {

@@ -1,16 +1,20 @@
-//! What VMs and work that are gone have left on the disk, and its removal. Removes nothing that anybody may
-//! miss: no disk, no image, nothing of a VM that runs, nothing that it does not know.
+//! What VMs and work that are gone have left on the disk, on the host and in the journal, and its removal.
+//! Removes nothing that anybody may miss: no disk, no image, nothing of a VM that runs, nothing that it does
+//! not know.
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use crate::{
     engine::Engine,
+    error::Error,
     host::{Check, Verdict},
+    journal::{Act, Owner, Stage},
     name::VmId,
+    store::JournalRow,
     vm::View,
 };
 
@@ -19,27 +23,79 @@ const OLD: Duration = Duration::from_secs(24 * 3600);
 /// So many are named at once.
 const NAMED: usize = 5;
 
+/// Something that is left over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leftover {
+    File(PathBuf),
+    /// Something of our making on the host that is in no file.
+    Stray(Act),
+    /// The journal has something that is not there.
+    Entry(Box<JournalRow>),
+}
+
+impl Leftover {
+    /// What is done about it, in the past.
+    #[must_use]
+    pub fn mended(&self) -> &'static str {
+        match self {
+            Self::File(_) | Self::Stray(_) => "removed",
+            Self::Entry(_) => "struck",
+        }
+    }
+}
+
+impl fmt::Display for Leftover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Stray(act) => f.write_str(&act.operand()),
+            Self::Entry(row) => write!(f, "{} of the journal", row.act),
+        }
+    }
+}
+
 impl Engine {
     /// What could be removed.
     #[must_use]
-    pub fn leftovers(&self) -> Vec<PathBuf> {
+    pub fn leftovers(&self) -> Vec<Leftover> {
         let directories = self.directories();
         let views = self.views();
-        let mut found = runtimes(&directories.runtime.join("vm"), &views);
-        found.extend(half_disks(&views));
-        found.extend(old(&directories.state.join("scratch"), SystemTime::now()));
-        found
+        let mut files = runtimes(&directories.runtime.join("vm"), &views);
+        files.extend(half_disks(&views));
+        files.extend(old(&directories.state.join("scratch"), SystemTime::now()));
+        let known: Vec<_> = views.iter().map(|view| view.record.id).collect();
+        let strays = self.host().strays(&known);
+        let entries = stale(self.ledger().rows().unwrap_or_default(), &views);
+        let files = files.into_iter().map(Leftover::File);
+        let strays = strays.into_iter().map(Leftover::Stray);
+        let entries = entries.into_iter().map(Box::new).map(Leftover::Entry);
+        files.chain(strays).chain(entries).collect()
     }
 
     /// Removes what is left over, and says of each whether that worked. Reads directories, so it is called
     /// where blocking is allowed.
     #[must_use]
-    pub fn remove_leftovers(&self) -> Vec<(PathBuf, io::Result<()>)> {
-        let remove = |path: PathBuf| {
-            let removed = remove(&path);
-            (path, removed)
+    pub fn remove_leftovers(&self) -> Vec<(Leftover, Result<(), Error>)> {
+        let remove = |leftover: Leftover| {
+            let removed = self.remove_leftover(&leftover);
+            (leftover, removed)
         };
         self.leftovers().into_iter().map(remove).collect()
+    }
+
+    fn remove_leftover(&self, leftover: &Leftover) -> Result<(), Error> {
+        match leftover {
+            Leftover::File(path) => remove(path).map_err(|source| Error::File {
+                operation: "remove",
+                path: path.clone(),
+                source,
+            }),
+            Leftover::Stray(act) => Ok(self.host().remove_stray(act)?),
+            Leftover::Entry(row) => {
+                let page = self.ledger().page(row.owner.clone());
+                Ok(page.journal().strike(&row.act)?)
+            }
+        }
     }
 
     /// The rows of `banger doctor` about them.
@@ -53,18 +109,15 @@ impl Engine {
             ),
             judge(
                 "forgotten VMs",
-                &forgotten(&vms, &self.views()),
+                &named(forgotten(&vms, &self.views())),
                 "no row of the store names these: have them again with `banger recover`",
             ),
         ]
     }
 }
 
-fn judge(name: &'static str, found: &[PathBuf], hint: &str) -> Check {
-    let named = found
-        .iter()
-        .take(NAMED)
-        .map(|path| path.display().to_string());
+fn judge(name: &'static str, found: &[Leftover], hint: &str) -> Check {
+    let named = found.iter().take(NAMED).map(ToString::to_string);
     let named = named.collect::<Vec<_>>().join(", ");
     let more = match found.len().saturating_sub(NAMED) {
         0 => String::new(),
@@ -84,6 +137,28 @@ fn judge(name: &'static str, found: &[PathBuf], hint: &str) -> Check {
         detail,
         hint,
     }
+}
+
+fn named(paths: Vec<PathBuf>) -> Vec<Leftover> {
+    paths.into_iter().map(Leftover::File).collect()
+}
+
+/// What the journal has as done and what is not there any more: somebody else has removed it. A VM that
+/// is busy may be about to strike it.
+fn stale(rows: Vec<JournalRow>, views: &[View]) -> Vec<JournalRow> {
+    let is_stale = |row: &JournalRow| {
+        let gone = row.act.trace().is_some_and(|path| !path.exists());
+        gone && row.stage == Stage::Confirmed && is_quiet(&row.owner, views)
+    };
+    rows.into_iter().filter(is_stale).collect()
+}
+
+fn is_quiet(owner: &Owner, views: &[View]) -> bool {
+    let Owner::Vm(id) = owner else {
+        return true;
+    };
+    let view = views.iter().find(|view| view.record.id == *id);
+    view.is_none_or(|view| !view.record.state.may_have_a_vmm() && view.process.is_none())
 }
 
 /// Directories for sockets whose VM has no VMM.

@@ -55,6 +55,7 @@ pub enum OperationKind {
     CreatePool,
     PullImage,
     ImportImage,
+    RegisterImage,
     PromoteImage,
     PublishImage,
     PullKernel,
@@ -63,7 +64,7 @@ pub enum OperationKind {
 }
 
 impl OperationKind {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::CreateVm,
         Self::StartVm,
         Self::RestartVm,
@@ -73,6 +74,7 @@ impl OperationKind {
         Self::CreatePool,
         Self::PullImage,
         Self::ImportImage,
+        Self::RegisterImage,
         Self::PromoteImage,
         Self::PublishImage,
         Self::PullKernel,
@@ -93,6 +95,7 @@ impl OperationKind {
             Self::CreatePool => "create-pool",
             Self::PullImage => "pull-image",
             Self::ImportImage => "import-image",
+            Self::RegisterImage => "register-image",
             Self::PromoteImage => "promote-image",
             Self::PublishImage => "publish-image",
             Self::PullKernel => "pull-kernel",
@@ -159,6 +162,8 @@ pub struct OperationRow {
 struct Live {
     cancel: CancellationToken,
     step: Option<Step>,
+    /// Whoever asked for it does not wait for it.
+    detached: bool,
 }
 
 /// The operations of this daemon, and what is remembered of earlier ones.
@@ -186,46 +191,31 @@ impl Operations {
         })
     }
 
-    /// Does some work as an operation. Dropping the future cancels it.
-    pub async fn run<T, F>(
-        self: &Arc<Self>,
-        kind: OperationKind,
-        target: String,
-        progress: SharedProgress,
-        work: impl FnOnce(SharedProgress) -> F,
-    ) -> Result<T, Error>
-    where
-        F: Future<Output = Result<T, Error>>,
-    {
-        let id = self.store.begin_operation(kind, &target, (self.clock)())?;
+    /// Writes down that an operation begins.
+    pub fn begin(self: &Arc<Self>, kind: OperationKind, target: &str) -> Result<Begun, Error> {
+        let id = self.store.begin_operation(kind, target, (self.clock)())?;
         let cancel = CancellationToken::new();
         let live = Live {
             cancel: cancel.clone(),
             step: None,
+            detached: false,
         };
         self.live().insert(id, live);
-        let mut running = Running {
-            operations: self.clone(),
-            id,
-            verdict: Verdict::Cancelled,
-            error: Some("whoever asked for it went away".to_owned()),
-        };
-        let told = Arc::new(Told {
-            operations: self.clone(),
-            id,
-            then: progress,
-        });
-        let result = tokio::select! {
-            result = work(told) => result,
-            // The work is dropped with this, and undoes itself as it would for a client that left.
-            () = cancel.cancelled() => Err(Error::Cancelled { id }),
-        };
-        (running.verdict, running.error) = match &result {
-            Ok(_) => (Verdict::Done, None),
-            Err(error @ Error::Cancelled { .. }) => (Verdict::Cancelled, Some(error.chain())),
-            Err(error) => (Verdict::Failed, Some(error.chain())),
-        };
-        result
+        Ok(Begun {
+            running: Running {
+                operations: self.clone(),
+                id,
+                ending: None,
+            },
+            cancel,
+        })
+    }
+
+    /// Whoever asked for an operation goes away, and wants it to go on.
+    pub fn detach(&self, id: OperationId) {
+        if let Some(live) = self.live().get_mut(&id) {
+            live.detached = true;
+        }
     }
 
     /// All that are remembered, by age.
@@ -276,27 +266,88 @@ impl Operations {
     }
 }
 
+/// An operation that has begun. Dropping it ends it.
+#[derive(Debug)]
+pub struct Begun {
+    running: Running,
+    cancel: CancellationToken,
+}
+
+impl Begun {
+    #[must_use]
+    pub fn id(&self) -> OperationId {
+        self.running.id
+    }
+
+    /// Does its work. Dropping the future cancels it.
+    pub async fn run<T, F>(
+        self,
+        progress: SharedProgress,
+        work: impl FnOnce(SharedProgress) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let Self {
+            mut running,
+            cancel,
+        } = self;
+        let id = running.id;
+        let told = Arc::new(Told {
+            operations: running.operations.clone(),
+            id,
+            then: progress,
+        });
+        let result = tokio::select! {
+            result = work(told) => result,
+            // The work is dropped with this, and undoes itself as it would for a client that left.
+            () = cancel.cancelled() => Err(Error::Cancelled { id }),
+        };
+        running.ending = Some(match &result {
+            Ok(_) => (Verdict::Done, None),
+            Err(error @ Error::Cancelled { .. }) => (Verdict::Cancelled, Some(error.chain())),
+            Err(error) => (Verdict::Failed, Some(error.chain())),
+        });
+        result
+    }
+}
+
 /// Writes down what became of an operation, whatever way it ends.
+#[derive(Debug)]
 struct Running {
     operations: Arc<Operations>,
     id: OperationId,
-    verdict: Verdict,
-    error: Option<String>,
+    ending: Option<(Verdict, Option<String>)>,
+}
+
+impl Running {
+    /// What became of it; it is not live any more.
+    fn ended(&mut self) -> (Verdict, Option<String>) {
+        let live = self.operations.live().remove(&self.id);
+        let dropped = || match live.is_some_and(|live| live.detached) {
+            // Nobody but the daemon could drop it.
+            true => (Verdict::CutOff, None),
+            false => {
+                let why = "whoever asked for it went away".to_owned();
+                (Verdict::Cancelled, Some(why))
+            }
+        };
+        self.ending.take().unwrap_or_else(dropped)
+    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
+        let (verdict, error) = self.ended();
         let Operations {
             store,
             clock,
             ended,
             ..
         } = &*self.operations;
-        let error = self.error.as_deref();
-        if let Err(error) = store.end_operation(self.id, self.verdict, error, clock()) {
+        if let Err(error) = store.end_operation(self.id, verdict, error.as_deref(), clock()) {
             warn!(id = %self.id, %error, "cannot write down the end of an operation");
         }
-        self.operations.live().remove(&self.id);
         ended.send_replace(());
     }
 }

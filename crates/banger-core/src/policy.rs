@@ -12,7 +12,7 @@ pub enum Verb {
     Resume,
     /// To give it a name, labels, a time to go: what its VMM knows nothing of.
     Describe,
-    /// To change what it is made of.
+    /// To change what it is made of, from its next start on.
     Change,
     /// To give it a larger disk.
     Grow,
@@ -81,8 +81,15 @@ pub fn admit(state: VmState, verb: Verb) -> Admission {
             | VmState::Running
             | VmState::Paused,
         ) => Proceed,
-        (Verb::Change, VmState::Created | VmState::Stopped | VmState::Error) => Proceed,
-        (Verb::Change, VmState::Running | VmState::Paused | VmState::Deleting) => Refuse,
+        (
+            Verb::Change,
+            VmState::Created
+            | VmState::Stopped
+            | VmState::Error
+            | VmState::Running
+            | VmState::Paused,
+        ) => Proceed,
+        (Verb::Change, VmState::Deleting) => Refuse,
         (Verb::Exec, VmState::Running) => Proceed,
         (Verb::Exec, VmState::Starting) => Wait,
         (

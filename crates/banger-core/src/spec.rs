@@ -258,22 +258,10 @@ pub struct SpecChange {
 }
 
 impl SpecChange {
-    /// Whether it is a change of the machine, which a VMM that runs cannot follow.
+    /// Whether it is a change of what a VMM is told when it begins, and cannot follow later.
     #[must_use]
-    pub fn is_of_the_machine(&self) -> bool {
-        self.vcpus.is_some()
-            || self.memory.is_some()
-            || self.disk.is_some()
-            || self.network.is_some()
-    }
-
-    /// Whether all that changes of the machine is its disk, which some VMMs can follow.
-    #[must_use]
-    pub fn is_growth(&self) -> bool {
-        self.disk.is_some()
-            && self.vcpus.is_none()
-            && self.memory.is_none()
-            && self.network.is_none()
+    pub fn is_of_its_build(&self) -> bool {
+        self.vcpus.is_some() || self.memory.is_some() || self.network.is_some()
     }
 
     /// The changed specification. A disk that is full of a guest's files does not shrink.

@@ -176,6 +176,13 @@ pub fn after_absence(policy: RestartPolicy) -> bool {
     }
 }
 
+/// How long a VM with a time to go still has. A clock that was set back since the time was given makes it
+/// no longer than it was then.
+#[must_use]
+pub fn time_left(expires_at: Seconds, recorded_at: Seconds, now: Seconds) -> Duration {
+    Duration::from_secs(expires_at.saturating_sub(now.max(recorded_at)))
+}
+
 /// Whether a VM is started when the host has started.
 #[must_use]
 pub fn with_host(upkeep: Upkeep, life: Life, state: VmState) -> bool {
@@ -247,6 +254,22 @@ mod tests {
         check("unless-stopped", true, 0, Some(100));
         // The pause has a limit, however often it was.
         check("always", false, u32::MAX, Some(60_000));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_no_time_longer() {
+        let check = |expires_at, recorded_at, now, left| {
+            let got = time_left(expires_at, recorded_at, now);
+            assert_eq!(
+                got,
+                Duration::from_secs(left),
+                "{expires_at} {recorded_at} {now}"
+            );
+        };
+        check(1_060, 1_000, 1_000, 60);
+        check(1_060, 1_000, 1_050, 10);
+        check(1_060, 1_000, 2_000, 0);
+        check(1_060, 1_000, 0, 60);
     }
 
     #[test]

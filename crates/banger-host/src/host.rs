@@ -3,20 +3,26 @@
 
 use std::{
     fs::File,
+    ops::Range,
     os::fd::{AsRawFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::SystemTime,
 };
 
 use async_trait::async_trait;
 use banger_core::{
     host::{
-        Accelerator, Binding, Check, Confinement, DebianRoot, Host, LaunchPlan, Machine, RootTar,
-        SnapshotPlaces, Space, VmPlaces, VmmChoice, VmmExit, VmmKind, VmmProcess, VmmUsage,
+        Accelerator, Binding, Built, Check, Confinement, DebianRoot, Host, LaunchPlan, Machine,
+        RootTar, SnapshotPlaces, Space, VmPlaces, VmmChoice, VmmExit, VmmKind, VmmProcess,
+        VmmUsage,
     },
     host_error::{BootFailure, HostError},
     journal::{Act, Journal, Unrecorded},
+    name::VmId,
     spec::Network,
 };
 
@@ -41,7 +47,7 @@ use crate::{
     probe::KvmVerdict,
     process::{self, Detached, Log, Process},
     qemu::{self, args, control::QemuControl, version::KnownVersion},
-    sparse,
+    shared_blocks, sparse,
     sys::Surroundings,
     task::blocking,
     tsc::{self, TscRate},
@@ -70,6 +76,8 @@ pub struct HostConfig {
 #[derive(Debug)]
 pub struct LinuxHost {
     config: HostConfig,
+    /// What of a disk is kept free, in bytes.
+    reserve: AtomicU64,
     tsc: TscRate,
     programs: KnownPrograms,
     qemu_version: KnownVersion,
@@ -80,6 +88,7 @@ impl LinuxHost {
     #[must_use]
     pub fn new(config: HostConfig) -> Self {
         Self {
+            reserve: AtomicU64::new(config.disk_reserve),
             config,
             tsc: TscRate::measure(),
             programs: KnownPrograms::default(),
@@ -122,6 +131,15 @@ impl LinuxHost {
 
 impl LinuxHost {
     /// Finds Firecracker and asks it for its version; in a thread that may wait.
+    /// What is kept free of disks from now on.
+    pub fn set_disk_reserve(&self, bytes: u64) {
+        self.reserve.store(bytes, Ordering::Relaxed);
+    }
+
+    fn disk_reserve(&self) -> u64 {
+        self.reserve.load(Ordering::Relaxed)
+    }
+
     async fn firecracker(&self) -> Result<Programs, HostError> {
         let (known, settings) = (self.programs.clone(), self.config.firecracker.clone());
         blocking(move || known.find(&settings)).await
@@ -139,6 +157,7 @@ impl LinuxHost {
             accelerator: plan.accelerator,
             confinement: Confinement::Seccomp,
             command_line,
+            built: Some(Built::of(plan)),
         };
         let mut args = args::args(plan, &note.command_line);
         let state = plan.resume_from.as_ref().map(open_state).transpose()?;
@@ -252,7 +271,7 @@ impl Host for LinuxHost {
                     .admit()?;
             }
         }
-        admission::admit(plan, self.config.disk_reserve)
+        admission::admit(plan, self.disk_reserve())
     }
 
     async fn acts(
@@ -375,7 +394,35 @@ impl Host for LinuxHost {
     }
 
     fn space(&self, path: &Path) -> Result<Space, HostError> {
-        admission::space(path, self.config.disk_reserve)
+        admission::space(path, self.disk_reserve())
+    }
+
+    fn shared_blocks(&self, path: &Path) -> Vec<Range<u64>> {
+        shared_blocks::of(path)
+    }
+
+    fn strays(&self, known: &[VmId]) -> Vec<Act> {
+        cgroups::strays(known).into_iter().map(Act::Group).collect()
+    }
+
+    fn remove_stray(&self, stray: &Act) -> Result<(), HostError> {
+        match stray {
+            Act::Group(path) => cgroups::remove_stray(path),
+            Act::Vm(_)
+            | Act::Image(_)
+            | Act::Kernel(_)
+            | Act::Directory(_)
+            | Act::Disk(_)
+            | Act::Growth(_)
+            | Act::Download(_)
+            | Act::Initramfs(_)
+            | Act::Sockets(_)
+            | Act::Jail(_)
+            | Act::Namespaces(_)
+            | Act::Tap(_)
+            | Act::Vmm(_)
+            | Act::Uplink(_) => Ok(()),
+        }
     }
 
     fn boot_id(&self) -> Option<String> {

@@ -26,6 +26,7 @@ mod places;
 mod probe;
 mod process;
 mod qemu;
+mod shared_blocks;
 mod sparse;
 mod subids;
 mod sys;

@@ -15,7 +15,10 @@ use std::{
     path::Path,
 };
 
-use banger_core::host::{Accelerator, Confinement, VmmKind};
+use banger_core::{
+    host::{Accelerator, Built, Confinement, VmmKind},
+    spec::Network,
+};
 use rustix::process::Pid;
 
 use crate::sys::{self, Holder};
@@ -28,6 +31,7 @@ pub(crate) struct Note {
     pub(crate) confinement: Confinement,
     /// What the guest's kernel was told.
     pub(crate) command_line: String,
+    pub(crate) built: Option<Built>,
 }
 
 impl fmt::Display for Note {
@@ -35,7 +39,11 @@ impl fmt::Display for Note {
         let (vmm, accelerator) = (self.vmm.as_str(), self.accelerator.as_str());
         writeln!(f, "{vmm} {accelerator}")?;
         writeln!(f, "{}", self.confinement.as_str())?;
-        writeln!(f, "{}", self.command_line)
+        writeln!(f, "{}", self.command_line)?;
+        match self.built {
+            Some(built) => writeln!(f, "{}", words(built)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -64,8 +72,27 @@ impl Note {
                     .find(|confinement| confinement.as_str() == word)?,
             },
             command_line: lines.next().unwrap_or_default().to_owned(),
+            built: lines.next().and_then(built),
         })
     }
+}
+
+fn words(built: Built) -> String {
+    let (vcpus, memory) = (built.vcpus.get(), built.memory.bytes());
+    format!("{vcpus} {memory} {}", built.network.as_str())
+}
+
+fn built(line: &str) -> Option<Built> {
+    let mut words = line.split(' ');
+    let mut number = || words.next()?.parse::<u64>().ok();
+    let (vcpus, memory) = (u32::try_from(number()?).ok()?, number()?);
+    let networks = [Network::User, Network::None];
+    let network = words.next()?;
+    Some(Built {
+        vcpus: vcpus.try_into().ok()?,
+        memory: memory.try_into().ok()?,
+        network: networks.into_iter().find(|one| one.as_str() == network)?,
+    })
 }
 
 /// The open lock file of one VM.
@@ -152,7 +179,7 @@ mod tests {
     fn a_note_of_the_first_version_is_understood() {
         let note = Note::parse("qemu tcg\n").unwrap();
         assert_eq!(note.confinement, Confinement::Seccomp);
-        assert_eq!(note.command_line, "");
+        assert_eq!((note.command_line.as_str(), note.built), ("", None));
         assert!(Note::parse("qemu tcg\nchroot\n").is_none());
     }
 
@@ -166,6 +193,11 @@ mod tests {
             accelerator: Accelerator::Kvm,
             confinement: Confinement::Jailer,
             command_line: "console=ttyS0 quiet".into(),
+            built: Some(Built {
+                vcpus: 2.try_into().unwrap(),
+                memory: (512 << 20).try_into().unwrap(),
+                network: Network::User,
+            }),
         };
         VmmLock::create(&path).unwrap().write_note(&note).unwrap();
         let mut again = VmmLock::open(&path).unwrap().unwrap();

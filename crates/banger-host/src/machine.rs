@@ -128,6 +128,7 @@ impl Machine for VmmMachine {
             pid: self.process.pid(),
             confinement: self.note.confinement,
             command_line: self.note.command_line.clone(),
+            built: self.note.built,
         }
     }
 

@@ -51,6 +51,7 @@ impl Story {
             accelerator: Accelerator::Tcg,
             confinement: Confinement::Seccomp,
             command_line: "quiet".into(),
+            built: None,
         };
         let process = Process::start(Detached {
             program: "/bin/sh".into(),

@@ -2,6 +2,7 @@
 //! instructions, not what they are for.
 #![allow(unsafe_code)]
 
+mod fiemap;
 mod landlock;
 mod surroundings;
 mod tap;
@@ -26,6 +27,7 @@ use rustix::{
 use surroundings::Tell;
 use tokio::io::{Interest, unix::AsyncFd};
 
+pub(crate) use fiemap::shared_blocks;
 pub(crate) use landlock::{Fence, Use, version as landlock_version};
 pub(crate) use surroundings::{
     Bind, IdMaps, Join, Mounts, NUMBER, PidSpace, Privileges, Step, Surroundings,

@@ -23,12 +23,14 @@ use rustix::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::report::Failure;
+use crate::{output, programs, report::Failure, unit::UNIT};
 
 /// How long a daemon may take to end its connections.
 const ENDING: Duration = Duration::from_secs(15);
 /// How long the kernel may take to end a daemon that was killed.
 const DYING: Duration = Duration::from_secs(2);
+/// The word of a daemon that is the whole system's service.
+const SYSTEM: &str = "system";
 const ASK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Why there is no daemon to talk to.
@@ -106,7 +108,10 @@ pub(crate) async fn ensure(places: &Places) -> Result<Connected, Failure> {
         Some(status)
             if is_outdated(&status, &BuildInfo::current()) && !launch::runs_ours(status.pid) =>
         {
-            retire(&client, &status).await?;
+            match status.service.as_deref() {
+                None => retire(&client, &status).await?,
+                Some(_) => return renew_service(client, status).await,
+            }
         }
         Some(status) => return Ok(Connected { client, status }),
         None => {}
@@ -114,6 +119,27 @@ pub(crate) async fn ensure(places: &Places) -> Result<Connected, Failure> {
     launch::start()?;
     let status = client.daemon().await?;
     Ok(Connected { client, status })
+}
+
+/// A service is its manager's: it is restarted there, or it stays what it is, and serves. VMs go on.
+async fn renew_service(client: Client, status: DaemonStatus) -> Result<Connected, Failure> {
+    if !status.replaced {
+        output::remark(
+            "the service is an older banger: `banger system install` puts this one in its place",
+        );
+        return Ok(Connected { client, status });
+    }
+    let system = status.service.as_deref() == Some(SYSTEM);
+    match programs::systemctl(system, &["restart", UNIT]) {
+        Ok(()) => {
+            let status = client.daemon().await?;
+            Ok(Connected { client, status })
+        }
+        Err(failure) => {
+            output::remark(failure.render().trim_end());
+            Ok(Connected { client, status })
+        }
+    }
 }
 
 /// The daemon if it is there; starts none.
@@ -221,6 +247,7 @@ mod tests {
             replaced,
             found: Default::default(),
             kept_store: None,
+            service: None,
         }
     }
 

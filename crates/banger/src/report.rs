@@ -45,6 +45,9 @@ pub(crate) enum Failure {
         what: &'static str,
         flag: &'static str,
     },
+    /// What goes on without us cannot need us.
+    #[error("cannot leave this: {what} comes through this command")]
+    Needed { what: &'static str },
     #[error(transparent)]
     Config(#[from] ChangeError),
     #[error("there is no user {name} in /etc/passwd")]
@@ -116,7 +119,9 @@ impl Failure {
             Self::NotStarted { reason, .. } => reason.exit_code(),
             Self::Interrupted { signal, .. } => signal_code(*signal),
             Self::PipeClosed => signal_code(SIGPIPE),
-            Self::Unasked { .. } | Self::Config(_) | Self::NoUser { .. } => USAGE,
+            Self::Unasked { .. } | Self::Needed { .. } | Self::Config(_) | Self::NoUser { .. } => {
+                USAGE
+            }
             Self::Client(ClientError::Api(error)) => api_code(error.code, role),
             Self::Client(
                 ClientError::Unreachable { .. }
@@ -149,6 +154,7 @@ impl Failure {
             | Self::NoEnding
             | Self::Interrupted { .. }
             | Self::Unasked { .. }
+            | Self::Needed { .. }
             | Self::Config(_)
             | Self::NoUser { .. }
             | Self::Systemd { .. }
@@ -185,6 +191,7 @@ impl Failure {
                 ..
             } => Some("the image has no shell: name a program behind --"),
             Self::Unasked { flag, .. } => return Some(format!("{flag} goes ahead without asking")),
+            Self::Needed { .. } => Some("name a file, or leave --detach out"),
             Self::Config(ChangeError::Unknown(_)) => Some("see the keys with `banger config show`"),
             Self::Config(ChangeError::Invalid(_)) => {
                 Some("`banger config check` says where, `banger config edit` mends it")

@@ -15,6 +15,16 @@ pub(crate) enum Scope {
     System(Owner),
 }
 
+impl Scope {
+    /// What the unit tells the daemon of itself.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::System(_) => "system",
+        }
+    }
+}
+
 /// A user as the system's files have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Owner {
@@ -51,6 +61,7 @@ impl Unit {
                 "multi-user.target"
             }
         };
+        environment.push(format!("BANGER_SERVICE={}", self.scope.word()));
         if let Some(home) = &self.home {
             environment.push(format!("BANGER_HOME={}", home.display()));
         }
@@ -130,6 +141,7 @@ mod tests {
         [Service]
         Type=notify
         ExecStart=/usr/local/bin/bangerd
+        Environment=BANGER_SERVICE=user
         # Machines outlive the daemon: only its own process is ended, and gently.
         KillMode=process
         SendSIGKILL=no
@@ -155,6 +167,7 @@ mod tests {
             "After=user-runtime-dir@1000.service",
             "User=ann",
             "Environment=XDG_RUNTIME_DIR=/run/user/1000",
+            "Environment=BANGER_SERVICE=system",
             "WantedBy=multi-user.target",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");

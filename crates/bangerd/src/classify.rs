@@ -31,6 +31,13 @@ pub(crate) fn classify(error: &Error) -> ApiError {
     api
 }
 
+/// A configuration that cannot be taken up, as clients see it.
+pub(crate) fn configuration(error: &(dyn std::error::Error + 'static)) -> ApiError {
+    ApiError::new(ErrorCode::InvalidArgument, error.to_string())
+        .with_causes_of(error)
+        .with_hint("`banger config check` says where, `banger config edit` mends it")
+}
+
 struct Judged {
     code: ErrorCode,
     hint: Option<String>,
@@ -233,6 +240,10 @@ fn store(error: &StoreError) -> Judged {
             ErrorCode::HostFailed,
             "end the daemon with `banger daemon stop`: the next one puts the damaged store aside and has VMs \
              and images again from their files",
+        ),
+        StoreError::Locked { .. } => judged(
+            ErrorCode::HostFailed,
+            "end the program that has the store open, then try again",
         ),
         StoreError::SetAside { .. } | StoreError::Copy { .. } => judged(
             ErrorCode::HostFailed,

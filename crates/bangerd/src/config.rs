@@ -204,16 +204,16 @@ impl TryFrom<String> for Span {
 }
 
 impl Config {
-    /// A file that is not there is an empty one.
-    pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
-        match fs::read_to_string(path) {
-            Ok(text) => Self::parse(path, &text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(source) => Err(ConfigError::Read {
+    /// What a file says, and the text that says it. One that is not there is an empty one.
+    pub(crate) fn read(path: &Path) -> Result<(Self, String), ConfigError> {
+        let text = match fs::read_to_string(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            text => text.map_err(|source| ConfigError::Read {
                 path: path.to_owned(),
                 source,
-            }),
-        }
+            })?,
+        };
+        Ok((Self::parse(path, &text)?, text))
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
@@ -231,6 +231,29 @@ impl Config {
 
     pub(crate) fn log_level(&self) -> &str {
         self.log_level.as_deref().unwrap_or("info")
+    }
+}
+
+/// What a file sets, by whole names. A file that is no TOML sets nothing.
+pub(crate) fn settings(text: &str) -> Settings {
+    let table: toml::Table = toml::from_str(text).unwrap_or_default();
+    let mut settings = Settings::new();
+    collect("", table, &mut settings);
+    settings
+}
+
+/// Values by the names of their keys.
+pub(crate) type Settings = BTreeMap<String, toml::Value>;
+
+fn collect(above: &str, table: toml::Table, settings: &mut Settings) {
+    for (name, value) in table {
+        let name = format!("{above}{name}");
+        match value {
+            toml::Value::Table(table) if config::is_table(&name) => {
+                collect(&format!("{name}."), table, settings);
+            }
+            value => drop(settings.insert(name, value)),
+        }
     }
 }
 

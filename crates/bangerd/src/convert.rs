@@ -18,7 +18,10 @@ use banger_api::{
     progress::{rfc3339, rfc3339_millis},
     snapshot::{Forked as WireForked, Snapshot},
     usage::{GuestStats, HostStats, Listener as WireListener, VmPorts, VmStats},
-    vm::{Agent, Boot, ChangeVm, CreateVm, Vm, VmBrief, VmState as WireState, VmUpkeep, WaitFor},
+    vm::{
+        Agent, Boot, Built, ChangeVm, CreateVm, Vm, VmBrief, VmState as WireState, VmUpkeep,
+        WaitFor,
+    },
 };
 use banger_core::{
     catalogs::{Found, Known, Published},
@@ -166,6 +169,14 @@ pub(crate) fn vm(view: View) -> Vm {
             )
         }
     };
+    let built = process.as_ref().and_then(|process| process.built);
+    let now = built
+        .filter(|built| built.holds(&spec) != spec)
+        .map(|built| Built {
+            vcpus: built.vcpus.get(),
+            memory_bytes: built.memory.bytes(),
+            network: built.network.as_str().to_owned(),
+        });
     Vm {
         id: record.id.to_string(),
         name: record.name.to_string(),
@@ -185,6 +196,7 @@ pub(crate) fn vm(view: View) -> Vm {
             .as_ref()
             .map(|process| process.confinement.as_str().to_owned()),
         kernel_command_line: process.as_ref().map(|process| process.command_line.clone()),
+        now,
         pid: process.as_ref().map(|process| process.pid),
         disk_path: path(places.disk()),
         console_path: path(places.console()),

@@ -15,7 +15,7 @@ use tokio::{net::UnixListener, signal::unix::SignalKind, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::{config::Config, notify::Manager, server, wiring};
+use crate::{config::Config, limits, log, notify::Manager, reload::Held, server, wiring};
 
 /// How long the first requests wait until all VMs are held against the host.
 const LOOKING: Duration = Duration::from_secs(3);
@@ -35,6 +35,8 @@ enum StartError {
         path: PathBuf,
         source: io::Error,
     },
+    #[error("cannot start threads; `ulimit -u` tells how many this user may have")]
+    Threads { source: io::Error },
     #[error(
         "another daemon serves {state}, at {socket}: end it there, or use its XDG_RUNTIME_DIR",
         state = .state.display(), socket = .socket.display()
@@ -64,7 +66,7 @@ pub(crate) fn run(places: &Places) -> Result<(), Fatal> {
     ] {
         private_directory(directory)?;
     }
-    let config = Config::read(&places.config_file())?;
+    let (config, text) = Config::read(&places.config_file())?;
     let manager = Manager::of_environment();
     let path = places.runtime.join("bangerd.lock");
     let lock = match take_lock(&path)? {
@@ -78,17 +80,20 @@ pub(crate) fn run(places: &Places) -> Result<(), Fatal> {
         }
     };
     let state = own_state(places, &manager)?;
-    if manager.is_there() {
-        start_service_log(config.log_level())?;
+    let level = if manager.is_there() {
+        log::start_service(config.log_level())?
     } else {
-        start_log(&places.log(), config.log_level())?;
-    }
+        log::start(&places.log(), config.log_level())?
+    };
+    let held = Held::new(&text, level);
+    limits::take_all_files();
+    limits::can_start_threads().map_err(|source| StartError::Threads { source })?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(limits::WORKERS)
         .max_blocking_threads(64)
         .enable_all()
         .build()?;
-    let result = runtime.block_on(serve(places, &config, &manager));
+    let result = runtime.block_on(serve(places, &config, held, &manager));
     runtime.shutdown_timeout(Duration::from_secs(2));
     // The state first: who waits for the other one finds this one free.
     drop(state);
@@ -96,7 +101,13 @@ pub(crate) fn run(places: &Places) -> Result<(), Fatal> {
     result
 }
 
-async fn serve(places: &Places, config: &Config, manager: &Manager) -> Result<(), Fatal> {
+async fn serve(
+    places: &Places,
+    config: &Config,
+    held: Held,
+    manager: &Manager,
+) -> Result<(), Fatal> {
+    limits::survive_large_files()?;
     let socket = places.socket();
     match fs::remove_file(&socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -108,7 +119,13 @@ async fn serve(places: &Places, config: &Config, manager: &Manager) -> Result<()
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o600))
         .map_err(file("protect", &socket))?;
     let ending = CancellationToken::new();
-    let app = Arc::new(wiring::app(places, config, ending.clone())?);
+    let app = Arc::new(wiring::app(
+        places,
+        config,
+        held,
+        manager.service(),
+        ending.clone(),
+    )?);
     // Requests wait in the socket meanwhile; a VM whose host hangs does not hold up the others.
     if timeout(LOOKING, app.engine.looked_for()).await.is_err() {
         warn!("some VMs are not yet held against the host");
@@ -148,7 +165,7 @@ fn end_on_signals(ending: CancellationToken) -> io::Result<impl Future<Output = 
 }
 
 /// Leaves the starter's session, tells it `ready`, and lets go of its streams.
-fn detach(log: &Path) -> Result<(), Fatal> {
+fn detach(path: &Path) -> Result<(), Fatal> {
     // Fails where we lead a process group already, that is, where a shell started us.
     let _ = rustix::process::setsid();
     announce()?;
@@ -158,7 +175,7 @@ fn detach(log: &Path) -> Result<(), Fatal> {
         .open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
-    rustix::stdio::dup2_stderr(open_log(log)?)?;
+    rustix::stdio::dup2_stderr(log::open(path)?)?;
     Ok(())
 }
 
@@ -247,39 +264,6 @@ fn open_lock(path: &Path) -> Result<File, StartError> {
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).write(true).mode(0o600);
     options.open(path).map_err(file("open the lock", path))
-}
-
-fn start_log(path: &Path, level: &str) -> Result<(), Fatal> {
-    // One old log is kept; a daemon that lives for months starts a new one when it restarts.
-    const ROTATE_ABOVE: u64 = 8 << 20;
-    if fs::metadata(path).is_ok_and(|meta| meta.len() > ROTATE_ABOVE) {
-        fs::rename(path, path.with_extension("log.1")).map_err(file("rotate", path))?;
-    }
-    let level = std::env::var("BANGER_LOG_LEVEL").unwrap_or_else(|_| level.to_owned());
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::try_new(&level)?)
-        .with_ansi(false)
-        .with_writer(open_log(path)?)
-        .init();
-    Ok(())
-}
-
-/// A service's standard error is its manager's journal, which has times of its own.
-fn start_service_log(level: &str) -> Result<(), Fatal> {
-    let level = std::env::var("BANGER_LOG_LEVEL").unwrap_or_else(|_| level.to_owned());
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::try_new(&level)?)
-        .with_ansi(false)
-        .without_time()
-        .with_writer(io::stderr)
-        .init();
-    Ok(())
-}
-
-fn open_log(path: &Path) -> Result<File, StartError> {
-    let mut options = OpenOptions::new();
-    options.create(true).append(true).mode(0o600);
-    options.open(path).map_err(file("open the log", path))
 }
 
 /// Makes a directory for us alone, or makes sure that an existing one is.

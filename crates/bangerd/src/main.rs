@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod classify;
+mod clock;
 mod config;
 mod convert;
 mod convert_journal;
@@ -10,8 +11,11 @@ mod exec_stream;
 mod fail_point;
 mod follow;
 mod lifecycle;
+mod limits;
+mod log;
 mod long_answer;
 mod notify;
+mod reload;
 mod routes;
 mod server;
 mod wiring;

@@ -11,6 +11,26 @@ use std::{
     },
 };
 
+/// Whose service a daemon is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Service {
+    User,
+    System,
+}
+
+impl Service {
+    /// The word in the unit's environment, and in documents.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::System => "system",
+        }
+    }
+}
+
+/// Set by our own unit.
+const SERVICE: &str = "BANGER_SERVICE";
+
 /// The manager that started this process, if one did.
 #[derive(Debug)]
 pub(crate) struct Manager(Option<SocketAddr>);
@@ -25,6 +45,13 @@ impl Manager {
     /// Whether somebody keeps this process: its streams and its life are theirs.
     pub(crate) fn is_there(&self) -> bool {
         self.0.is_some()
+    }
+
+    /// Whose service this is, where it is one of ours.
+    pub(crate) fn service(&self) -> Option<Service> {
+        let named = env::var(SERVICE).ok().filter(|_| self.is_there())?;
+        let all = [Service::User, Service::System];
+        all.into_iter().find(|service| service.as_str() == named)
     }
 
     /// Connections are taken.

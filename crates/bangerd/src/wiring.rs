@@ -4,7 +4,7 @@ use std::{
     path::PathBuf,
     str::FromStr,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use banger_api::{build::BuildInfo, places::Places};
@@ -36,9 +36,12 @@ use banger_host::{FirecrackerSettings, HostConfig, LinuxHost, RateLimit};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    clock::now,
     config::{Config, Debian, ImageLimits, Size},
     convert, fail_point,
     lifecycle::Fatal,
+    notify::Service,
+    reload::Held,
 };
 
 /// The agent, built for the guest by this crate's build script.
@@ -88,12 +91,36 @@ pub(crate) struct App {
     pub(crate) started: Instant,
     /// Cancelled when the daemon ends.
     pub(crate) ending: CancellationToken,
+    pub(crate) host: Arc<LinuxHost>,
+    pub(crate) held: Held,
+    /// Whose service this is.
+    pub(crate) service: Option<Service>,
+}
+
+/// Takes up what of a configuration can change while the daemon serves.
+pub(crate) fn take_up(app: &App, config: &Config) -> Result<(), Fatal> {
+    app.engine.set_defaults(defaults(config)?);
+    app.engine
+        .images()
+        .set_cache_budget(Some(cache_budget(config)));
+    app.host.set_disk_reserve(disk_reserve(config));
+    Ok(())
+}
+
+fn cache_budget(config: &Config) -> u64 {
+    config.cache_budget.map_or(DEFAULT_CACHE, |size| size.0)
+}
+
+fn disk_reserve(config: &Config) -> u64 {
+    config.disk_reserve.map_or(DEFAULT_RESERVE, |size| size.0)
 }
 
 /// Wires everything and takes up the VMs that are there.
 pub(crate) fn app(
     places: &Places,
     config: &Config,
+    held: Held,
+    service: Option<Service>,
     ending: CancellationToken,
 ) -> Result<App, Fatal> {
     let (store, kept_store) = open_store(places)?;
@@ -103,15 +130,16 @@ pub(crate) fn app(
         None => ledger,
     });
     let debian = debian(&config.debian)?;
-    let host: Arc<dyn Host> = Arc::new(LinuxHost::new(HostConfig {
+    let linux = Arc::new(LinuxHost::new(HostConfig {
         qemu: config.qemu_bin.clone(),
         vmm: config.vmm.as_deref().map(convert::vmm_kind).transpose()?,
         firecracker: firecracker(config)?,
         cache: places.cache.clone(),
         mmdebstrap: None,
         scratch: places.state.join("scratch"),
-        disk_reserve: config.disk_reserve.map_or(DEFAULT_RESERVE, |size| size.0),
+        disk_reserve: disk_reserve(config),
     }));
+    let host: Arc<dyn Host> = linux.clone();
     let catalogs = Arc::new(Catalogs::new(
         store.clone(),
         config.registries.extra_ca.clone(),
@@ -140,8 +168,10 @@ pub(crate) fn app(
         KernelStore::new(places.state.join("kernels")),
         sources,
         ledger.clone(),
+        host.clone(),
     ));
     let assembly = Assembly {
+        ledger: ledger.clone(),
         kernels: kernels.clone(),
         images: images.clone(),
         agent: AgentBinary {
@@ -174,6 +204,9 @@ pub(crate) fn app(
         places: places.clone(),
         started: Instant::now(),
         ending,
+        host: linux,
+        held,
+        service,
     })
 }
 
@@ -234,11 +267,10 @@ fn image_sources(
     let mut files = vec![auth_file.clone()];
     files.extend(auth::usual_files(|name| std::env::var_os(name)));
     let keychain = Keychain::new(files, Arc::new(HostHelpers(host)));
-    let budget = config.cache_budget.map_or(DEFAULT_CACHE, |size| size.0);
     Ok(ImageSources {
         registries: Registries::new(settings, keychain),
         cache: ImageCache::new(&places.state.join("image-cache")),
-        cache_budget: Some(budget),
+        cache_budget: Some(cache_budget(config)),
         limits: limits(&config.limits),
         scratch: places.state.join("scratch"),
         auth_file,
@@ -318,13 +350,6 @@ fn defaults(config: &Config) -> Result<Defaults, Fatal> {
         memory: Memory::from_bytes(sizes.memory.map_or(DEFAULT_MEMORY, |size| size.0))?,
         disk: DiskSize::try_from(sizes.disk_size.map_or(DEFAULT_DISK, |size| size.0))?,
     })
-}
-
-/// Seconds since the epoch.
-fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

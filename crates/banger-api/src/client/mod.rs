@@ -1,6 +1,7 @@
 //! The typed client: one method per route, one connection per request.
 //! Knows where the socket is and what the wire says; starts no daemon and prints nothing.
 
+mod begin;
 mod exec;
 mod host;
 mod lines;
@@ -10,6 +11,7 @@ mod transport;
 
 use std::{io, path::PathBuf};
 
+pub use begin::Work;
 pub use exec::{ExecReceiver, ExecSender, MAX_STDIN, Received, Room};
 pub use lines::Documents;
 pub use transport::BodyStream;

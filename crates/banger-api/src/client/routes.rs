@@ -11,7 +11,7 @@ use super::{
 use crate::{
     cache::{ImageCache, PruneCache, PrunedCache},
     catalog::{AddCatalog, AvailableImage, Catalog, GenerateKey, GeneratedKey, Publish, Published},
-    daemon::DaemonStatus,
+    daemon::{DaemonStatus, Reloaded},
     df::DiskUsage,
     doctor::{Check, Mended},
     event::{Event, EventQuery},
@@ -33,6 +33,12 @@ impl Client {
     /// Asks the daemon to end; VMs go on.
     pub async fn shutdown_daemon(&self) -> Result<(), ClientError> {
         self.act(Method::POST, "/v1/daemon/shutdown", Payload::Empty)
+            .await
+    }
+
+    /// Has the daemon take up its configuration, as far as it can while it serves.
+    pub async fn reload_daemon(&self) -> Result<Reloaded, ClientError> {
+        self.document(Method::POST, "/v1/daemon/reload", Payload::Empty)
             .await
     }
 
@@ -342,9 +348,13 @@ impl Client {
     }
 
     /// Makes a file of this host an image, as it is.
-    pub async fn register_image(&self, request: &RegisterImage) -> Result<Image, ClientError> {
+    pub async fn register_image(
+        &self,
+        request: &RegisterImage,
+        on_step: impl FnMut(Step),
+    ) -> Result<Image, ClientError> {
         let payload = Payload::json(request);
-        self.document(Method::POST, "/v1/images/register", payload)
+        self.follow(Method::POST, "/v1/images/register", payload, on_step)
             .await
     }
 
@@ -503,7 +513,7 @@ fn pool_path(name: &str) -> String {
     format!("/v1/pools/{}", segment(name))
 }
 
-fn image_path(name: &str, rest: &str) -> String {
+pub(super) fn image_path(name: &str, rest: &str) -> String {
     format!("/v1/images/{}{rest}", segment(name))
 }
 

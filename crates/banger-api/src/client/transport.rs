@@ -41,6 +41,17 @@ impl Client {
         path: &str,
         payload: Payload,
     ) -> Result<Response<Incoming>, ClientError> {
+        self.send_preferring(method, path, payload, None).await
+    }
+
+    /// The same with a preference of RFC 7240.
+    pub(super) async fn send_preferring(
+        &self,
+        method: Method,
+        path: &str,
+        payload: Payload,
+        preference: Option<&'static str>,
+    ) -> Result<Response<Incoming>, ClientError> {
         let operation = format!("{method} {path}");
         let stream = self.connect().await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
@@ -51,6 +62,10 @@ impl Client {
             .method(method)
             .uri(path)
             .header(header::HOST, "banger");
+        let request = match preference {
+            None => request,
+            Some(preference) => request.header("prefer", preference),
+        };
         let request = match payload {
             Payload::Empty => request.body(Either::Left(Full::new(Bytes::new()))),
             Payload::Json(document) => request
@@ -81,8 +96,7 @@ impl Client {
     ) -> Result<T, ClientError> {
         let operation = format!("{method} {path}");
         let response = self.send(method, path, payload).await?;
-        let bytes = collect(response, &operation).await?;
-        serde_json::from_slice(&bytes).map_err(|source| ClientError::broken(&operation, source))
+        read_document(response, &operation).await
     }
 
     /// A request whose answer has no content worth reading.
@@ -103,6 +117,15 @@ impl Client {
                 source,
             })
     }
+}
+
+/// An answer that is one JSON document.
+pub(super) async fn read_document<T: DeserializeOwned>(
+    response: Response<Incoming>,
+    operation: &str,
+) -> Result<T, ClientError> {
+    let bytes = collect(response, operation).await?;
+    serde_json::from_slice(&bytes).map_err(|source| ClientError::broken(operation, source))
 }
 
 /// The answer's body as a stream of chunks.

@@ -43,7 +43,7 @@ impl Engine {
     /// The kernel and the image, where they would have to be fetched.
     fn missing(&self, request: &CreateRequest) -> Result<Vec<Planned>, Error> {
         let mut missing = Vec::new();
-        let defaults = &self.defaults;
+        let defaults = self.defaults();
         let kernel = request.kernel.as_ref();
         let kernel = self.kernels.choose(kernel, defaults.kernel.as_ref())?.name;
         let image = request.image.clone();

@@ -156,3 +156,31 @@ fn a_beginning_is_a_number_or_a_time() {
     check("yesterday", None);
     check("-1", None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_loses_no_event_and_no_order() {
+    let world = VmWorld::new();
+    let note = |name: &str| {
+        let noted = world.store.note(Subject::Daemon, name, What::Started, None);
+        noted.unwrap();
+    };
+    note("before");
+    let before = all(&world, EventRequest::default()).await;
+    let before = before.last().expect("one was noted");
+    // The clock is set back by two hours, and forth again.
+    note("early");
+    world.store.backdate_event(7_200_000);
+    note("late");
+    for since in [
+        Since::Event(before.seq - 1),
+        Since::Time { ms: before.at_ms },
+    ] {
+        let request = EventRequest {
+            since: Some(since),
+            ..EventRequest::default()
+        };
+        let told = told(&all(&world, request).await);
+        let expected = ["before", "early", "late"].map(|name| format!("daemon {name} started"));
+        assert!(told.ends_with(&expected), "{since:?}: {told:?}");
+    }
+}

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     error::Error,
+    journal::{Act, Passing},
     name::ImageName,
     store::{ImageRow, StoreError},
 };
@@ -258,6 +259,7 @@ impl Images {
             ..Job::new(&name, request.reference.to_string())
         };
         let closing = CloseOnDrop(resolved.blobs.clone());
+        let _downloading = self.downloading(&job.name)?;
         let mut wrong_before = false;
         loop {
             let fetch = Fetch {
@@ -286,6 +288,13 @@ impl Images {
                 Blame::Wrong(None) => return Err(failed),
             }
         }
+    }
+
+    /// Written down before anything is fetched.
+    fn downloading(&self, name: &ImageName) -> Result<Passing, Error> {
+        let page = self.work.page(name);
+        let blobs = self.sources.cache.blobs().directory().to_owned();
+        Ok(Passing::begin(page, Act::Download(blobs))?)
     }
 
     async fn attempt(

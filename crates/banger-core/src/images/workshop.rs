@@ -130,7 +130,7 @@ impl Workshop {
     }
 
     /// Where the acts for an image are written down.
-    fn page(&self, name: &ImageName) -> Page {
+    pub(super) fn page(&self, name: &ImageName) -> Page {
         self.ledger.page(Owner::Image(name.clone()))
     }
 
@@ -302,7 +302,9 @@ impl Workshop {
             if let Owner::Image(name) = &owner {
                 for half in self.ledger.halves_of(&owner) {
                     let gone = half.act.trace().is_some_and(|path| !path.exists());
-                    if gone && let Err(error) = self.page(name).journal().strike(&half.act) {
+                    // Parts of downloads are swept when a daemon begins.
+                    let is_over = gone || half.act.is_passing();
+                    if is_over && let Err(error) = self.page(name).journal().strike(&half.act) {
                         warn!(image = %name, %error, "cannot strike an image");
                     }
                 }

@@ -213,6 +213,28 @@ impl Ledger {
     }
 }
 
+/// An act that passes. Its end strikes it, also where it was given up.
+#[derive(Debug)]
+pub(crate) struct Passing {
+    page: Page,
+    act: Act,
+}
+
+impl Passing {
+    pub(crate) fn begin(page: Page, act: Act) -> Result<Self, JournalError> {
+        page.journal().intend(&act)?;
+        Ok(Self { page, act })
+    }
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        if let Err(error) = self.page.journal().strike(&self.act) {
+            warn!(%error, "an entry of the journal stays open");
+        }
+    }
+}
+
 /// The acts for one owner.
 #[derive(Debug, Clone)]
 pub struct Page {
@@ -227,8 +249,17 @@ impl Page {
         self
     }
 
-    /// Confirms an intention where its path is there, and strikes it where it is not.
+    /// What is written on it.
+    pub(crate) fn rows(&self) -> Result<Vec<JournalRow>, StoreError> {
+        self.ledger.store.journal_of(&self.owner)
+    }
+
+    /// Confirms an intention where its path is there, and strikes it where it is not, or where it
+    /// was only to pass.
     pub(crate) fn judge(&self, act: &Act) -> Result<(), JournalError> {
+        if act.is_passing() {
+            return self.journal().strike(act);
+        }
         match act.trace().is_none_or(std::path::Path::exists) {
             true => self.journal().confirm(act),
             false => self.journal().strike(act),

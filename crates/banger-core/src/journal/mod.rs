@@ -10,6 +10,7 @@ use std::{
 
 use banger_image::kernel::KernelName;
 
+pub(crate) use ledger::Passing;
 pub use ledger::{Ledger, Moment, Outcome, Page, Report, Settled, Watch};
 
 use crate::{
@@ -30,6 +31,12 @@ pub enum Act {
     Directory(PathBuf),
     /// The file that a VM writes to.
     Disk(PathBuf),
+    /// That file becomes larger under a guest that runs; struck when the guest has the room.
+    Growth(PathBuf),
+    /// What is fetched, below this directory; struck when nothing is on its way any more.
+    Download(PathBuf),
+    /// The archive that VMs with a kernel boot from.
+    Initramfs(PathBuf),
     /// The directory of a live machine's sockets.
     Sockets(PathBuf),
     /// The files that a confined VMM sees.
@@ -55,6 +62,9 @@ impl Act {
             Self::Kernel(_) => "kernel",
             Self::Directory(_) => "directory",
             Self::Disk(_) => "disk",
+            Self::Growth(_) => "growth",
+            Self::Download(_) => "download",
+            Self::Initramfs(_) => "initramfs",
             Self::Sockets(_) => "sockets",
             Self::Jail(_) => "jail",
             Self::Namespaces(_) => "namespaces",
@@ -75,6 +85,9 @@ impl Act {
             | Self::Kernel(path)
             | Self::Directory(path)
             | Self::Disk(path)
+            | Self::Growth(path)
+            | Self::Download(path)
+            | Self::Initramfs(path)
             | Self::Sockets(path)
             | Self::Jail(path)
             | Self::Namespaces(path)
@@ -94,6 +107,9 @@ impl Act {
             "kernel" => Self::Kernel(path()),
             "directory" => Self::Directory(path()),
             "disk" => Self::Disk(path()),
+            "growth" => Self::Growth(path()),
+            "download" => Self::Download(path()),
+            "initramfs" => Self::Initramfs(path()),
             "sockets" => Self::Sockets(path()),
             "jail" => Self::Jail(path()),
             "namespaces" => Self::Namespaces(path()),
@@ -112,12 +128,37 @@ impl Act {
             | Self::Kernel(path)
             | Self::Directory(path)
             | Self::Disk(path)
+            | Self::Initramfs(path)
             | Self::Sockets(path)
             | Self::Jail(path)
             | Self::Group(path) => Some(path),
-            Self::Vm(_) | Self::Namespaces(_) | Self::Tap(_) | Self::Vmm(_) | Self::Uplink(_) => {
-                None
-            }
+            Self::Growth(_)
+            | Self::Download(_)
+            | Self::Vm(_)
+            | Self::Namespaces(_)
+            | Self::Tap(_)
+            | Self::Vmm(_)
+            | Self::Uplink(_) => None,
+        }
+    }
+
+    /// Whether it passes, and leaves nothing by itself: one that an earlier daemon was at is over.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::Growth(_) | Self::Download(_) => true,
+            Self::Vm(_)
+            | Self::Image(_)
+            | Self::Kernel(_)
+            | Self::Directory(_)
+            | Self::Disk(_)
+            | Self::Initramfs(_)
+            | Self::Sockets(_)
+            | Self::Jail(_)
+            | Self::Namespaces(_)
+            | Self::Tap(_)
+            | Self::Group(_)
+            | Self::Vmm(_)
+            | Self::Uplink(_) => false,
         }
     }
 }

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     store::Store,
-    testing::{archive, catalogs, clock, kernel_sources, runtime, silent, vmlinux},
+    testing::{FakeHost, archive, catalogs, clock, kernel_sources, runtime, silent, vmlinux},
 };
 
 fn name(text: &str) -> KernelName {
@@ -72,7 +72,8 @@ impl Place {
             ..kernel_sources(catalogs(&store))
         };
         let ledger = Arc::new(Ledger::open(store, clock).unwrap());
-        Kernels::new(KernelStore::new(self.path("store")), sources, ledger)
+        let store = KernelStore::new(self.path("store"));
+        Kernels::new(store, sources, ledger, FakeHost::new())
     }
 
     /// Offers a kernel whose release ends in `build`.

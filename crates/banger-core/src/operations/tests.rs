@@ -26,7 +26,8 @@ fn run<T: Send + 'static>(
             });
             work
         };
-        operations.run(kind, "alpine".into(), silent(), work).await
+        let begun = operations.begin(kind, "alpine")?;
+        begun.run(silent(), work).await
     })
 }
 
@@ -91,6 +92,23 @@ fn an_operation_ends_in_one_way() {
 }
 
 #[test]
+fn what_nobody_waits_for_is_cut_off_and_not_cancelled_when_it_is_dropped() {
+    let directory = tempfile::tempdir().unwrap();
+    let operations = open(&directory);
+    let begin = || {
+        operations
+            .begin(OperationKind::PullImage, "alpine")
+            .unwrap()
+    };
+    let (waited_for, detached) = (begin(), begin());
+    operations.detach(detached.id());
+    drop((waited_for, detached));
+    let verdicts: Vec<_> = operations.list().unwrap();
+    let verdicts: Vec<_> = verdicts.into_iter().map(|row| row.verdict).collect();
+    assert_eq!(verdicts, [Some(Verdict::Cancelled), Some(Verdict::CutOff)]);
+}
+
+#[test]
 fn what_goes_on_when_the_daemon_ends_is_cut_off() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&directory.path().join("state.db")).unwrap();
@@ -115,10 +133,9 @@ fn a_creation_that_is_cancelled_leaves_nothing() {
         let creation = tokio::spawn({
             let engine = engine.clone();
             async move {
-                let (kind, target) = (OperationKind::CreateVm, "web".to_owned());
                 let create = |progress| engine.create(request("web", true, false), progress);
-                let operations = engine.operations();
-                operations.run(kind, target, silent(), create).await
+                let begun = engine.operations().begin(OperationKind::CreateVm, "web")?;
+                begun.run(silent(), create).await
             }
         });
         world.host.asked(Act::Connect, 1).await;

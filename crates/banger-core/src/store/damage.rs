@@ -38,17 +38,27 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), StoreErr
     }
 }
 
+/// Whether another program keeps a database for itself.
+fn is_locked(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    matches!(
+        code,
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+    )
+}
+
 /// What an error at the opening means.
 pub(super) fn opening(path: &Path) -> impl Fn(rusqlite::Error) -> StoreError {
-    move |source| match is_damage(&source) {
-        true => StoreError::Damaged {
-            path: path.to_owned(),
-            verdict: source.to_string(),
-        },
-        false => StoreError::Open {
-            path: path.to_owned(),
-            source,
-        },
+    move |source| {
+        let path = path.to_owned();
+        if is_damage(&source) {
+            let verdict = source.to_string();
+            StoreError::Damaged { path, verdict }
+        } else if is_locked(&source) {
+            StoreError::Locked { path }
+        } else {
+            StoreError::Open { path, source }
+        }
     }
 }
 

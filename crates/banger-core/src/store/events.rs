@@ -48,14 +48,13 @@ impl Store {
         let connection = self.lock();
         let mut statement = connection
             .prepare_cached(
-                "SELECT * FROM events WHERE seq > :after AND at >= :since
+                "SELECT * FROM events WHERE seq > :after
                  AND (:vm IS NULL OR vm = :vm) ORDER BY seq LIMIT :most",
             )
             .map_err(query("read events"))?;
         let mut rows = statement
             .query(named_params! {
                 ":after": signed(filter.after),
-                ":since": signed(filter.since_ms),
                 ":vm": filter.vm.map(|id| id.to_string()),
                 ":most": most,
             })
@@ -72,11 +71,10 @@ impl Store {
         let before: Option<i64> = self
             .lock()
             .query_row(
-                "SELECT seq FROM events WHERE seq > :after AND at >= :since
+                "SELECT seq FROM events WHERE seq > :after
                  AND (:vm IS NULL OR vm = :vm) ORDER BY seq DESC LIMIT 1 OFFSET :most",
                 named_params! {
                     ":after": signed(filter.after),
-                    ":since": signed(filter.since_ms),
                     ":vm": filter.vm.map(|id| id.to_string()),
                     ":most": most,
                 },
@@ -86,6 +84,31 @@ impl Store {
             .map_err(query("count events"))?;
         let before = before.map(|seq| u64::try_from(seq).unwrap_or_default());
         Ok(before.unwrap_or(filter.after))
+    }
+
+    /// The number before that of the first event that is not older than this; of the latest, where all
+    /// are.
+    pub fn event_before(&self, ms: u64) -> Result<u64, StoreError> {
+        let first: Option<i64> = self
+            .lock()
+            .query_row(
+                "SELECT min(seq) FROM events WHERE at >= ?1",
+                [signed(ms)],
+                |row| row.get(0),
+            )
+            .map_err(query("look for an event"))?;
+        match first {
+            Some(seq) => Ok(u64::try_from(seq - 1).unwrap_or_default()),
+            None => self.last_event(),
+        }
+    }
+
+    /// Makes the latest event older.
+    #[cfg(test)]
+    pub(crate) fn backdate_event(&self, ms: u64) {
+        let latest = "UPDATE events SET at = at - ?1 WHERE seq = (SELECT max(seq) FROM events)";
+        let changed = self.lock().execute(latest, [signed(ms)]);
+        changed.expect("an event can be changed");
     }
 
     /// The number of the latest event; 0 before the first.

@@ -22,6 +22,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard},
+    time::Duration,
 };
 
 use rusqlite::Connection;
@@ -37,6 +38,9 @@ use crate::{
     record::Seconds,
 };
 
+/// How long another program may look into the store at a time.
+const OTHERS: Duration = Duration::from_secs(5);
+
 /// Why the store could not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -46,6 +50,8 @@ pub enum StoreError {
         #[source]
         source: rusqlite::Error,
     },
+    #[error("another program has the store {path} locked; `fuser {path}` tells which", path = .path.display())]
+    Locked { path: PathBuf },
     #[error("the store {path} is damaged: {verdict}", path = .path.display())]
     Damaged { path: PathBuf, verdict: String },
     #[error("cannot put the damaged store {path} aside", path = .path.display())]
@@ -126,13 +132,15 @@ impl Store {
         let mut connection = Connection::open(path).map_err(&open)?;
         connection
             .execute_batch(
-                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;
-                 PRAGMA busy_timeout=5000; PRAGMA cache_size=-256;",
+                "PRAGMA busy_timeout=200; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;
+                 PRAGMA foreign_keys=ON; PRAGMA cache_size=-256;",
             )
             .map_err(&open)?;
         damage::check(&connection, path)?;
         migrations::apply(&mut connection, path)?;
         let event_written = events::watched(&mut connection).map_err(&open)?;
+        // Who looks into an open store is waited for; whoever keeps it closed is told of at once.
+        connection.busy_timeout(OTHERS).map_err(&open)?;
         Ok(Self {
             connection: Mutex::new(connection),
             event_written,

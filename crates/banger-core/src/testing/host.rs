@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::{Act, Connect, FakeMachine, FakeTar, Power, Script, Step, soon};
 use crate::{
     host::{
-        Accelerator, Binding, Check, DebianRoot, Host, LaunchPlan, Machine, RootTar, Space,
+        Accelerator, Binding, Built, Check, DebianRoot, Host, LaunchPlan, Machine, RootTar, Space,
         VmPlaces, VmmChoice, VmmKind,
     },
     host_error::HostError,
@@ -35,6 +35,7 @@ pub(crate) struct FakeHost {
     root: Mutex<Option<FakeTar>>,
     boot: Mutex<Option<String>>,
     space: Mutex<Space>,
+    strays: Mutex<Vec<Journaled>>,
     power: Arc<Power>,
 }
 
@@ -55,6 +56,7 @@ impl FakeHost {
             root: Mutex::default(),
             boot: Mutex::default(),
             space: Mutex::new(Space::ENDLESS),
+            strays: Mutex::default(),
             power: Arc::default(),
         })
     }
@@ -64,6 +66,11 @@ impl FakeHost {
         &self.power
     }
 
+    /// Something is on this host that belongs to nobody.
+    pub(crate) fn has_stray(&self, stray: Journaled) {
+        self.strays.lock().unwrap().push(stray);
+    }
+
     /// The VMs whose VMM runs.
     pub(crate) fn alive(&self) -> Vec<VmId> {
         let machines = self.machines.lock().unwrap();
@@ -71,7 +78,8 @@ impl FakeHost {
         alive.map(|(id, _)| *id).collect()
     }
 
-    fn start(&self, id: VmId) -> Arc<FakeMachine> {
+    fn start(&self, plan: &LaunchPlan) -> Arc<FakeMachine> {
+        let (id, built) = (plan.places.id, Built::of(plan));
         let mut machines = self.machines.lock().unwrap();
         let alone = machines.get(&id).is_none_or(|machine| !machine.is_alive());
         assert!(alone, "a VM has one VMM at most");
@@ -79,7 +87,7 @@ impl FakeHost {
         if script.connect == Connect::BreaksOnce {
             self.script(|script| script.connect = Connect::Answers);
         }
-        let machine = Arc::new(FakeMachine::new(id, script, log, self.power.clone()));
+        let machine = Arc::new(FakeMachine::new(id, built, script, log, self.power.clone()));
         machines.insert(id, machine.clone());
         machine
     }
@@ -222,7 +230,7 @@ impl Host for FakeHost {
             Ok::<_, HostError>(())
         })?;
         journal.intend(&vmm)?;
-        let machine = self.start(places.id);
+        let machine = self.start(plan);
         if let Err(error) = journal.confirm(&vmm) {
             // A daemon that is no more ends nothing.
             if self.power.is_on() {
@@ -288,6 +296,16 @@ impl Host for FakeHost {
 
     fn space(&self, _: &Path) -> Result<Space, HostError> {
         Ok(*self.space.lock().unwrap())
+    }
+
+    fn strays(&self, _: &[VmId]) -> Vec<Journaled> {
+        self.strays.lock().unwrap().clone()
+    }
+
+    fn remove_stray(&self, stray: &Journaled) -> Result<(), HostError> {
+        let mut strays = self.strays.lock().unwrap();
+        strays.retain(|one| one != stray);
+        Ok(())
     }
 
     fn boot_id(&self) -> Option<String> {

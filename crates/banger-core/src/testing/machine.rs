@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     host::{
-        Accelerator, Confinement, Guest, Halt, Identity, Machine, SnapshotPlaces, VmmExit, VmmKind,
-        VmmProcess,
+        Accelerator, Built, Confinement, Guest, Halt, Identity, Machine, SnapshotPlaces, VmmExit,
+        VmmKind, VmmProcess,
     },
     host_error::{BootFailure, GuestError, HostError, LogTail},
     name::VmId,
@@ -59,10 +59,17 @@ pub(crate) struct FakeMachine {
     session: tokio::sync::Mutex<()>,
     guest: Mutex<Option<Arc<FakeGuest>>>,
     halt: watch::Sender<Option<Halt>>,
+    built: Built,
 }
 
 impl FakeMachine {
-    pub(super) fn new(id: VmId, script: Script, log: Arc<Log>, power: Arc<Power>) -> Self {
+    pub(super) fn new(
+        id: VmId,
+        built: Built,
+        script: Script,
+        log: Arc<Log>,
+        power: Arc<Power>,
+    ) -> Self {
         let script = watch::Sender::new(script);
         let shared = Shared {
             id,
@@ -76,6 +83,7 @@ impl FakeMachine {
             session: Default::default(),
             guest: Mutex::default(),
             halt: watch::Sender::new(None),
+            built,
         }
     }
 
@@ -129,6 +137,7 @@ impl Machine for FakeMachine {
             pid: 4711,
             confinement: Confinement::Seccomp,
             command_line: "quiet".into(),
+            built: Some(self.built),
         }
     }
 

@@ -81,6 +81,7 @@ impl World {
         let kernels = Arc::new(self.kernels_of(ledger.clone(), catalogs(ledger.store())));
         let root = self.root.path();
         let assembly = Assembly {
+            ledger: ledger.clone(),
             kernels: kernels.clone(),
             images: images.clone(),
             agent: AgentBinary {
@@ -133,7 +134,8 @@ impl World {
 
     /// The kernels, with other catalogs.
     pub(crate) fn kernels_of(&self, ledger: Arc<Ledger>, catalogs: Arc<Catalogs>) -> Kernels {
-        Kernels::new(self.kernel_store(), kernel_sources(catalogs), ledger)
+        let sources = kernel_sources(catalogs);
+        Kernels::new(self.kernel_store(), sources, ledger, self.host.clone())
     }
 
     pub(crate) fn store(&self) -> Store {

@@ -41,7 +41,21 @@ fn make_file_system(places: &VmPlaces, size: DiskSize) -> Result<(), Error> {
     let label = "banger".parse().expect("a short ASCII word is a label");
     let uuid = FsUuid::from_bytes(places.id.bytes());
     ext4::create_empty(&partial(places), size.bytes(), &label, uuid)?;
-    put_in_place(places)
+    put_in_place(places)?;
+    keep(places)
+}
+
+/// Has a new disk and its name outlive the host's power: whoever asked for it is told next that it is there.
+fn keep(places: &VmPlaces) -> Result<(), Error> {
+    for path in [places.disk(), places.state.clone()] {
+        let kept = fs::File::open(&path).and_then(|file| file.sync_all());
+        kept.map_err(|source| Error::File {
+            operation: "flush",
+            path,
+            source,
+        })?;
+    }
+    Ok(())
 }
 
 /// Where a disk is made.

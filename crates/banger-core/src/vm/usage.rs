@@ -43,9 +43,14 @@ impl VmHandle {
         };
         let (guest, host) = tokio::join!(health, vmm);
         // The kernel counts blocks of 512 bytes, whatever the file system's are (stat(2)).
+        let mut record = view.record.clone();
+        if let Some(built) = view.process.as_ref().and_then(|process| process.built) {
+            // What the figures are of is what it has, not what its next start will give it.
+            record.spec = built.holds(&record.spec);
+        }
         let blocks = files.iter().filter_map(|file| file.metadata().ok());
         Usage {
-            record: view.record.clone(),
+            record,
             host,
             guest,
             disk_used: blocks.map(|meta| meta.blocks() * 512).sum(),

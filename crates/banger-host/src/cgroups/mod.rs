@@ -3,6 +3,7 @@
 //! none for this user, only goes without. Knows no command lines.
 
 mod hierarchy;
+mod strays;
 
 use std::{
     fs, io,
@@ -23,8 +24,11 @@ use crate::{
     task::blocking,
 };
 use hierarchy::{Controller, Site, Tables, Version};
+pub(crate) use strays::{remove as remove_stray, strays};
 
 const MIB: u64 = 1 << 20;
+/// Of the names of our groups.
+const PREFIX: &str = "banger-";
 /// One period of the processors' time, in microseconds.
 const PERIOD: u64 = 100_000;
 /// How long the kernel may take to forget the last process of a group, and how often it is asked:
@@ -135,7 +139,7 @@ impl Groups {
 }
 
 fn directories(sites: &[Site], places: &VmPlaces) -> Vec<PathBuf> {
-    let name = format!("banger-{}", places.id.short());
+    let name = format!("{PREFIX}{}", places.id.short());
     sites.iter().map(|site| site.parent.join(&name)).collect()
 }
 

@@ -5,7 +5,7 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use banger_core::{
-    host::{LaunchPlan, VmPlaces},
+    host::{Built, LaunchPlan, VmPlaces},
     host_error::{BootFailure, HostError},
     journal::{Act, Journal},
     spec::Network,
@@ -196,6 +196,7 @@ impl Start<'_> {
             accelerator: self.plan.accelerator,
             confinement: self.programs.walls.confinement(),
             command_line: self.command_line.clone(),
+            built: Some(Built::of(self.plan)),
         }
     }
 

@@ -140,6 +140,7 @@ fn note() -> Note {
         accelerator: Accelerator::Kvm,
         confinement: Confinement::Namespaces,
         command_line: String::new(),
+        built: None,
     }
 }
 

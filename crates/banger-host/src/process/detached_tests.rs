@@ -11,6 +11,7 @@ fn note() -> Note {
         accelerator: Accelerator::Tcg,
         confinement: Confinement::Seccomp,
         command_line: "quiet".into(),
+        built: None,
     }
 }
 

@@ -67,11 +67,17 @@ pub fn ensure(
     agent_digest: Sha256,
     cache: &Path,
 ) -> Result<PathBuf, InitramfsError> {
-    let path = cache.join(file_name(&kernel.manifest, agent_digest));
+    let path = path(kernel, agent_digest, cache);
     if !path.is_file() {
         make(kernel, agent, cache, &path)?;
     }
     Ok(path)
+}
+
+/// Where the archive for this kernel and this agent is, or will be.
+#[must_use]
+pub fn path(kernel: &Kernel, agent_digest: Sha256, cache: &Path) -> PathBuf {
+    cache.join(file_name(&kernel.manifest, agent_digest))
 }
 
 /// Removes from the cache what no start with one of these kernels and this agent would use:

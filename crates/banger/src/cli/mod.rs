@@ -134,6 +134,14 @@ pub(crate) struct QuietArgs {
     pub(crate) quiet: bool,
 }
 
+/// How a long command that can go on without us is waited for.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct DetachArgs {
+    /// Begin, print the operation's number, and leave it to go on
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
 
 use super::{
-    JsonArgs, QuietArgs,
+    DetachArgs, JsonArgs, QuietArgs,
     values::{StoreName, Target, VmName},
 };
 use crate::complete;
@@ -42,6 +42,8 @@ pub(crate) struct SnapshotCreateArgs {
     pub(crate) keep_running: bool,
     #[command(flatten)]
     pub(crate) quiet: QuietArgs,
+    #[command(flatten)]
+    pub(crate) detach: DetachArgs,
     #[command(flatten)]
     pub(crate) json: JsonArgs,
 }
@@ -94,6 +96,8 @@ pub(crate) struct RestoreArgs {
     #[command(flatten)]
     pub(crate) quiet: QuietArgs,
     #[command(flatten)]
+    pub(crate) detach: DetachArgs,
+    #[command(flatten)]
     pub(crate) json: JsonArgs,
 }
 
@@ -119,6 +123,8 @@ pub(crate) struct ForkArgs {
     pub(crate) name_prefix: Option<VmName>,
     #[command(flatten)]
     pub(crate) quiet: QuietArgs,
+    #[command(flatten)]
+    pub(crate) detach: DetachArgs,
     #[command(flatten)]
     pub(crate) json: JsonArgs,
 }

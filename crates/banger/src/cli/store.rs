@@ -6,7 +6,7 @@ use clap::{Args, Subcommand, ValueHint};
 use clap_complete::engine::ArgValueCandidates;
 
 use super::{
-    JsonArgs, QuietArgs,
+    DetachArgs, JsonArgs, QuietArgs,
     catalog::PublishArgs,
     image_reference::ImageReference,
     prune::ImagePruneArgs,
@@ -138,6 +138,8 @@ pub(crate) struct ImageImportArgs {
     pub(crate) source: Source,
     #[command(flatten)]
     pub(crate) quiet: QuietArgs,
+    #[command(flatten)]
+    pub(crate) detach: DetachArgs,
 }
 
 #[derive(Debug, Args)]
@@ -169,6 +171,8 @@ pub(crate) struct ImagePullArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) quiet: QuietArgs,
+    #[command(flatten)]
+    pub(crate) detach: DetachArgs,
 }
 
 #[derive(Debug, Args)]
@@ -194,6 +198,8 @@ pub(crate) struct ImageRegisterArgs {
     pub(crate) kernel: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) quiet: QuietArgs,
+    #[command(flatten)]
+    pub(crate) detach: DetachArgs,
 }
 
 #[derive(Debug, Args)]
@@ -205,6 +211,8 @@ pub(crate) struct ImagePromoteArgs {
     pub(crate) name: StoreName,
     #[command(flatten)]
     pub(crate) quiet: QuietArgs,
+    #[command(flatten)]
+    pub(crate) detach: DetachArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -298,6 +306,8 @@ pub(crate) struct KernelImportArgs {
     pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) quiet: QuietArgs,
+    #[command(flatten)]
+    pub(crate) detach: DetachArgs,
 }
 
 #[derive(Debug, Args)]
@@ -314,4 +324,6 @@ pub(crate) struct KernelPullArgs {
     pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) quiet: QuietArgs,
+    #[command(flatten)]
+    pub(crate) detach: DetachArgs,
 }

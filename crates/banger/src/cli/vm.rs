@@ -4,7 +4,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCandidates;
 
 use super::{
-    JsonArgs, QuietArgs,
+    DetachArgs, JsonArgs, QuietArgs,
     event::VmEventsArgs,
     image_reference::ImageReference,
     snapshot::{ForkArgs, RestoreArgs, SnapshotCommand},
@@ -223,7 +223,8 @@ pub(crate) struct RunArgs {
 Examples:
   banger vm create --name web --memory 2G
   vm=$(banger vm create --no-start)
-  banger vm create --image alpine:3 --plan")]
+  banger vm create --image alpine:3 --plan
+  banger operations wait $(banger vm create --name web --detach)")]
 pub(crate) struct CreateArgs {
     #[command(flatten)]
     pub(crate) spec: SpecArgs,
@@ -231,13 +232,15 @@ pub(crate) struct CreateArgs {
     #[arg(long, conflicts_with_all = ["snapshot", "pool"])]
     pub(crate) no_start: bool,
     /// Print what would be done on this host, and do nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with = "detach")]
     pub(crate) plan: bool,
     /// Print the plan as JSON
     #[arg(long, requires = "plan")]
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) quiet: QuietArgs,
+    #[command(flatten)]
+    pub(crate) detach: DetachArgs,
 }
 
 /// One VM or several.
@@ -262,6 +265,8 @@ pub(crate) struct StartArgs {
     pub(crate) vms: TargetsArgs,
     #[command(flatten)]
     pub(crate) quiet: QuietArgs,
+    #[command(flatten)]
+    pub(crate) detach: DetachArgs,
 }
 
 #[derive(Debug, Args)]
@@ -295,6 +300,8 @@ pub(crate) struct RestartArgs {
     pub(crate) timeout: Option<u64>,
     #[command(flatten)]
     pub(crate) quiet: QuietArgs,
+    #[command(flatten)]
+    pub(crate) detach: DetachArgs,
 }
 
 #[derive(Debug, Args)]
@@ -349,8 +356,8 @@ Examples:
   banger vm set web --ttl 2h --label owner=me
   banger vm set web --restart unless-stopped --idle-stop never
 
-Processors, memory and network change while the VM is stopped, the disk also while it runs under QEMU,
-the rest at any time. A disk only grows, and its file system with it.")]
+A VM that runs has its new processors, memory and network from its next start on, and says until then what
+it has. The disk grows at once under QEMU, and its file system with it; the rest changes at once, too.")]
 pub(crate) struct SetArgs {
     /// Name, id or unique prefix
     #[arg(value_name = "VM", add = ArgValueCandidates::new(complete::vms))]

@@ -1,4 +1,5 @@
-//! `config`: what the daemon is told by its file. Works without a daemon; the file is replaced as a whole.
+//! `config`: what the daemon is told by its file. Works without a daemon; one that serves is asked to take up
+//! what was changed. The file is replaced as a whole.
 
 use std::{
     env, fs, io,
@@ -8,6 +9,7 @@ use std::{
 
 use banger_api::{
     config::{Found, KEYS, Key, Otherwise, find},
+    daemon::Reloaded,
     places::Places,
 };
 use serde::Serialize;
@@ -16,6 +18,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::config::ConfigCommand,
     config_file::{self, Entry, Problem},
+    daemon::{DaemonError, connect},
     output, programs,
     report::{Failure, SUCCESS},
     table::table,
@@ -28,13 +31,13 @@ pub(super) fn run(command: ConfigCommand, places: &Places) -> Result<u8, Failure
         ConfigCommand::Get(args) => get(&file, &args.key),
         ConfigCommand::Set(args) => {
             let text = config_file::set(&text(&file)?, &args.key, &args.value)?;
-            write(&file, &text)
+            write(&file, &text, places)
         }
         ConfigCommand::Unset(args) => {
             let text = config_file::unset(&text(&file)?, &args.key)?;
-            write(&file, &text)
+            write(&file, &text, places)
         }
-        ConfigCommand::Edit => edit(&file),
+        ConfigCommand::Edit => edit(&file, places),
         ConfigCommand::Check(args) => check(&args.file.unwrap_or(file)),
     }
 }
@@ -167,7 +170,7 @@ fn tell(file: &Path, problems: &[Problem]) {
 }
 
 /// As `visudo` does: on a copy, which becomes the file once it is right.
-fn edit(file: &Path) -> Result<u8, Failure> {
+fn edit(file: &Path, places: &Places) -> Result<u8, Failure> {
     let file = followed(file);
     let copy = beside(&file, "edited");
     put(&copy, &text(&file)?)?;
@@ -179,7 +182,7 @@ fn edit(file: &Path) -> Result<u8, Failure> {
         return edited.map(|_| SUCCESS);
     }
     rename(&copy, &file)?;
-    took_effect();
+    take_effect(places)?;
     Ok(SUCCESS)
 }
 
@@ -215,12 +218,12 @@ fn text(file: &Path) -> Result<String, Failure> {
     }
 }
 
-fn write(file: &Path, text: &str) -> Result<u8, Failure> {
+fn write(file: &Path, text: &str, places: &Places) -> Result<u8, Failure> {
     let file = followed(file);
     let copy = beside(&file, "new");
     put(&copy, text)?;
     rename(&copy, &file)?;
-    took_effect();
+    take_effect(places)?;
     Ok(SUCCESS)
 }
 
@@ -248,8 +251,46 @@ fn beside(file: &Path, word: &str) -> PathBuf {
     file.with_extension(format!("toml.{word}"))
 }
 
-fn took_effect() {
-    output::remark("the daemon reads it when it starts: `banger daemon stop`; VMs go on");
+/// Has the daemon take up what it can, where one serves. The file is what counts: what goes wrong now
+/// goes wrong again, and is told, when the next daemon starts.
+fn take_effect(places: &Places) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Failure::Host {
+            operation: "start the runtime",
+            source,
+        })?;
+    let reloaded = runtime.block_on(async {
+        let connected = connect(places).await?;
+        Ok::<_, Failure>(connected.client.reload_daemon().await?)
+    });
+    match reloaded {
+        Ok(reloaded) => {
+            for line in told(&reloaded) {
+                output::remark(line);
+            }
+        }
+        Err(Failure::Daemon(DaemonError::NotRunning)) => {
+            output::remark("the daemon reads it when it starts");
+        }
+        Err(failure) => output::remark(failure.render().trim_end()),
+    }
+    Ok(())
+}
+
+/// What became of a change.
+fn told(reloaded: &Reloaded) -> Vec<String> {
+    let Reloaded {
+        taken_up,
+        after_restart,
+    } = reloaded;
+    let now = (!taken_up.is_empty()).then(|| format!("{} holds now", taken_up.join(", ")));
+    let later = (!after_restart.is_empty()).then(|| {
+        let names = after_restart.join(", ");
+        format!("{names} holds from the daemon's next start on: `banger daemon stop`; VMs go on")
+    });
+    now.into_iter().chain(later).collect()
 }
 
 fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Failure {
@@ -264,6 +305,22 @@ fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Fai
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_became_of_a_change_is_told_by_when_it_holds() {
+        let check = |taken_up: &[&str], after_restart: &[&str], lines: &[&str]| {
+            let names = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+            let told = told(&Reloaded {
+                taken_up: names(taken_up),
+                after_restart: names(after_restart),
+            });
+            assert_eq!(told, lines);
+        };
+        let later = "vmm holds from the daemon's next start on: `banger daemon stop`; VMs go on";
+        check(&[], &[], &[]);
+        check(&["a", "b"], &[], &["a, b holds now"]);
+        check(&["a"], &["vmm"], &["a holds now", later]);
+    }
 
     #[test]
     fn every_setting_says_where_it_comes_from() {

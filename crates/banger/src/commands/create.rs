@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use banger_api::{
-    client::Client,
+    client::{Client, Work},
     vm::{CreateVm, Vm},
 };
 
-use super::host;
+use super::{host, operations};
 use crate::{
     cli::{
         image_reference::ImageReference,
@@ -29,6 +29,9 @@ pub(super) async fn run(client: &Client, args: CreateArgs) -> Result<u8, Failure
     if args.plan {
         host::show_plan(&client.plan_vm(&request).await?, args.json)?;
         return Ok(SUCCESS);
+    }
+    if args.detach.detach {
+        return operations::begin(client, Work::CreateVm(&request)).await;
     }
     let display = Display::new(args.quiet.quiet);
     let vm = create(client, &request, &display, &mut signals).await?;

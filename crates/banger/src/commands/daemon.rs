@@ -68,6 +68,7 @@ fn details(status: &DaemonStatus) -> String {
         ("state", Some(status.state_dir.clone())),
         ("found", found(&status.found)),
         ("damaged", status.kept_store.clone()),
+        ("service", status.service.clone()),
         ("outdated", status.replaced.then(|| replaced.to_owned())),
     ])
 }
@@ -129,6 +130,7 @@ mod tests {
                 ..Found::default()
             },
             kept_store: Some("/s/state.db.damaged-7".into()),
+            service: Some("user".into()),
         };
         assert_snapshot!(details(&status), @r"
         pid          7
@@ -140,6 +142,7 @@ mod tests {
         state        /s
         found        1 running VM taken over, 2 half-done acts undone
         damaged      /s/state.db.damaged-7
+        service      user
         outdated     its program was replaced: the next command starts the new one
         ");
     }

@@ -9,7 +9,7 @@ use std::{
 
 use banger_api::{
     catalog::AvailableImage,
-    client::Client,
+    client::{Client, Work},
     image::{Image, ImportImage, PullImage, PulledImage, RegisterImage},
     kernel::ImportKernel,
     progress::{Line, Step},
@@ -18,8 +18,7 @@ use banger_api::{
 use bytes::Bytes;
 use futures_util::{Stream, stream::unfold};
 
-use super::catalog;
-use super::image_cache;
+use super::{catalog, image_cache, operations};
 use crate::{
     cli::{
         store::{
@@ -106,6 +105,16 @@ async fn import(client: &Client, args: ImageImportArgs) -> Result<u8, Failure> {
     let mut progress = display.single();
     let name = args.name.as_str();
     let way = way_of(&args.source)?;
+    if args.detach.detach {
+        let request = match way {
+            Way::Path(path) => ImportImage {
+                name: name.to_owned(),
+                path,
+            },
+            Way::Upload(_) => return Err(Failure::Needed { what: "the tar" }),
+        };
+        return operations::begin(client, Work::ImportImage(&request)).await;
+    }
     let work = async {
         match way {
             Way::Path(path) => {
@@ -139,6 +148,9 @@ async fn pull(client: &Client, args: ImagePullArgs) -> Result<u8, Failure> {
         platform: args.platform,
         insecure: args.insecure,
     };
+    if args.detach.detach {
+        return operations::begin(client, Work::PullImage(&request)).await;
+    }
     let begin = Instant::now();
     let mut printed = Ok(());
     let work = client.pull_image(&request, |step| {
@@ -218,7 +230,10 @@ async fn register(client: &Client, args: ImageRegisterArgs) -> Result<u8, Failur
         rootfs: text_of(&args.rootfs)?,
         kernel,
     };
-    let work = client.register_image(&request);
+    if args.detach.detach {
+        return operations::begin(client, Work::RegisterImage(&request)).await;
+    }
+    let work = client.register_image(&request, |step| progress.step(&step));
     let image = signals.interrupt(work, "nothing was registered").await?;
     output::print(&format!("{}\n", image.name))?;
     Ok(SUCCESS)
@@ -228,6 +243,9 @@ async fn promote(client: &Client, args: ImagePromoteArgs) -> Result<u8, Failure>
     let mut signals = Signals::listen()?;
     let display = Display::new(args.quiet.quiet);
     let mut progress = display.single();
+    if args.detach.detach {
+        return operations::begin(client, Work::PromoteImage(args.name.as_str())).await;
+    }
     let work = client.promote_image(args.name.as_str(), |step| progress.step(&step));
     let outcome = "the image is what it was";
     let image = signals.interrupt(work, outcome).await?;

@@ -3,13 +3,13 @@
 use std::time::SystemTime;
 
 use banger_api::{
-    client::Client,
+    client::{Client, Work},
     kernel::{AvailableKernel, ImportKernel, Kernel, KernelSource, PullKernel},
     progress::Step,
     size::format_size,
 };
 
-use super::catalog;
+use super::{catalog, operations};
 use crate::{
     cli::{
         store::{
@@ -101,6 +101,9 @@ async fn import(client: &Client, args: KernelImportArgs) -> Result<u8, Failure> 
         cmdline: args.cmdline,
         force: args.force,
     };
+    if args.detach.detach {
+        return operations::begin(client, Work::ImportKernel(&request)).await;
+    }
     let work = client.import_kernel(&request, |step| progress.step(&step));
     let kernel = signals.interrupt(work, "the import was cancelled").await?;
     output::print(&format!("{}\n", kernel.name))?;
@@ -115,6 +118,9 @@ async fn pull(client: &Client, args: KernelPullArgs) -> Result<u8, Failure> {
         name: args.name.into(),
         force: args.force,
     };
+    if args.detach.detach {
+        return operations::begin(client, Work::PullKernel(&request)).await;
+    }
     let work = client.pull_kernel(&request, |step| progress.step(&step));
     let kernel = signals.interrupt(work, "the pull was cancelled").await?;
     output::print(&format!("{}\n", kernel.name))?;

@@ -2,7 +2,10 @@
 
 use std::time::SystemTime;
 
-use banger_api::{client::Client, operation::Operation};
+use banger_api::{
+    client::{Client, Work},
+    operation::Operation,
+};
 
 use crate::{
     cli::operations::{OperationArgs, OperationIdsArgs, OperationsCommand, OperationsListArgs},
@@ -22,6 +25,18 @@ pub(super) async fn run(client: &Client, command: OperationsCommand) -> Result<u
         OperationsCommand::Cancel(args) => cancel(client, args).await,
         OperationsCommand::Wait(args) => wait(client, args).await,
     }
+}
+
+/// Begins long work, and prints the number of the operation that it is.
+pub(super) async fn begin(client: &Client, work: Work<'_>) -> Result<u8, Failure> {
+    let number = number(client, work).await?;
+    output::print(&format!("{number}\n"))?;
+    Ok(SUCCESS)
+}
+
+/// The same for one of several: whoever asks prints the number.
+pub(super) async fn number(client: &Client, work: Work<'_>) -> Result<String, Failure> {
+    Ok(client.begin(work).await?.id.to_string())
 }
 
 async fn list(client: &Client, args: &OperationsListArgs) -> Result<u8, Failure> {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use banger_api::{
     client::Client,
     size::format_size,
-    vm::{Boot, Vm, VmBrief, VmState, VmUpkeep},
+    vm::{Boot, Built, Vm, VmBrief, VmState, VmUpkeep},
 };
 
 use crate::{
@@ -48,6 +48,14 @@ pub(super) async fn show(client: &Client, args: &ShowArgs) -> Result<u8, Failure
         output::print(&details(&vm, SystemTime::now()))?;
     }
     Ok(SUCCESS)
+}
+
+/// What a machine has now, in words.
+pub(super) fn built(now: &Built) -> String {
+    let memory = format_size(now.memory_bytes);
+    let vcpus = now.vcpus;
+    let plural = if vcpus == 1 { "" } else { "s" };
+    format!("{vcpus} vCPU{plural}, {memory}, network {}", now.network)
 }
 
 /// Whether `ps` shows it.
@@ -163,6 +171,7 @@ fn details(vm: &Vm, now: SystemTime) -> String {
         ("disk", Some(format_size(vm.disk_bytes))),
         ("init", Some(vm.init.clone())),
         ("network", Some(vm.network.clone())),
+        ("for now", vm.now.as_ref().map(built)),
         ("vmm", machine(vm.vmm.as_deref(), vm.accelerator.as_deref())),
         ("vmm reason", vm.vmm_reason.clone()),
         ("confinement", vm.confinement.clone()),
@@ -216,6 +225,7 @@ mod tests {
             vmm_reason: Some("/dev/kvm is absent".into()),
             confinement: Some("seccomp".into()),
             kernel_command_line: Some("console=ttyS0 quiet".into()),
+            now: None,
             pid: Some(7),
             disk_path: "/s/disk.ext4".into(),
             console_path: "/s/console.log".into(),

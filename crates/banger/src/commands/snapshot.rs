@@ -3,11 +3,12 @@
 use std::time::SystemTime;
 
 use banger_api::{
-    client::Client,
+    client::{Client, Work},
     size::format_size,
     snapshot::{CreateSnapshot, ForkVm, RestoreVm, Snapshot},
 };
 
+use super::operations;
 use crate::{
     cli::{
         snapshot::{ForkArgs, RestoreArgs, SnapshotCommand, SnapshotCreateArgs},
@@ -63,6 +64,9 @@ async fn create(client: &Client, args: SnapshotCreateArgs) -> Result<u8, Failure
         keep_running: args.keep_running,
     };
     let target = args.target.as_str();
+    if args.detach.detach {
+        return operations::begin(client, Work::SnapshotVm(target, &request)).await;
+    }
     let work = client.create_snapshot(target, &request, |step| progress.step(&step));
     let outcome = "there is no snapshot, and the VM goes on";
     let snapshot = signals.interrupt(work, outcome).await?;
@@ -82,6 +86,9 @@ pub(super) async fn restore(client: &Client, args: RestoreArgs) -> Result<u8, Fa
         snapshot: args.name.into(),
     };
     let target = args.target.as_str();
+    if args.detach.detach {
+        return operations::begin(client, Work::RestoreVm(target, &request)).await;
+    }
     let work = client.restore_vm(target, &request, |step| progress.step(&step));
     let vm = signals.interrupt(work, "the VM is stopped").await?;
     if args.json.json {
@@ -101,6 +108,9 @@ pub(super) async fn fork(client: &Client, args: ForkArgs) -> Result<u8, Failure>
         name_prefix: args.name_prefix.map(Into::into),
     };
     let target = args.target.as_str();
+    if args.detach.detach {
+        return operations::begin(client, Work::ForkVm(target, &request)).await;
+    }
     let work = client.fork_vm(target, &request, |step| progress.step(&step));
     let outcome = "there are no forks, and the VM goes on";
     let forked = signals.interrupt(work, outcome).await?;

@@ -4,12 +4,16 @@
 use std::io::{self, IsTerminal};
 
 use banger_api::{
-    client::{BodyStream, Client},
+    client::{BodyStream, Client, Work},
     vm::{ChangeVm, DeleteVm, LogKind, LogQuery, RenameVm, StopVm, VmState},
 };
 use futures_util::StreamExt;
 
-use super::{create::labels, show::is_up};
+use super::{
+    create::labels,
+    operations,
+    show::{built, is_up},
+};
 use crate::{
     cli::values::Ttl,
     cli::vm::{
@@ -28,6 +32,12 @@ pub(super) async fn start(client: &Client, args: StartArgs) -> Result<u8, Failur
     let mut signals = Signals::listen()?;
     let display = Display::new(args.quiet.quiet);
     let picked = pick(client, &args.vms, |state| !is_up(state)).await?;
+    if args.detach.detach {
+        let work = picked
+            .into_iter()
+            .map(async |one| operations::number(client, Work::StartVm(&one.resolved?)).await);
+        return each(work).await;
+    }
     let several = picked.len() > 1;
     let work = picked.into_iter().map(async |Picked { asked, resolved }| {
         let mut progress = display.of(&asked, several);
@@ -63,6 +73,12 @@ pub(super) async fn restart(client: &Client, args: RestartArgs) -> Result<u8, Fa
         timeout_seconds: args.timeout,
     };
     let picked = pick(client, &args.vms, is_up).await?;
+    if args.detach.detach {
+        let work = picked.into_iter().map(async |one| {
+            operations::number(client, Work::RestartVm(&one.resolved?, &request)).await
+        });
+        return each(work).await;
+    }
     let several = picked.len() > 1;
     let work = picked.into_iter().map(async |Picked { asked, resolved }| {
         let mut progress = display.of(&asked, several);
@@ -112,6 +128,12 @@ pub(super) async fn set(client: &Client, args: SetArgs) -> Result<u8, Failure> {
         ttl_seconds: change.ttl.map(Ttl::seconds),
     };
     let vm = client.change_vm(args.target.as_str(), &request).await?;
+    if let Some(now) = &vm.now {
+        let (name, now) = (&vm.name, built(now));
+        output::remark(format_args!(
+            "{name} runs on with {now}; the rest holds from its next start: `banger vm restart {name}`"
+        ));
+    }
     output::print(&format!("{}\n", vm.name))?;
     Ok(SUCCESS)
 }

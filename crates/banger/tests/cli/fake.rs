@@ -87,6 +87,7 @@ impl Fake {
             replaced: false,
             found: Default::default(),
             kept_store: None,
+            service: None,
         };
         let paper = Paper {
             said,
@@ -233,6 +234,7 @@ fn vm(name: &str, id: &str, state: VmState) -> Vm {
         vmm_reason: None,
         confinement: None,
         kernel_command_line: None,
+        now: None,
         pid: None,
         disk_path: String::new(),
         console_path: String::new(),

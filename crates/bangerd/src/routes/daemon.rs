@@ -5,14 +5,14 @@ use std::sync::Arc;
 use axum::{Json, extract::State, http::StatusCode};
 use banger_api::{
     build::BuildInfo,
-    daemon::DaemonStatus,
+    daemon::{DaemonStatus, Reloaded},
     doctor::{Check, Mended},
     error::ApiError,
 };
 use banger_core::{error::Error, record::VmState};
 
 use super::Failure;
-use crate::{convert, convert_journal, wiring::App};
+use crate::{classify::configuration, convert, convert_journal, reload, wiring::App};
 
 /// The running daemon.
 #[utoipa::path(get, path = "/v1/daemon", responses((status = 200, body = DaemonStatus)))]
@@ -34,6 +34,7 @@ pub(crate) async fn status(State(app): State<Arc<App>>) -> Json<DaemonStatus> {
         replaced: is_replaced(),
         found: convert_journal::found(&app.engine.ledger().report()),
         kept_store: app.kept_store.clone().map(text),
+        service: app.service.map(|service| service.as_str().to_owned()),
     })
 }
 
@@ -48,6 +49,15 @@ fn is_replaced() -> bool {
 pub(crate) async fn shutdown(State(app): State<Arc<App>>) -> StatusCode {
     app.ending.cancel();
     StatusCode::ACCEPTED
+}
+
+/// Takes up the configuration, as far as that can be while the daemon serves.
+#[utoipa::path(post, path = "/v1/daemon/reload",
+    responses((status = 200, body = Reloaded), (status = "4XX", body = ApiError)))]
+pub(crate) async fn reload(State(app): State<Arc<App>>) -> Result<Json<Reloaded>, Failure> {
+    let reloaded = reload::reload(&app);
+    let reloaded = reloaded.map_err(|error| Failure(configuration(error.as_ref())))?;
+    Ok(Json(reloaded))
 }
 
 /// Whether this host can run VMs; changes nothing.
@@ -69,10 +79,10 @@ pub(crate) async fn doctor(State(app): State<Arc<App>>) -> Json<Vec<Check>> {
 pub(crate) async fn fix(State(app): State<Arc<App>>) -> Result<Json<Vec<Mended>>, Failure> {
     let removing = tokio::task::spawn_blocking(move || app.engine.remove_leftovers());
     let removed = removing.await.map_err(|_| Error::Ending)?;
-    let mended = removed.into_iter().map(|(path, removed)| Mended {
-        path: path.to_string_lossy().into_owned(),
-        act: "removed".to_owned(),
-        problem: removed.err().map(|error| error.to_string()),
+    let mended = removed.into_iter().map(|(leftover, removed)| Mended {
+        path: leftover.to_string(),
+        act: leftover.mended().to_owned(),
+        problem: removed.err().map(|error| error.chain()),
     });
     Ok(Json(mended.collect()))
 }

@@ -22,7 +22,6 @@ use banger_core::{
     manifest::Platform,
     name::ImageName,
     operations::OperationKind,
-    progress::Silent,
     reference::ImageRef,
     rootfs::Source,
     store::ImageRow,
@@ -83,7 +82,7 @@ pub(crate) async fn import(
         );
         return Err(Failure(ApiError::new(ErrorCode::InvalidArgument, message)));
     }
-    let operation = operation(&app, OperationKind::ImportImage, &name);
+    let operation = operation(&app, OperationKind::ImportImage, &name)?;
     Ok(long_answer(operation, move |progress| async move {
         let origin = format!("tar:{}", request.path);
         let row = app
@@ -120,7 +119,7 @@ pub(crate) async fn pull(
         platform,
         insecure: request.insecure,
     };
-    let operation = operation(&app, OperationKind::PullImage, &target);
+    let operation = operation(&app, OperationKind::PullImage, &target)?;
     Ok(long_answer(operation, move |progress| async move {
         let images = app.engine.images();
         let pulled = images.pull(&target, request, progress).await?;
@@ -139,13 +138,14 @@ fn absolute(reference: &ImageRef) -> Result<(), Failure> {
     }
 }
 
-/// Makes a file of this host an image, as it is.
+/// Makes a file of this host an image, as it is; its kernel is fetched if it has to be.
 #[utoipa::path(post, path = "/v1/images/register", request_body = RegisterImage,
-    responses((status = 200, body = Image), (status = "4XX", body = ApiError)))]
+    responses((status = 200, body = Line<Image>, content_type = "application/x-ndjson"),
+              (status = "4XX", body = ApiError)))]
 pub(crate) async fn register(
     State(app): State<Arc<App>>,
     Body(request): Body<RegisterImage>,
-) -> Result<Json<Image>, Failure> {
+) -> Result<Response, Failure> {
     let rootfs = PathBuf::from(&request.rootfs);
     if !rootfs.is_absolute() {
         let message = format!("an image is registered by an absolute path, not {rootfs:?}");
@@ -157,9 +157,11 @@ pub(crate) async fn register(
         rootfs,
         kernel: kernel.map_err(Error::from)?,
     };
-    let registered = app.engine.register_image(registration, Arc::new(Silent));
-    let row = registered.await?;
-    Ok(Json(image(&app, row)))
+    let operation = operation(&app, OperationKind::RegisterImage, &registration.name)?;
+    Ok(long_answer(operation, move |progress| async move {
+        let row = app.engine.register_image(registration, progress).await?;
+        Ok(image(&app, row))
+    }))
 }
 
 /// Copies a registered image's file into our own store.
@@ -171,7 +173,7 @@ pub(crate) async fn promote(
     Path(name): Path<String>,
 ) -> Result<Response, Failure> {
     let name = parse(&name)?;
-    let operation = operation(&app, OperationKind::PromoteImage, &name);
+    let operation = operation(&app, OperationKind::PromoteImage, &name)?;
     Ok(long_answer(operation, move |progress| async move {
         let row = app.engine.images().promote(&name, progress).await?;
         Ok(image(&app, row))
@@ -202,7 +204,7 @@ pub(crate) async fn publish(
 ) -> Result<Response, Failure> {
     let name = parse(&name)?;
     let publication = super::catalogs::publication(&request)?;
-    let operation = operation(&app, OperationKind::PublishImage, &name);
+    let operation = operation(&app, OperationKind::PublishImage, &name)?;
     Ok(long_answer(operation, move |progress| async move {
         let images = app.engine.images();
         let published = images.publish(&name, publication, progress).await?;
@@ -223,7 +225,7 @@ pub(crate) async fn upload(
     let name = parse(&name)?;
     let stream = body.into_data_stream().map_err(std::io::Error::other);
     let reader = SyncIoBridge::new(Box::pin(StreamReader::new(stream)));
-    let operation = operation(&app, OperationKind::ImportImage, &name);
+    let operation = operation(&app, OperationKind::ImportImage, &name)?;
     Ok(long_answer(operation, move |progress| async move {
         let source = Source::Stream(Box::new(reader));
         let row = app

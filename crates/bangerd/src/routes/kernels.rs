@@ -86,7 +86,7 @@ pub(crate) async fn pull(
     Body(request): Body<PullKernel>,
 ) -> Result<Response, Failure> {
     let target: KernelTarget = request.name.parse()?;
-    let operation = operation(&app, OperationKind::PullKernel, &request.name);
+    let operation = operation(&app, OperationKind::PullKernel, &request.name)?;
     Ok(long_answer(operation, move |progress| async move {
         let kernel = app
             .engine
@@ -109,7 +109,7 @@ pub(crate) async fn publish(
 ) -> Result<Response, Failure> {
     let name = parse(&name)?;
     let publication = super::catalogs::publication(&request)?;
-    let operation = operation(&app, OperationKind::PublishKernel, &name);
+    let operation = operation(&app, OperationKind::PublishKernel, &name)?;
     Ok(long_answer(operation, move |progress| async move {
         let kernels = app.engine.kernels();
         let published = kernels.publish(&name, publication, progress).await?;
@@ -135,7 +135,7 @@ pub(crate) async fn import(
         return Err(Failure(ApiError::new(ErrorCode::InvalidArgument, message)));
     }
     let cmdline: CommandLine = request.cmdline.parse().map_err(Error::from)?;
-    let operation = operation(&app, OperationKind::ImportKernel, &name);
+    let operation = operation(&app, OperationKind::ImportKernel, &name)?;
     Ok(long_answer(operation, move |_progress| async move {
         let kernel = app
             .engine

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     http::StatusCode,
+    middleware::from_fn_with_state,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -28,14 +29,17 @@ use banger_core::error::Error;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{classify::classify, wiring::App};
+use crate::{classify::classify, long_answer::detach, wiring::App};
+
+pub(crate) use operations::wire as operation_document;
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "banger",
         description = "Real Linux machines, over HTTP on a unix socket. Long requests answer \
-                       with NDJSON: `step` lines, then one `done` or `failed`.",
+                       with NDJSON: `step` lines, then one `done` or `failed`; with `Prefer: \
+                       respond-async` they answer 202 and the operation, and go on.",
         license(name = "MIT OR Apache-2.0"),
     ),
     components(schemas(
@@ -55,6 +59,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     router
         .route("/v1/openapi.json", get(document))
         .fallback(unknown_route)
+        .layer(from_fn_with_state(app.clone(), detach))
         .with_state(app)
 }
 
@@ -62,6 +67,7 @@ fn open_api_router() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(daemon::status))
         .routes(routes!(daemon::shutdown))
+        .routes(routes!(daemon::reload))
         .routes(routes!(daemon::doctor))
         .routes(routes!(daemon::fix))
         .routes(routes!(df::show))
@@ -191,6 +197,7 @@ mod tests {
             "POST /v1/catalogs/refresh",
             "DELETE /v1/catalogs/{catalog}",
             "GET /v1/daemon",
+            "POST /v1/daemon/reload",
             "POST /v1/daemon/shutdown",
             "GET /v1/df",
             "GET /v1/doctor",

@@ -56,7 +56,8 @@ fn parse(id: &str) -> Result<OperationId, Failure> {
     Ok(id.parse()?)
 }
 
-fn wire(row: OperationRow) -> Operation {
+/// As clients see it.
+pub(crate) fn wire(row: OperationRow) -> Operation {
     Operation {
         id: row.id.0,
         kind: row.kind.as_str().to_owned(),

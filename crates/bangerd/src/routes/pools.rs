@@ -39,7 +39,7 @@ pub(crate) async fn create(
     Body(request): Body<CreatePool>,
 ) -> Result<Response, Failure> {
     let request = convert_pool::request(request, app.engine.now())?;
-    let operation = operation(&app, OperationKind::CreatePool, &request.name);
+    let operation = operation(&app, OperationKind::CreatePool, &request.name)?;
     Ok(long_answer(operation, move |progress| async move {
         let made = app.engine.create_pool(request, progress).await;
         made.map(convert_pool::pool)

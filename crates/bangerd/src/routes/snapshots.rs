@@ -74,7 +74,7 @@ pub(crate) async fn create(
     } else {
         AfterSave::End
     };
-    let operation = operation(&app, OperationKind::SnapshotVm, &vm.name());
+    let operation = operation(&app, OperationKind::SnapshotVm, &vm.name())?;
     Ok(long_answer(operation, move |progress| async move {
         let record = app.engine.snapshot(&vm, name, after, progress).await?;
         Ok(convert::snapshot(
@@ -96,7 +96,7 @@ pub(crate) async fn restore(
 ) -> Result<Response, Failure> {
     let vm = app.engine.find(&target)?;
     let name = parse(&request.snapshot)?;
-    let operation = operation(&app, OperationKind::RestoreVm, &vm.name());
+    let operation = operation(&app, OperationKind::RestoreVm, &vm.name())?;
     Ok(long_answer(operation, move |progress| async move {
         let restored = app.engine.restore(&vm, &name, progress).await;
         restored.map(convert::vm)
@@ -118,7 +118,7 @@ pub(crate) async fn fork(
         count: request.count.unwrap_or(1),
         name_prefix: request.name_prefix,
     };
-    let operation = operation(&app, OperationKind::ForkVm, &vm.name());
+    let operation = operation(&app, OperationKind::ForkVm, &vm.name())?;
     Ok(long_answer(operation, move |progress| async move {
         let forked = app.engine.fork(&vm, request, progress).await?;
         Ok(convert::forked(forked))

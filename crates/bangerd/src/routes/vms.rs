@@ -56,7 +56,7 @@ pub(crate) async fn create(
         .name
         .as_ref()
         .map_or_else(|| "a VM without a name".to_owned(), ToString::to_string);
-    let operation = operation(&app, OperationKind::CreateVm, &target);
+    let operation = operation(&app, OperationKind::CreateVm, &target)?;
     Ok(long_answer(operation, move |progress| async move {
         app.engine.create(request, progress).await.map(convert::vm)
     }))
@@ -94,7 +94,7 @@ pub(crate) async fn start(
     Path(target): Path<String>,
 ) -> Result<Response, Failure> {
     let vm = app.engine.find(&target)?;
-    let operation = operation(&app, OperationKind::StartVm, &vm.name());
+    let operation = operation(&app, OperationKind::StartVm, &vm.name())?;
     Ok(long_answer(operation, move |progress| async move {
         vm.start(progress).await.map(convert::vm)
     }))
@@ -129,7 +129,7 @@ pub(crate) async fn restart(
     Body(request): Body<StopVm>,
 ) -> Result<Response, Failure> {
     let vm = app.engine.find(&target)?;
-    let operation = operation(&app, OperationKind::RestartVm, &vm.name());
+    let operation = operation(&app, OperationKind::RestartVm, &vm.name())?;
     Ok(long_answer(operation, move |progress| async move {
         vm.restart(patience(request), progress)
             .await
@@ -161,7 +161,7 @@ pub(crate) async fn rename(
     Ok(Json(convert::vm(vm.rename(name).await?)))
 }
 
-/// Makes a VM that does not run of something else from its next start on.
+/// Makes a VM of something else: its disk at once, the rest from its next start on.
 #[utoipa::path(patch, path = "/v1/vms/{vm}", params(("vm" = String, Path)),
     request_body = ChangeVm,
     responses((status = 200, body = Vm), (status = "4XX", body = ApiError)))]

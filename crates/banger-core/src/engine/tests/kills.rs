@@ -17,12 +17,16 @@ use crate::{
     journal::{Outcome, Owner, Stage},
     name::{ImageName, VmId},
     record::VmState,
+    spec::SpecChange,
     store::StoreError,
     testing::{
         Act, LONG, World, create, directories, entries, request, silent, time_passes, tiny_tar,
     },
     vm::VmHandle,
 };
+
+/// What a disk grows to.
+const LARGER: u64 = 32 << 30;
 
 /// What somebody asks for when the daemon ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +47,7 @@ enum Story {
     Promote,
     ImportKernel,
     DeleteKernel,
+    Grow,
 }
 
 impl Story {
@@ -53,7 +58,12 @@ impl Story {
             Self::Start | Self::Delete => {
                 create(engine, "story", false, false).await;
             }
-            Self::Stop | Self::Kill | Self::Restart | Self::Pause | Self::DeleteRunning => {
+            Self::Stop
+            | Self::Kill
+            | Self::Restart
+            | Self::Pause
+            | Self::DeleteRunning
+            | Self::Grow => {
                 create(engine, "story", true, false).await;
             }
             Self::Resume => {
@@ -108,6 +118,14 @@ impl Story {
                 imported.await.map(drop)
             }
             Self::DeleteKernel => engine.delete_kernel(kernel).await,
+            Self::Grow => {
+                let disk = Some(LARGER.try_into().unwrap());
+                let larger = SpecChange {
+                    disk,
+                    ..SpecChange::default()
+                };
+                vm()?.change(larger).await.map(drop)
+            }
         }
     }
 
@@ -131,9 +149,13 @@ impl Story {
             | Self::Promote
             | Self::ImportKernel => is_taken,
             Self::Delete | Self::DeleteRunning | Self::DeleteImage | Self::DeleteKernel => is_gone,
-            Self::Start | Self::Stop | Self::Kill | Self::Restart | Self::Pause | Self::Resume => {
-                false
-            }
+            Self::Start
+            | Self::Stop
+            | Self::Kill
+            | Self::Restart
+            | Self::Pause
+            | Self::Resume
+            | Self::Grow => false,
         }
     }
 
@@ -158,6 +180,11 @@ impl Story {
             Self::DeleteImage => drop(image().unwrap_err()),
             Self::ImportKernel => drop(kernel().unwrap()),
             Self::DeleteKernel => drop(kernel().unwrap_err()),
+            Self::Grow => {
+                is(VmState::Running);
+                let spec = engine.find("story").unwrap().view().record.spec;
+                assert_eq!(spec.disk.bytes(), LARGER);
+            }
         }
     }
 }
@@ -295,6 +322,7 @@ survives! {
     a_promotion_survives_a_kill_at_any_moment: Promote,
     the_import_of_a_kernel_survives_a_kill_at_any_moment: ImportKernel,
     the_deletion_of_a_kernel_survives_a_kill_at_any_moment: DeleteKernel,
+    a_growth_survives_a_kill_at_any_moment: Grow,
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::fs;
 
 use crate::{
     host::Verdict,
+    journal::{Act, Owner},
+    leftovers::Leftover,
     testing::{World, create},
 };
 
@@ -30,15 +32,33 @@ fn only_what_nobody_needs_is_removed() {
         let forgotten = engine.directories().state.join("vms").join("00".repeat(16));
         fs::create_dir_all(&forgotten).unwrap();
 
+        let page = engine.ledger().page(Owner::Kernel("gone".parse().unwrap()));
+        let gone = Act::Kernel(engine.directories().state.join("gone"));
+        page.journal().intend(&gone).unwrap();
+        page.journal().confirm(&gone).unwrap();
+        let group = Act::Group("/groups/banger-0123456789ab".into());
+        world.host.has_stray(group.clone());
+
         let found = engine.leftovers();
-        assert_eq!(found, [stale.clone(), half.clone()]);
+        let [
+            Leftover::File(socket),
+            Leftover::File(disk),
+            Leftover::Stray(stray),
+            Leftover::Entry(row),
+        ] = &found[..]
+        else {
+            panic!("{found:?}");
+        };
+        assert_eq!((socket, disk), (&stale, &half));
+        assert_eq!((stray, &row.act), (&group, &gone));
         let [left, lost] = engine.leftover_checks().try_into().unwrap();
         assert!(left.verdict == Verdict::Warn && left.detail.contains("0123456789ab"));
         assert!(lost.verdict == Verdict::Warn && lost.detail.contains("0000"));
-        for (path, removed) in engine.remove_leftovers() {
-            assert!(removed.is_ok() && !path.exists(), "{path:?}");
+        for (leftover, removed) in engine.remove_leftovers() {
+            assert!(removed.is_ok(), "{leftover:?}");
         }
-        assert!(engine.leftovers().is_empty());
+        assert!(!stale.exists() && !half.exists());
+        assert_eq!(engine.leftovers(), []);
         assert!(live.disk().exists() && idle.disk().exists());
         assert!(fresh.exists() && forgotten.exists());
     });

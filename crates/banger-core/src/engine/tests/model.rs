@@ -133,10 +133,9 @@ fn follow(model: &Model, name: &'static str, ask: Ask, fault: Fault) -> (Model, 
             return (next, true);
         }
         (Ask::SetVcpus(vcpus), state) => {
-            if !is_up {
-                next.insert(name, Truth { state, vcpus });
-            }
-            return (next, !is_up);
+            // What runs has them from its next start on.
+            next.insert(name, Truth { state, vcpus });
+            return (next, true);
         }
         (Ask::Delete { force }, _) => {
             if force || !is_up {

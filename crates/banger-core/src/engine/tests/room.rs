@@ -1,5 +1,7 @@
 //! A disk is not overfilled: what would take the last of it is refused before anything is made.
 
+use banger_image::kernel::CommandLine;
+
 use crate::{
     error::Error,
     host_error::HostError,
@@ -21,6 +23,16 @@ fn nothing_is_made_where_there_is_no_room() {
         );
         assert!(engine.views().is_empty() && world.rows().is_empty());
         assert_eq!(world.host.count(Act::ChooseVmm), 0);
+        let name = "own".parse().unwrap();
+        let from = world.path("from");
+        let import = engine
+            .kernels()
+            .import(&name, &from, CommandLine::default(), false);
+        let refused = import.await;
+        assert!(
+            matches!(refused, Err(Error::Host(HostError::Space { .. }))),
+            "{refused:?}"
+        );
         world.host.has_free(512 * MIB, 512 * MIB);
         let vm = create(&engine, "a", false, false).await;
         assert_eq!(vm.view().record.state, VmState::Created);

@@ -1,17 +1,21 @@
-//! What a VM is called and made of. Only rows change here: the next start makes it so.
+//! What a VM is called and made of. Rows change here, and the disk of a machine that runs: of the rest,
+//! the next start makes it so.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use tokio::time::Instant;
+use tracing::warn;
 
 use super::{Task, answer};
 use crate::{
     error::Error,
+    host::{Guest, Machine},
+    journal::{Act, Passing},
     name::VmName,
     policy::{Admission, Verb, admit},
-    record::VmState,
     recovery,
     spec::SpecChange,
+    upkeep,
     vm::{Reply, View},
 };
 
@@ -38,16 +42,23 @@ impl Task {
         answer(reply, result.map(|()| self.view()));
     }
 
-    /// The row first: a disk that does not grow now does so at the next start.
+    /// The row first: what a VMM that runs does not follow now, its next start does.
     async fn change_and_grow(&mut self, change: &SpecChange) -> Result<(), Error> {
-        let running = self.record().state == VmState::Running;
-        let (Some(disk), true) = (change.disk, running) else {
+        let process = self.views.borrow().process.clone();
+        let Some(process) = process else {
             return self.write_spec(change);
         };
-        let process = self.views.borrow().process.clone();
-        let can = process.is_some_and(|process| process.vmm.grows_disks());
+        if change.is_of_its_build() && process.built.is_none() {
+            // Nobody could tell any more what the machine has.
+            return Err(self.refusal("be changed"));
+        }
+        let Some(disk) = change.disk else {
+            return self.write_spec(change);
+        };
+        let can = process.vmm.grows_disks();
         let machine = self.machine.clone().filter(|_| can);
         let machine = machine.ok_or_else(|| self.refusal("be changed"))?;
+        let _growing = Passing::begin(self.page(), self.growth())?;
         self.write_spec(change)?;
         machine.grow_disk(disk.bytes()).await?;
         let guest = self.views.borrow().guest.clone();
@@ -55,6 +66,37 @@ impl Task {
             guest.grow_disk(disk.bytes()).await?;
         }
         Ok(())
+    }
+
+    fn growth(&self) -> Act {
+        Act::Growth(self.views.borrow().places.disk())
+    }
+
+    /// Goes on with a growth that an earlier daemon was at. The guest takes the room when it is reached.
+    pub(super) async fn go_on_growing(&mut self, machine: &dyn Machine) -> Result<(), Error> {
+        machine.grow_disk(self.record().spec.disk.bytes()).await?;
+        Ok(self.page().journal().confirm(&self.growth())?)
+    }
+
+    /// Has a guest take the room that its disk was given while nobody could reach it.
+    pub(super) fn offer_room(&self, guest: &Arc<dyn Guest>) {
+        let (page, growth, record) = (self.page(), self.growth(), self.record());
+        let grown = page
+            .rows()
+            .map(|rows| rows.iter().any(|row| row.act == growth));
+        if !grown.unwrap_or_default() {
+            return;
+        }
+        let guest = guest.clone();
+        tokio::spawn(async move {
+            if let Err(error) = guest.grow_disk(record.spec.disk.bytes()).await {
+                warn!(vm = %record.name, %error, "a guest does not take its disk's room");
+            }
+            // What it did not take now, it takes when it boots.
+            if let Err(error) = page.journal().strike(&growth) {
+                warn!(vm = %record.name, %error, "a growth stays in the journal");
+            }
+        });
     }
 
     fn write_spec(&mut self, change: &SpecChange) -> Result<(), Error> {
@@ -75,16 +117,18 @@ impl Task {
     pub(super) fn renew_card(&self) {
         let places = self.views.borrow().places.clone();
         if let Err(error) = recovery::write_vm(&self.surroundings.store, &places) {
-            tracing::warn!(vm = %self.record().name, error = error.chain(), "cannot renew a card");
+            warn!(vm = %self.record().name, error = error.chain(), "cannot renew a card");
         }
     }
 
-    /// When a VM with a time to go is to be deleted. A clock that was set meanwhile is looked at anew
-    /// by each daemon.
+    /// When a VM with a time to go is to be deleted. The clock that counts from here on cannot be set;
+    /// what it was set to meanwhile is looked at anew by each daemon.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let expires = self.views.borrow().record.spec.expires_at?;
-        let left = expires.saturating_sub((self.surroundings.clock)());
-        Instant::now().checked_add(Duration::from_secs(left))
+        let view = self.views.borrow();
+        let record = &view.record;
+        let now = (self.surroundings.clock)();
+        let left = upkeep::time_left(record.spec.expires_at?, record.updated_at, now);
+        Instant::now().checked_add(left)
     }
 
     fn may(&self, verb: Verb, refused: &'static str) -> Result<(), Error> {
@@ -95,11 +139,11 @@ impl Task {
     }
 }
 
-/// Labels and a time to go may change while the machine runs.
+/// A disk grows under a guest that runs; the rest of a machine changes with its next start.
 pub(super) fn change_verb(change: &SpecChange) -> Verb {
-    if change.is_growth() {
+    if change.disk.is_some() {
         Verb::Grow
-    } else if change.is_of_the_machine() {
+    } else if change.is_of_its_build() {
         Verb::Change
     } else {
         Verb::Describe

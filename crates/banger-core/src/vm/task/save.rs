@@ -111,8 +111,11 @@ impl Task {
 
     fn saved(&self, binding: Binding, sizes: Sizes, paused_for: Duration) -> Saved {
         let view = self.view();
+        let built = view.process.as_ref().and_then(|process| process.built);
+        let spec = &view.record.spec;
         Saved {
-            machine: Frozen::of(&view.record.spec),
+            // What it would be made of at its next start is not what was saved.
+            machine: built.map_or_else(|| Frozen::of(spec), |built| Frozen::of(&built.holds(spec))),
             origin: view.record.name,
             origin_id: view.record.id,
             binding,

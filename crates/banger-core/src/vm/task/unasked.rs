@@ -11,8 +11,9 @@ use crate::{
     error::Error,
     host::{Guest, VmmExit},
     host_error::{GuestError, HostError},
-    journal::Owner,
+    journal::{Act, Owner},
     record::{VmRecord, VmState},
+    store::JournalRow,
     vm::disks,
 };
 
@@ -34,19 +35,33 @@ impl Task {
 
     /// Finishes or undoes what the journal has of this VM that was left half-done.
     async fn settle(&mut self, owner: &Owner) {
-        let halves = self.surroundings.ledger.halves_of(owner);
+        let mut halves = self.surroundings.ledger.halves_of(owner);
         if halves.is_empty() {
             return;
         }
-        if self.machine.is_none() {
+        let Some(machine) = self.machine.clone() else {
             let places = self.views.borrow().places.clone();
             let page = self.page();
             let swept = self.surroundings.host.sweep(&places, page.journal());
             if let Err(error) = swept.await {
                 warn!(vm = %self.record().name, %error, "cannot sweep after the VMM");
             }
-            return;
+            // A disk that was growing grows at the next start.
+            halves.retain(|half| half.act.is_passing());
+            return self.judge(&halves);
+        };
+        let is_growth = |half: &JournalRow| matches!(half.act, Act::Growth(_));
+        if halves.iter().any(is_growth)
+            && let Err(error) = self.go_on_growing(machine.as_ref()).await
+        {
+            let (vm, error) = (self.record().name, error.chain());
+            warn!(%vm, error, "cannot go on growing a disk");
         }
+        halves.retain(|half| !is_growth(half));
+        self.judge(&halves);
+    }
+
+    fn judge(&self, halves: &[JournalRow]) {
         for half in halves {
             if let Err(error) = self.page().judge(&half.act) {
                 warn!(%error, "cannot settle a half-done act");
@@ -203,7 +218,10 @@ impl Task {
     pub(super) fn on_connected(&mut self, result: Result<Arc<dyn Guest>, GuestError>) {
         self.connecting = None;
         match result {
-            Ok(guest) => self.set_guest(guest),
+            Ok(guest) => {
+                self.offer_room(&guest);
+                self.set_guest(guest);
+            }
             Err(error) => {
                 warn!(vm = %self.record().name, %error, "cannot reach the agent; trying again");
                 self.reconnect(RECONNECT_PAUSE);

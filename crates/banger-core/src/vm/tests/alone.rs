@@ -162,15 +162,29 @@ async fn a_disk_that_grows_under_a_guest_is_grown_in_it_too() {
         vm.change(growth(64 << 20)).await.is_err(),
         "it does not shrink"
     );
-    let both = SpecChange {
-        memory: Some((256 << 20).try_into().unwrap()),
-        ..growth(256 << 20)
-    };
-    assert!(vm.change(both).await.is_err(), "memory does not grow");
-    assert_eq!(world.row(&vm).unwrap().spec.disk.bytes(), 128 << 20);
     vm.pause().await.unwrap();
     assert!(
         vm.change(growth(256 << 20)).await.is_err(),
         "nobody would see it"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_of_a_vm_that_runs_is_another_from_its_next_start_on() {
+    let world = VmWorld::new();
+    let (vm, _) = world.running("a").await;
+    let built = |vm: &crate::vm::VmHandle| vm.view().process.and_then(|process| process.built);
+    let memory = |vm: &crate::vm::VmHandle| built(vm).map(|built| built.memory.mib());
+    let before = memory(&vm).expect("a VMM knows what it gave");
+    let change = SpecChange {
+        memory: Some(((before + 64) << 20).try_into().unwrap()),
+        ..SpecChange::default()
+    };
+    vm.change(change).await.expect("it may run");
+    assert_eq!(world.row(&vm).unwrap().spec.memory.mib(), before + 64);
+    assert_eq!(memory(&vm), Some(before), "the VMM has what it has");
+    vm.stop(None).await.unwrap();
+    assert_eq!(memory(&vm), None);
+    vm.start(silent()).await.unwrap();
+    assert_eq!(memory(&vm), Some(before + 64));
 }
