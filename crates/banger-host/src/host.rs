@@ -180,10 +180,11 @@ impl LinuxHost {
         logs::start_console(&plan.places.console())?;
         journal.intend(&acts::vmm(&plan.places))?;
         let process = Process::start(detached)?;
+        let control = QemuControl::new(&plan.places);
         if let Err(error) = stand_by(plan, &process, journal).await {
             return Err(process.give_up(error).await);
         }
-        Ok((process, note, Box::new(QemuControl::new(&plan.places))))
+        Ok((process, note, Box::new(control)))
     }
 
     fn machine(&self, places: &VmPlaces, started: Started) -> Arc<dyn Machine> {

@@ -1,20 +1,25 @@
 //! Tasks whose life is bound to a value's, and work that may wait.
 
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 /// A task that ends with its owner.
 #[derive(Debug)]
-pub(crate) struct Leashed(pub(crate) JoinHandle<()>);
+pub(crate) struct Leashed<T = ()>(pub(crate) JoinHandle<T>);
 
-impl Leashed {
+impl<T> Leashed<T> {
     /// Ends the task and returns when what it owned is dropped.
     pub(crate) async fn end(mut self) {
         self.0.abort();
         let _ = (&mut self.0).await;
     }
+
+    /// What the task comes to.
+    pub(crate) async fn outcome(mut self) -> Result<T, JoinError> {
+        (&mut self.0).await
+    }
 }
 
-impl Drop for Leashed {
+impl<T> Drop for Leashed<T> {
     fn drop(&mut self) {
         self.0.abort();
     }

@@ -1,5 +1,7 @@
 //! A running QEMU: its agent's socket, its control socket. Knows no processes.
 
+use std::sync::Mutex;
+
 use async_trait::async_trait;
 use banger_core::{
     host::{Halt, SnapshotPlaces, VmPlaces},
@@ -9,19 +11,27 @@ use serde_json::json;
 use tokio::net::UnixStream;
 
 use super::{halts::Halts, qmp::Qmp, save};
-use crate::{arrivals::connect_when_there, command_line::DISK_SERIAL, control::Control, places};
+use crate::{
+    arrivals::connect_when_there, command_line::DISK_SERIAL, control::Control, places,
+    task::Leashed,
+};
 
 #[derive(Debug)]
 pub(crate) struct QemuControl {
     places: VmPlaces,
     halts: Halts,
+    /// The first byte stream to the agent, opened while QEMU makes its machine.
+    first: Mutex<Option<Leashed<UnixStream>>>,
 }
 
 impl QemuControl {
     pub(crate) fn new(places: &VmPlaces) -> Self {
+        let agent = places::agent_socket(places);
+        let first = tokio::spawn(async move { connect_when_there(&agent).await });
         Self {
             places: places.clone(),
             halts: Halts::watch(places),
+            first: Mutex::new(Some(Leashed(first))),
         }
     }
 
@@ -34,6 +44,12 @@ impl QemuControl {
 #[async_trait]
 impl Control for QemuControl {
     async fn dial(&self) -> UnixStream {
+        let first = self.first.lock().expect("its holders do not panic").take();
+        if let Some(first) = first
+            && let Ok(stream) = first.outcome().await
+        {
+            return stream;
+        }
         connect_when_there(&places::agent_socket(&self.places)).await
     }
 
