@@ -110,3 +110,21 @@ pub fn firecracker_program() -> PathBuf {
     );
     program
 }
+
+/// The fetched one may lie where nobody else can read.
+const PROGRAM_FOR_ALL: &str = r#"
+set -eu
+cp "$FIRECRACKER" "$BANGER_HOME"
+sed -i "s|^firecracker_bin = .*|firecracker_bin = \"$BANGER_HOME/firecracker\"|" \
+    "$BANGER_HOME/config/config.toml"
+"#;
+
+/// Lets another user's life in this world have Firecracker, too.
+#[track_caller]
+pub fn firecracker_for_all(world: &World) {
+    world
+        .shell(PROGRAM_FOR_ALL)
+        .env("FIRECRACKER", firecracker_program())
+        .run()
+        .ok();
+}

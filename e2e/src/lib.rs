@@ -17,6 +17,7 @@ mod loop_disk;
 mod names;
 mod nobody;
 mod outcome;
+mod outside;
 mod registry;
 mod running;
 mod shared;
@@ -31,12 +32,15 @@ mod world;
 
 pub use command::Call;
 pub use doors::no_door;
-pub use firecracker::{EMULATION_PROOF, firecracker_program, firecracker_world, leave_out};
+pub use firecracker::{
+    EMULATION_PROOF, firecracker_for_all, firecracker_program, firecracker_world, leave_out,
+};
 pub use images::{busybox_tar, busybox_tar_with, one_binary_tar};
 pub use loop_disk::{LoopDisk, has_programs};
 pub use names::serve_names;
 pub use nobody::{Devices, is_root};
 pub use outcome::Outcome;
+pub use outside::{own_address, serve_words};
 pub use registry::Registry;
 pub use running::Running;
 pub use stumbler::{Mood, Stumbler};

@@ -2,18 +2,12 @@
 //! many seconds to boot, so each of them serves for a long story.
 #![forbid(unsafe_code)]
 
-use std::{
-    fs::File,
-    io::{Read, Write},
-    net::{IpAddr, TcpListener, UdpSocket},
-    thread,
-    time::Duration,
-};
+use std::{fs::File, io::Read, net::TcpListener, time::Duration};
 
 use banger_api::vm::{Vm, VmState};
 use e2e::{
-    Devices, World, eventually, firecracker_program, firecracker_world, is_root, leave_out,
-    serve_names, wait_for_end,
+    Devices, World, eventually, firecracker_for_all, firecracker_world, is_root, leave_out,
+    own_address, serve_names, serve_words, wait_for_end,
 };
 use sha2::{Digest, Sha256};
 
@@ -107,27 +101,6 @@ fn a_machine_runs_commands_and_outlives_its_daemon_and_loses_nothing() {
     assert_ne!(world.boot_id("web"), boot);
 }
 
-/// An address of this host that is not its loopback.
-fn own_address() -> Option<IpAddr> {
-    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-    // Nothing is sent: the kernel only chooses the way.
-    socket.connect("192.0.2.1:9").ok()?;
-    Some(socket.local_addr().ok()?.ip())
-}
-
-/// Tells everyone who connects where they are.
-fn serve_words(address: IpAddr) -> u16 {
-    let listener = TcpListener::bind((address, 0)).expect("our own address can be bound");
-    let port = listener.local_addr().expect("it is bound").port();
-    thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            // Whoever hangs up first misses the words.
-            let _ = stream.write_all(b"the outside\n");
-        }
-    });
-    port
-}
-
 #[test]
 fn a_guest_reaches_the_outside_and_not_the_hosts_loopback() {
     let Some(address) = own_address() else {
@@ -178,14 +151,6 @@ fn a_guest_resolves_names_as_its_host_does() {
     assert!(resolved.contains("192.0.2.83"), "{resolved}");
 }
 
-/// The fetched one may lie where nobody else can read.
-const PROGRAM_FOR_ALL: &str = r#"
-set -eu
-cp "$FIRECRACKER" "$BANGER_HOME"
-sed -i "s|^firecracker_bin = .*|firecracker_bin = \"$BANGER_HOME/firecracker\"|" \
-    "$BANGER_HOME/config/config.toml"
-"#;
-
 const LIFE: &str = "
     banger vm create --quiet --name web
     banger vm show web
@@ -208,11 +173,7 @@ fn an_ordinary_user_needs_no_more_than_the_devices() {
     let Some(world) = firecracker_world() else {
         return;
     };
-    world
-        .shell(PROGRAM_FOR_ALL)
-        .env("FIRECRACKER", firecracker_program())
-        .run()
-        .ok();
+    firecracker_for_all(&world);
     let port = serve_words(address);
     let life = world
         .as_nobody(Devices::Virtual, LIFE)

@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 
 use crate::{
     error::Error,
-    host::{Binding, LaunchPlan, VmmKind},
+    host::{Binding, LaunchPlan},
     name::{ImageName, PoolName, SnapshotName},
     record::Seconds,
     snapshot::{Restoration, SnapshotRecord, fit},
@@ -108,8 +108,8 @@ impl Boots {
 
     /// Whether a VM of this kind may go on from a saved boot.
     #[must_use]
-    pub fn are_wanted(&self, vmm: VmmKind, init: &Init) -> bool {
-        self.budget.is_some() && can_be_saved(vmm, init)
+    pub fn are_wanted(&self, init: &Init) -> bool {
+        self.budget.is_some() && can_be_saved(init)
     }
 
     /// Asks for a boot to be saved. It is a gift for later: nobody waits.
@@ -220,16 +220,11 @@ impl Boots {
 }
 
 /// Whether a machine that goes on from its boot is as good as one that has booted: proven by stories
-/// for QEMU, with every init of which the agent knows when its boot is over.
+/// for both VMMs, with every init of which the agent knows when its boot is over.
 #[must_use]
-pub(crate) fn can_be_saved(vmm: VmmKind, init: &Init) -> bool {
-    let goes_on = match vmm {
-        VmmKind::Qemu => true,
-        VmmKind::Firecracker => false,
-    };
-    let settles = match init {
+pub(crate) fn can_be_saved(init: &Init) -> bool {
+    match init {
         Init::Auto | Init::Agent | Init::Systemd => true,
         Init::Path(_) => false,
-    };
-    goes_on && settles
+    }
 }

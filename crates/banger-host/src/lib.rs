@@ -15,6 +15,7 @@ mod control;
 mod doctor;
 mod firecracker;
 mod guest;
+mod headroom;
 mod host;
 mod lock;
 mod log_keeper;

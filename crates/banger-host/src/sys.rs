@@ -30,7 +30,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 pub(crate) use fiemap::shared_blocks;
 pub(crate) use landlock::{Fence, Use, version as landlock_version};
 pub(crate) use surroundings::{
-    Bind, IdMaps, Join, Mounts, NUMBER, PidSpace, Privileges, Step, Surroundings,
+    Bind, IdMaps, InMemory, Join, Mounts, NUMBER, PidSpace, Privileges, Step, Surroundings,
 };
 pub(crate) use tap::{GUEST_TAP, Taps, UPLINK_TAP};
 

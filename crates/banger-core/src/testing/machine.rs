@@ -233,6 +233,8 @@ impl Machine for FakeMachine {
         fs::write(into.devices(), "devices").expect("the directory is there");
         let script = *self.shared.script.borrow();
         if script.save_hangs_up {
+            // As with a real one, whoever is connecting is waited for.
+            let _session = self.session.lock().await;
             self.disconnect();
         }
         Ok(script.saved_bytes)

@@ -19,13 +19,13 @@ use tokio::{
 };
 
 use super::{
-    api::{InstanceInfo, InstanceState, State},
+    api::{InstanceInfo, InstanceState, MachineConfiguration, State},
     client::Client,
     exit,
     jail::{self, Item, outside},
     launch,
     pipes::Pump,
-    saved,
+    saved::Shelf,
     version::{Feature, Version},
 };
 use crate::{
@@ -48,6 +48,9 @@ const LONGEST_LINE: usize = 32;
 #[derive(Debug)]
 pub(crate) struct FirecrackerControl {
     places: VmPlaces,
+    pid: u32,
+    /// Whether there is room in memory for the save that is about to be made, or was.
+    in_memory: AtomicBool,
     /// A guest whose machine was saved hears that its connections are gone only when somebody calls.
     /// That call is lost, too.
     to_knock: AtomicBool,
@@ -72,11 +75,14 @@ pub(super) enum History {
 impl FirecrackerControl {
     pub(crate) fn new(
         places: &VmPlaces,
+        pid: u32,
         guest: History,
         pumps: Vec<Pump>,
         uplink: Option<Process>,
     ) -> Self {
         Self {
+            pid,
+            in_memory: AtomicBool::new(false),
             to_knock: AtomicBool::new(guest == History::MayBeSaved),
             places: places.clone(),
             agent: outside(places, Item::AgentSocket),
@@ -95,6 +101,13 @@ impl FirecrackerControl {
             version.require(Feature::Pause)?;
         }
         api.change(state).await
+    }
+
+    async fn make_room(&self, pid: u32) -> Result<(), HostError> {
+        let mut api = Client::connect(&self.api).await?;
+        let machine: MachineConfiguration = api.get("/machine-config").await?;
+        let memory = machine.mem_size_mib << 20;
+        blocking(move || Shelf::in_memory(pid).make_room(memory)).await
     }
 
     /// One attempt to reach the agent.
@@ -193,15 +206,37 @@ impl Control for FirecrackerControl {
         Err(launch::no_snapshots())
     }
 
+    /// A disk may take seconds to have all of a guest's memory; memory does not.
+    async fn prepare_save(&self, pid: u32) {
+        let prepared = self.make_room(pid).await;
+        if let Err(error) = &prepared {
+            tracing::debug!(%error, "a machine is saved by way of the disk");
+        }
+        self.in_memory.store(prepared.is_ok(), Ordering::Relaxed);
+    }
+
     async fn save(&self, _: &SnapshotPlaces) -> Result<u64, HostError> {
         self.may_save()?;
         self.to_knock.store(true, Ordering::Relaxed);
-        saved::save(&self.places).await.map(|()| 0)
+        if self.in_memory.load(Ordering::Relaxed) {
+            match Shelf::in_memory(self.pid).save(&self.api).await {
+                Ok(()) => return Ok(0),
+                Err(error) => tracing::warn!(%error, "a machine is saved by way of the disk"),
+            }
+            self.in_memory.store(false, Ordering::Relaxed);
+        }
+        Shelf::on_disk(&self.places).save(&self.api).await?;
+        Ok(0)
     }
 
     async fn fetch(&self, into: &SnapshotPlaces, _: u64) -> Result<u64, HostError> {
-        let (places, into) = (self.places.clone(), into.clone());
-        blocking(move || saved::fetch(&places, &into)).await
+        let shelf = if self.in_memory.swap(false, Ordering::Relaxed) {
+            Shelf::in_memory(self.pid)
+        } else {
+            Shelf::on_disk(&self.places)
+        };
+        let into = into.clone();
+        blocking(move || shelf.fetch(&into)).await
     }
 
     /// It tells the guest so, whether that goes on here or elsewhere.

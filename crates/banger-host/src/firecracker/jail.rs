@@ -168,10 +168,10 @@ impl Jail {
 
     fn make_root(&self, plan: &LaunchPlan) -> Result<(), HostError> {
         let root = self.root();
-        let directories = ["", "run", "dev", "dev/net"];
+        let directories = ["", "run", saved::IN_MEMORY, "dev", "dev/net"];
         let wanted = match self.walls {
             // The jailer makes its own devices.
-            Walls::Jailer => &directories[..2],
+            Walls::Jailer => &directories[..3],
             Walls::Namespaces | Walls::Landlock => &directories[..],
         };
         for name in wanted {

@@ -19,7 +19,7 @@ use super::{
     jail::{self, Item, Jail, outside},
     pipes::Pump,
     programs::Programs,
-    saved,
+    saved::{self, Shelf},
     settings::FirecrackerSettings,
     setup,
     uplink::{self, Uplink},
@@ -145,7 +145,7 @@ impl Start<'_> {
             Some(_) => History::MayBeSaved,
             None => History::Boots,
         };
-        let control = FirecrackerControl::new(places, guest, pumps, uplink);
+        let control = FirecrackerControl::new(places, process.pid(), guest, pumps, uplink);
         Ok((process, note, Box::new(control)))
     }
 
@@ -325,7 +325,8 @@ pub(crate) async fn adopt(
     process: Process,
     journal: &dyn Journal,
 ) -> Result<Option<(Process, Box<dyn Control>)>, HostError> {
-    let is_saved = saved::is_underway(places);
+    let shelves = [Shelf::on_disk(places), Shelf::in_memory(process.pid())];
+    let is_saved = shelves.iter().any(Shelf::is_used);
     let begun = async {
         let api = Client::connect(&outside(places, Item::ApiSocket)).await?;
         // It answers when it has written all of its machine.
@@ -343,15 +344,18 @@ pub(crate) async fn adopt(
         process.ended().await;
         return Ok(None);
     }
-    if is_saved {
-        saved::clear(places)?;
+    for shelf in shelves.iter().filter(|shelf| shelf.is_used()) {
+        if let Err(error) = shelf.clear() {
+            tracing::warn!(%error, "what an earlier daemon saved takes up room");
+        }
     }
     let uplink = uplink::adopt(places, process.pid(), journal)
         .inspect_err(|error| tracing::warn!(%error, "an adopted VM has no network"))
         .unwrap_or_default();
     let control = {
         let pumps = control::pump(places);
-        FirecrackerControl::new(places, History::MayBeSaved, pumps, uplink)
+        let pid = process.pid();
+        FirecrackerControl::new(places, pid, History::MayBeSaved, pumps, uplink)
     };
     Ok(Some((process, Box::new(control))))
 }

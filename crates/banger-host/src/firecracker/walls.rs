@@ -13,10 +13,17 @@ use banger_core::{
     spec::Network,
 };
 
-use super::jail::{Item, Jail, KVM, TUN, URANDOM, below_root, files};
-use crate::sys::{
-    Bind, Fence, IdMaps, Mounts, PidSpace, Privileges, Surroundings, Taps, Use, landlock_version,
+use super::{
+    jail::{Item, Jail, KVM, TUN, URANDOM, below_root, files},
+    saved::IN_MEMORY,
 };
+use crate::sys::{
+    Bind, Fence, IdMaps, InMemory, Mounts, PidSpace, Privileges, Surroundings, Taps, Use,
+    landlock_version,
+};
+
+/// More than the state of all devices ever takes.
+const DEVICES_ROOM: u64 = 16 << 20;
 
 /// What stands around a Firecracker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,7 +139,22 @@ impl Jail {
         }
         Mounts {
             binds,
+            in_memory: Some(self.in_memory(plan)),
             root: program.map(|_| c_path(&root)),
+        }
+    }
+
+    /// Room for the machine's own state, empty as long as it is not saved.
+    fn in_memory(&self, plan: &LaunchPlan) -> InMemory {
+        let size = plan.memory.bytes() + DEVICES_ROOM;
+        let owner = match self.user() {
+            Some(id) => format!(",uid={id},gid={id}"),
+            None => String::new(),
+        };
+        let options = format!("mode=0700,nr_inodes=8,size={size}{owner}");
+        InMemory {
+            at: c_path(&self.root().join(IN_MEMORY)),
+            options: CString::new(options).expect("numbers have no zero byte"),
         }
     }
 

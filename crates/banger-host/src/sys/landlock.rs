@@ -21,7 +21,7 @@ pub(crate) enum Use {
     Execute,
     Read,
     ReadWrite,
-    /// Make sockets in a directory.
+    /// Make sockets in a directory, and write to what else is there.
     Sockets,
 }
 
@@ -67,7 +67,11 @@ fn rights(wanted: Use) -> u64 {
         Use::Read => right::READ_FILE,
         Use::ReadWrite => right::READ_FILE | right::WRITE_FILE | right::TRUNCATE | right::IOCTL_DEV,
         Use::Sockets => {
-            right::READ_FILE | right::WRITE_FILE | right::MAKE_SOCK | right::REMOVE_FILE
+            right::READ_FILE
+                | right::WRITE_FILE
+                | right::TRUNCATE
+                | right::MAKE_SOCK
+                | right::REMOVE_FILE
         }
     }
 }

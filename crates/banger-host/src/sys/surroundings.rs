@@ -63,6 +63,8 @@ impl IdMaps {
 #[derive(Debug, Default)]
 pub(crate) struct Mounts {
     pub(crate) binds: Vec<Bind>,
+    /// A directory whose files are in memory, and go with the namespace.
+    pub(crate) in_memory: Option<InMemory>,
     /// The directory that becomes the root, and the only thing that is left.
     pub(crate) root: Option<CString>,
 }
@@ -73,6 +75,14 @@ pub(crate) struct Bind {
     pub(crate) from: CString,
     pub(crate) to: CString,
     pub(crate) read_only: bool,
+}
+
+/// An empty directory in memory.
+#[derive(Debug)]
+pub(crate) struct InMemory {
+    pub(crate) at: CString,
+    /// Its size and its owner, in the kernel's words.
+    pub(crate) options: CString,
 }
 
 /// In which PID namespace the program runs.
@@ -266,6 +276,10 @@ impl Mounts {
             if bind.read_only {
                 protect(bind)?;
             }
+        }
+        if let Some(InMemory { at, options }) = &self.in_memory {
+            let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+            rustix::mount::mount(c"tmpfs", at.as_c_str(), c"tmpfs", flags, options.as_c_str())?;
         }
         Ok(())
     }

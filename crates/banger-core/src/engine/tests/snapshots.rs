@@ -8,7 +8,9 @@ use crate::{
     name::SnapshotName,
     record::VmState,
     snapshot::SnapshotError,
-    testing::{Act, LONG, Step, World, create, entries, reaches, request, silent, time_passes},
+    testing::{
+        Act, Connect, LONG, Step, World, create, entries, reaches, request, silent, time_passes,
+    },
     vm::{AfterSave, VmHandle},
 };
 
@@ -156,6 +158,14 @@ fn an_agent_whose_vmm_hung_up_to_save_is_called_again() {
             let vm = create(&engine, "a", true, false).await;
             save(&engine, &vm, "s").await.unwrap();
             was_resumed(&world, &vm);
+            vm.guest().await.unwrap().health().await.unwrap();
+            // One after the other, before anybody has answered.
+            let machine = world.host.machine(vm.view().record.id);
+            machine.script(|script| script.connect = Connect::Hangs);
+            for name in ["again", "and-again"] {
+                save(&engine, &vm, name).await.unwrap();
+            }
+            machine.script(|script| script.connect = Connect::Answers);
             vm.guest().await.unwrap().health().await.unwrap();
             vm.pause().await.unwrap();
             save(&engine, &vm, "t").await.unwrap();

@@ -32,9 +32,9 @@ impl Task {
         let fresh = record.state == VmState::Created;
         let wanted = match record.holder {
             // Whoever waits in a pool has its own saved boot.
-            Some(Holder::Pool { .. }) => can_be_saved(choice.vmm, &record.spec.init),
+            Some(Holder::Pool { .. }) => can_be_saved(&record.spec.init),
             Some(Holder::Boots) => false,
-            None => boots.are_wanted(choice.vmm, &record.spec.init),
+            None => boots.are_wanted(&record.spec.init),
         };
         if cold || !fresh || !wanted {
             return Way::Boot;

@@ -99,7 +99,7 @@ impl Task {
         }
     }
 
-    fn reconnect_if_needed(&mut self) {
+    pub(super) fn reconnect_if_needed(&mut self) {
         let lost = self.views.borrow().guest.is_none();
         if lost {
             self.reconnect(Duration::ZERO);

@@ -46,12 +46,15 @@ impl Task {
         let host = self.surroundings.host.clone();
         let binding = host.binding(process.vmm, process.accelerator).await?;
         let stood_still = self.record().state == VmState::Paused;
+        // Whoever is being called could not answer, and would keep the line.
+        self.connecting = None;
         if !stood_still {
             machine.prepare_save().await;
         }
         let began = Instant::now();
-        if !stood_still {
-            machine.pause().await?;
+        if !stood_still && let Err(error) = machine.pause().await {
+            self.reconnect_if_needed();
+            return Err(error.into());
         }
         let mut written = self.write_down(machine.as_ref(), into).await;
         if after == AfterSave::End {
@@ -85,7 +88,7 @@ impl Task {
         let guest = self.views.borrow().guest.clone();
         let hung_up = match &guest {
             Some(guest) => is_closed(guest.as_ref()).await,
-            None => false,
+            None => true,
         };
         if hung_up {
             self.reconnect(Duration::ZERO);

@@ -83,15 +83,37 @@ async fn hear_more(story: &Story, more: usize) {
         .await;
 }
 
+/// By which way a machine's state leaves its VMM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Memory,
+    Disk,
+}
+
+/// A machine that runs.
+type Running<'a> = (&'a Story, &'a Process, &'a dyn Control);
+
 /// Saves a machine that speaks, which goes on; gives back the last letter from before.
-async fn save(story: &Story, control: &dyn Control, into: &SnapshotPlaces) -> u8 {
+async fn save((story, process, control): Running<'_>, into: &SnapshotPlaces, way: Way) -> u8 {
     control.may_save().unwrap();
+    if way == Way::Memory {
+        control.prepare_save(process.pid()).await;
+    }
     control.pause().await.unwrap();
     let last = *letters(&console(story)).last().unwrap();
     let taken = control.save(into).await.unwrap();
+    let root = format!("/proc/{}/root", process.pid());
+    let used = [
+        fs::metadata(format!("{root}/run/save/memory")),
+        fs::metadata(format!("{root}/run/saved.memory")),
+    ];
+    let used = used.map(|file| file.is_ok_and(|meta| meta.len() > 0));
+    assert_eq!(used, [way == Way::Memory, way == Way::Disk]);
     control.resume().await.unwrap();
     let taken = control.fetch(into, taken).await.unwrap();
     assert!(taken < 8 << 20, "zeros are holes: {taken}");
+    let left = fs::read_dir(format!("{root}/run/save")).unwrap();
+    assert_eq!(left.count(), 0, "the memory is given back");
     last
 }
 
@@ -114,13 +136,17 @@ async fn a_saved_machine_goes_on_where_it_was_and_often() {
     if !can_be_told() {
         return;
     }
-    for walls in with_names() {
+    let ways = [Way::Memory, Way::Disk];
+    for (walls, way) in with_names()
+        .into_iter()
+        .flat_map(|walls| ways.map(|way| (walls, way)))
+    {
         let mut origin = Story::of(&guest::spelling(), walls);
         origin.plan.network = Network::User;
         let (process, _, control) = origin.start().await.unwrap();
         origin.heard("c\n").await;
         let place = Place::new();
-        let last = save(&origin, control.as_ref(), &place.files).await;
+        let last = save((&origin, &process, &*control), &place.files, way).await;
         let memory = fs::read(place.files.memory()).unwrap();
         assert_eq!(memory.len() as u64, origin.plan.memory.bytes());
 
@@ -175,7 +201,7 @@ async fn a_copy_can_be_saved_like_its_origin_and_each_save_is_of_its_own_moment(
             for _ in 0..2 {
                 hear_more(&story, 1).await;
                 let place = Place::new();
-                save(&story, control.as_ref(), &place.files).await;
+                save((&story, &process, &*control), &place.files, Way::Memory).await;
                 places.push(place);
             }
             check_in_order(&letters(&console(&story)));
@@ -207,7 +233,7 @@ async fn a_state_that_is_no_state_is_refused_and_leaves_nothing() {
         let (process, _, control) = origin.start().await.unwrap();
         origin.heard("b\n").await;
         let place = Place::new();
-        save(&origin, control.as_ref(), &place.files).await;
+        save((&origin, &process, &*control), &place.files, Way::Memory).await;
         end(&origin, process).await;
         let damages: [fn(&Path); 3] = [
             |devices| fs::write(devices, "no state").unwrap(),
@@ -285,10 +311,17 @@ async fn a_save_that_nobody_finished_is_forgotten_and_its_machine_goes_on() {
     if !can_be_told() {
         return;
     }
-    for walls in with_names() {
+    let ways = [Way::Memory, Way::Disk];
+    for (walls, way) in with_names()
+        .into_iter()
+        .flat_map(|walls| ways.map(|way| (walls, way)))
+    {
         let story = Story::of(&guest::spelling(), walls);
         let (process, _, control) = story.start().await.unwrap();
         story.heard("b\n").await;
+        if way == Way::Memory {
+            control.prepare_save(process.pid()).await;
+        }
         control.pause().await.unwrap();
         control.save(&Place::new().files).await.unwrap();
         drop((process, control));
@@ -298,6 +331,8 @@ async fn a_save_that_nobody_finished_is_forgotten_and_its_machine_goes_on() {
         let (process, control) = adopted.unwrap().unwrap();
         let left = fs::metadata(outside(story.places(), Item::SavedMemory)).unwrap();
         assert_eq!(left.len(), 0);
+        let left = fs::read_dir(format!("/proc/{}/root/run/save", process.pid())).unwrap();
+        assert_eq!(left.count(), 0);
         control.resume().await.unwrap();
         hear_more(&story, 2).await;
         check_in_order(&letters(&console(&story)));
