@@ -4,7 +4,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use banger_api::vm::VmState;
-use e2e::{BUSYBOX, KERNEL, Outcome, World, eventually};
+use e2e::{BUSYBOX, Devices, KERNEL, Outcome, World, eventually, is_root};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -254,6 +254,31 @@ fn too_few_open_files_are_told() {
         .stdout("")
         .stderr_has(["Too many open files"]);
     listed(64).ok().stdout("");
+}
+
+#[test]
+fn files_that_may_not_grow_are_told_and_end_no_daemon() {
+    let world = World::empty();
+    let listed = world.shell("ulimit -f 4; exec banger vm list -q").run();
+    listed
+        .code(1)
+        .stdout("")
+        .stderr_has(["cannot open the store", "state.db"]);
+    world.banger(["vm", "list", "-q"]).ok().stdout("");
+}
+
+#[test]
+fn too_few_processes_are_told() {
+    if !is_root() {
+        eprintln!("SKIPPED: only root can be somebody else, who is not root");
+        return;
+    }
+    let world = World::empty();
+    world.banger(["vm", "list", "-q"]).ok();
+    let life = "bash -c '! { ulimit -u 1; exec banger vm list; }'";
+    let listed = world.as_nobody(Devices::Common, life).run();
+    let words = ["cannot start", "bangerd", "temporarily unavailable"];
+    listed.stdout("").stderr_has(words);
 }
 
 #[test]

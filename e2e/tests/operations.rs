@@ -184,6 +184,11 @@ fn work_that_is_left_alone_goes_on_without_whoever_asked_for_it() {
         .ok()
         .stdout(format!("{number} done\n"));
     assert_eq!(bench.world.guest("web", "echo here"), "here");
+    let create = ["vm", "create", "--detach", "--no-start"];
+    let number = bench.world.banger(create).ok().text();
+    bench.world.banger(["operations", "wait", &number]).ok();
+    let made = bench.operation(&number).target;
+    assert_eq!(bench.world.vm(&made).name, made, "its name is told there");
     bench.world.banger(["vm", "stop", "web"]).ok();
     let start = bench.world.banger(["vm", "start", "-d", "web"]).ok().text();
     bench.world.banger(["operations", "wait", &start]).ok();

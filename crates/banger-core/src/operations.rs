@@ -211,6 +211,13 @@ impl Operations {
         })
     }
 
+    /// What an operation is for has got its name only now.
+    pub fn is_for(&self, id: OperationId, target: &str) {
+        if let Err(error) = self.store.set_operation_target(id, target) {
+            warn!(%id, %error, "cannot write down what an operation is for");
+        }
+    }
+
     /// Whoever asked for an operation goes away, and wants it to go on.
     pub fn detach(&self, id: OperationId) {
         if let Some(live) = self.live().get_mut(&id) {

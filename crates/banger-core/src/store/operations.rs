@@ -44,6 +44,22 @@ impl Store {
         written.map(drop).map_err(query("write an operation"))
     }
 
+    pub(crate) fn set_operation_target(
+        &self,
+        id: OperationId,
+        target: &str,
+    ) -> Result<(), StoreError> {
+        let values = (target, signed(id.0));
+        let written = self.without_waiting(|connection| {
+            connection
+                .prepare_cached("UPDATE operations SET target = ?1 WHERE id = ?2")?
+                .execute(values)
+        });
+        written
+            .map(drop)
+            .map_err(query("name an operation's target"))
+    }
+
     pub(crate) fn end_operation(
         &self,
         id: OperationId,

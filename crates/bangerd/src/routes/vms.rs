@@ -57,8 +57,13 @@ pub(crate) async fn create(
         .as_ref()
         .map_or_else(|| "a VM without a name".to_owned(), ToString::to_string);
     let operation = operation(&app, OperationKind::CreateVm, &target)?;
+    let id = operation.id();
     Ok(long_answer(operation, move |progress| async move {
-        app.engine.create(request, progress).await.map(convert::vm)
+        let view = app.engine.create(request, progress).await?;
+        // Whoever does not wait finds its name there.
+        let name = view.record.name.as_str();
+        app.engine.operations().is_for(id, name);
+        Ok(convert::vm(view))
     }))
 }
 
