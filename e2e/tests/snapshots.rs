@@ -245,6 +245,33 @@ fn the_second_machine_of_a_kind_skips_its_boot() {
     assert!(world.vms().is_empty() && world.machines().is_empty());
 }
 
+#[test]
+fn no_machine_that_nobody_knows_of_outlives_its_daemon() {
+    let world = World::new();
+    world.banger(["config", "set", "fast_start", "true"]).ok();
+    world.start("web");
+    let boots = || (world.machines().len() == 2).then_some(());
+    eventually("another boots to be saved", Duration::from_secs(30), boots);
+    world.banger(["daemon", "stop"]).ok();
+    eventually("it is gone", Duration::from_secs(30), || {
+        (world.machines().len() == 1).then_some(())
+    });
+    assert_eq!(world.guest("web", "echo well"), "well");
+    // And one that is killed leaves it to the next.
+    let again = || (world.machines().len() == 2).then_some(());
+    let other = ["vm", "create", "--name", "other", "--memory", "192M"];
+    world.banger(other).ok();
+    world.banger(["rm", "-f", "other"]).ok();
+    eventually("another boots to be saved", Duration::from_secs(30), again);
+    let daemon = world.daemon().pid;
+    world.shell(&format!("kill -KILL {daemon}")).run().ok();
+    assert_eq!(world.vms().len(), 1);
+    eventually("it is gone", Duration::from_secs(30), || {
+        (world.machines().len() == 1).then_some(())
+    });
+    assert_eq!(world.files_below("snapshots"), 0);
+}
+
 /// Kills the daemon so long after a machine has begun to be saved.
 const INSTANTS_MS: [u64; 6] = [0, 15, 40, 80, 130, 250];
 

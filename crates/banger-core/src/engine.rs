@@ -123,7 +123,7 @@ pub struct Engine {
     operations: Arc<Operations>,
     pools: Pools,
     /// Saves boots for whoever comes next; ends with the engine.
-    _boots: JoinSet<()>,
+    saving: Mutex<JoinSet<()>>,
     defaults: RwLock<Defaults>,
     directories: Directories,
 }
@@ -190,7 +190,7 @@ impl Engine {
             snapshots,
             operations: Arc::new(operations),
             pools: Pools::default(),
-            _boots: saving,
+            saving: Mutex::new(saving),
             defaults: RwLock::new(defaults),
             directories,
         };
@@ -259,6 +259,17 @@ impl Engine {
             // What it could not undo is in the log, and in the journal.
             let _ = orphan.await;
         }
+    }
+
+    /// Ends what only this daemon is for: nobody knows of a machine that boots to be saved, so none
+    /// goes on without a daemon. All others do.
+    pub async fn end(&self) {
+        let mut saving = {
+            let saving = self.saving.lock();
+            std::mem::take(&mut *saving.expect("no holder of this lock panics"))
+        };
+        saving.shutdown().await;
+        boots::end_all(&self.making()).await;
     }
 
     /// Work that takes a while.

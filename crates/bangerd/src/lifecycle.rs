@@ -20,6 +20,9 @@ use crate::{config::Config, limits, log, notify::Manager, reload::Held, server, 
 /// How long the first requests wait until all VMs are held against the host.
 const LOOKING: Duration = Duration::from_secs(3);
 
+/// What a daemon that ends may take to end what is only its own.
+const ENDING: Duration = Duration::from_secs(3);
+
 /// How long a daemon that ends may hold its locks one after the other.
 const LETTING_GO: Duration = Duration::from_secs(1);
 
@@ -139,10 +142,13 @@ async fn serve(
     }
     info!(pid = std::process::id(), socket = %socket.display(), "serving");
     tokio::spawn(end_on_signals(ending.clone())?);
-    server::serve(listener, app, ending).await?;
+    server::serve(listener, app.clone(), ending).await?;
     // The socket's name goes first, so that nobody connects to a daemon that ends.
     let _ = fs::remove_file(&socket);
     manager.stopping();
+    if timeout(ENDING, app.engine.end()).await.is_err() {
+        warn!("a machine that was booted to be saved is left to the next daemon");
+    }
     info!("ended");
     Ok(())
 }

@@ -92,15 +92,26 @@ async fn boot_and_save(making: &Making, key: &BootKey, spec: &VmSpec) -> Result<
 
 /// The saved boots of an image go, and those that are being made.
 pub(super) async fn give_up_image(making: &Making, image: &ImageName) -> Result<(), Error> {
-    let boots = |vm: &&VmHandle| {
-        let record = vm.view().record;
-        record.holder == Some(Holder::Boots) && record.spec.image == *image
-    };
-    let making_now: Vec<_> = making.vms().values().filter(boots).cloned().collect();
-    for vm in making_now {
-        vm.delete(true).await?;
+    for vm in in_the_making(making) {
+        if vm.view().record.spec.image == *image {
+            vm.delete(true).await?;
+        }
     }
     making.surroundings.boots.forget_image(image)
+}
+
+/// Ends all machines that boot to be saved.
+pub(super) async fn end_all(making: &Making) {
+    for vm in in_the_making(making) {
+        if let Err(error) = vm.delete(true).await {
+            warn!(vm = %vm.name(), error = error.chain(), "cannot end a boot that is to be saved");
+        }
+    }
+}
+
+fn in_the_making(making: &Making) -> Vec<VmHandle> {
+    let boots = |vm: &&VmHandle| vm.view().record.holder == Some(Holder::Boots);
+    making.vms().values().filter(boots).cloned().collect()
 }
 
 /// Waits until the guest has come to rest: an init of its own is in the middle of its boot when the

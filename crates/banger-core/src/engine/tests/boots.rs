@@ -136,6 +136,23 @@ fn saved_boots_keep_to_their_budget_and_go_with_their_image() {
 }
 
 #[test]
+fn a_daemon_that_is_asked_to_end_takes_the_machine_along_that_nobody_knows_of() {
+    let world = world();
+    world.life(async |engine| {
+        let vm = start(&engine, "a").await;
+        world.host.script(|script| script.connect = Connect::Hangs);
+        world.host.asked(Act::Connect, 2).await;
+        assert_eq!(engine.views().len(), 2);
+        engine.end().await;
+        assert_eq!(world.host.alive(), [vm.record.id]);
+        is_tidy(&world, &engine, "asked to end");
+        world
+            .host
+            .script(|script| script.connect = Connect::Answers);
+    });
+}
+
+#[test]
 fn a_daemon_that_ends_while_it_saves_a_boot_leaves_nothing_of_it() {
     for moment in 0.. {
         let world = world();
