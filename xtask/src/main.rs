@@ -95,6 +95,15 @@ struct BenchFork {
     /// Repetitions of everything.
     #[arg(long, default_value_t = 7, value_name = "N")]
     rounds: usize,
+    /// Measure this Firecracker in the place of QEMU; as root.
+    #[arg(long, value_name = "PROGRAM")]
+    firecracker: Option<PathBuf>,
+    /// The directory of a kernel for a /dev/kvm that only emulates.
+    #[arg(long, value_name = "DIR", requires_all = ["firecracker", "words"])]
+    kernel: Option<PathBuf>,
+    /// What that kernel is to be told.
+    #[arg(long, value_name = "WORDS")]
+    words: Option<String>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -181,7 +190,13 @@ fn daemon_bench(args: &BenchDaemon) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 fn fork_bench(args: &BenchFork) -> Result<ExitCode, Box<dyn Error>> {
-    let report = bench::fork(&release_programs(), args.rounds.max(1), &mut say)?;
+    let firecracker = args.firecracker.clone().map(|program| {
+        let kernel = args.kernel.clone().zip(args.words.clone());
+        bench::UnderFirecracker { program, kernel }
+    });
+    let programs = release_programs();
+    let rounds = args.rounds.max(1);
+    let report = bench::fork(&programs, rounds, firecracker.as_ref(), &mut say)?;
     print_figures(&report, args.json)
 }
 

@@ -13,7 +13,8 @@ use serde_json::Value;
 use super::{
     BenchError, Report,
     figures::{Figure, Unit},
-    home::{Home, output},
+    firecracker,
+    home::{self, Home, output},
     qemu::ByHand,
     sizes::{mapped, times},
     stats::median,
@@ -22,6 +23,7 @@ use super::{
 const ORIGIN: &str = "origin";
 const SNAPSHOT: &str = "ready";
 const COPY: &str = "copy";
+const OWN_KERNEL: &str = "for-this-host";
 const FORKS: usize = 10;
 /// Between two starts, so that neither pays for the other's end.
 const BREATH: Duration = Duration::from_millis(300);
@@ -41,14 +43,27 @@ const GO_ON: [&str; 7] = [
     SNAPSHOT,
 ];
 
+/// A Firecracker that is to be measured in the place of QEMU.
+#[derive(Debug, Clone)]
+pub struct UnderFirecracker {
+    pub program: PathBuf,
+    /// The directory of a kernel for hosts whose /dev/kvm only emulates, and what it is to be told.
+    pub kernel: Option<(PathBuf, String)>,
+}
+
 /// Measures `rounds` of everything; a machine has 512 MiB.
 pub fn fork(
     programs: &Path,
     rounds: usize,
+    firecracker: Option<&UnderFirecracker>,
     say: &mut dyn FnMut(&str),
 ) -> Result<Report, BenchError> {
-    let home = Home::make(programs, say)?;
     let mut report = Report::default();
+    if let Some(under) = firecracker {
+        report.add(under_firecracker(programs, rounds, under, say)?);
+        return Ok(report);
+    }
+    let home = Home::make(programs, say)?;
     say("a machine to be saved");
     home.banger(&["vm", "create", "--quiet", "--name", ORIGIN])?;
     let one = shared_out(&home, &[ORIGIN.to_owned()])?;
@@ -90,6 +105,85 @@ fn is_saved(home: &Home) -> Result<(), BenchError> {
         }
     }
     Err(output(&RUN, "a saved boot behind its back"))
+}
+
+/// The same machine under Firecracker, without a network: by hand there would be none.
+fn under_firecracker(
+    programs: &Path,
+    rounds: usize,
+    under: &UnderFirecracker,
+    say: &mut dyn FnMut(&str),
+) -> Result<Vec<Figure>, BenchError> {
+    let home = Home::make(programs, say)?;
+    let program = under.program.to_string_lossy();
+    let settings = [
+        ("firecracker_bin", program.as_ref()),
+        ("allow_emulated_kvm", "true"),
+        ("vmm", "firecracker"),
+    ];
+    for (key, value) in settings {
+        home.banger(&["config", "set", key, value])?;
+    }
+    let mut create = [
+        "vm",
+        "create",
+        "--quiet",
+        "--network",
+        "none",
+        "--name",
+        ORIGIN,
+    ]
+    .to_vec();
+    if let Some((directory, words)) = &under.kernel {
+        let from = directory.to_string_lossy();
+        let import = [
+            "kernel",
+            "import",
+            OWN_KERNEL,
+            "--from",
+            &from,
+            "--cmdline",
+            words,
+        ];
+        home.banger(&import)?;
+        create.extend(["--kernel", OWN_KERNEL]);
+    }
+    home.banger(&["daemon", "stop"])?;
+    say("a machine to be saved, under Firecracker");
+    home.banger(&create)?;
+    let pauses = pauses(&home, rounds)?;
+    say("going on, and by hand");
+    let restores = beside_firecracker(&home, rounds, under)?;
+    home.banger(&["rm", "--force", ORIGIN])?;
+    Ok(vec![pauses, restores])
+}
+
+fn beside_firecracker(
+    home: &Home,
+    rounds: usize,
+    under: &UnderFirecracker,
+) -> Result<Figure, BenchError> {
+    let show = ["vm", "snapshot", "show", SNAPSHOT, "--json"];
+    let files = PathBuf::from(text(&home.json(&show)?, "path", &show)?);
+    let image = ["image", "show", home::IMAGE, "--json"];
+    let base = PathBuf::from(text(&home.json(&image)?, "rootfs_path", &image)?);
+    let root = home.path("by-hand");
+    let by_hand = firecracker::ByHand::going_on(root, &under.program, &base, &files)?;
+    let (mut ours, mut bare) = (vec![], vec![]);
+    for _ in 0..rounds {
+        sleep(BREATH);
+        let (machine, took) = by_hand.start()?;
+        drop(machine);
+        bare.push(took);
+        sleep(BREATH);
+        ours.push(home.time(&GO_ON)?);
+        home.banger(&["rm", "--force", COPY])?;
+    }
+    let (ours, bare) = (median(ours), median(bare));
+    let name = "vm create --snapshot, to the agent's answer";
+    Ok(Figure::new(name, Unit::Seconds, ours)
+        .beside("Firecracker by hand", bare)
+        .goal(bare + 0.020))
 }
 
 /// How long the machine stands still to be saved. The last of its snapshots stays.
