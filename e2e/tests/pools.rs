@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, thread, time::Duration};
 
 use banger_api::{event::Event, pool::Pool, vm::VmState};
-use e2e::{World, eventually};
+use e2e::{World, eventually, firecracker_world};
 
 /// Two stories at a time share two cores.
 const FILLING: Duration = Duration::from_secs(90);
@@ -220,5 +220,27 @@ fn an_image_that_is_replaced_replaces_the_machines() {
     ];
     world.call_with(&run).run().ok().stdout("new\n");
     world.banger(["pool", "delete", "web"]).ok();
+    is_empty(&world);
+}
+
+#[test]
+fn a_pool_under_firecracker_has_machines_that_have_booted() {
+    let Some(world) = firecracker_world() else {
+        return;
+    };
+    let made = create(&world, "fire", "1");
+    assert_eq!(made.machines[0].state, VmState::Paused);
+    let line = "hostname; date +%s";
+    let run = ["run", "--rm", "--pool", "fire", "--name", "taken", "--"];
+    let text = world.call_with(&[&run[..], &["sh", "-c", line]].concat());
+    let text = text.run().ok().text();
+    let (name, time) = text.split_once('\n').expect("two lines");
+    let here = std::time::SystemTime::UNIX_EPOCH
+        .elapsed()
+        .expect("it is past 1970");
+    let there: u64 = time.trim().parse().expect("a number");
+    assert_eq!(name, "taken");
+    assert!(there.abs_diff(here.as_secs()) <= 5, "{there} {here:?}");
+    world.banger(["pool", "delete", "fire"]).ok();
     is_empty(&world);
 }

@@ -32,7 +32,8 @@ Examples:
   banger pool create ci --memory 2G --wait && banger run --rm --pool ci -- make test
 
 A machine that waits uses its memory and its disk, and no processor. Whoever takes one has it at once,
-and another takes its place. They are not in `banger vm list`; `banger pool show` has them.")]
+and another takes its place. They are not in `banger vm list`; `banger pool show` has them.
+With --wait it exits with 1 if one cannot be made; the pool goes on trying.")]
 pub(crate) struct PoolCreateArgs {
     /// What to call it: 1 to 40 of a-z, 0-9 and -
     #[arg(value_name = "NAME")]

@@ -24,6 +24,9 @@ use crate::{
     text::age,
 };
 
+/// A pool is there, and not what was waited for.
+const INCOMPLETE: u8 = 1;
+
 pub(super) async fn run(client: &Client, command: PoolCommand) -> Result<u8, Failure> {
     match command {
         PoolCommand::Create(args) => create(client, args).await,
@@ -77,18 +80,21 @@ async fn create(client: &Client, args: PoolCreateArgs) -> Result<u8, Failure> {
     let work = client.create_pool(&request, |step| progress.step(&step));
     let outcome = "a pool that is there already fills itself: see `banger pool list`";
     let pool = signals.interrupt(work, outcome).await?;
-    if let (true, Some(error)) = (args.wait, &pool.last_error) {
-        let (ready, size) = (pool.ready, pool.size);
-        output::remark(format_args!(
-            "{ready} of {size} machines are ready; another cannot be made: {error}"
-        ));
-    }
     if args.json.json {
         output::print_json(&pool)?;
     } else {
         output::print(&format!("{}\n", pool.name))?;
     }
-    Ok(SUCCESS)
+    match &pool.last_error {
+        Some(error) if args.wait => {
+            let (ready, size) = (pool.ready, pool.size);
+            output::remark(format_args!(
+                "{ready} of {size} machines are ready; another cannot be made: {error}"
+            ));
+            Ok(INCOMPLETE)
+        }
+        Some(_) | None => Ok(SUCCESS),
+    }
 }
 
 fn overview(pools: &[Pool], now: SystemTime) -> String {
