@@ -117,6 +117,41 @@ fn a_stop_and_a_deletion_go_through_wherever_the_daemon_is_killed() {
     assert!(world.vms().is_empty(), "an accepted deletion goes through");
 }
 
+#[test]
+fn a_disk_that_grows_does_so_wherever_the_daemon_is_killed() {
+    let world = World::new();
+    world.configure_also("vmm = \"qemu\"");
+    let create = ["vm", "create", "--name", "web", "--disk-size", "200M"];
+    world.banger(create).ok();
+    let (boot, pid) = (world.boot_id("web"), world.vm("web").pid);
+    let mib = || -> u64 {
+        let line = "echo $(($(stat -f -c '%b * %S' /) >> 20))";
+        world.guest("web", line).trim().parse().expect("a number")
+    };
+    for (moment, wanted) in [
+        ("after growth is intended", 400),
+        ("before growth is struck", 600),
+    ] {
+        world.banger(["daemon", "stop"]).ok();
+        let size = format!("{wanted}M");
+        let grow = ["vm", "set", "web", "--disk-size", &size];
+        let grown = world.call(grow).env("BANGER_TEST_END", moment).run();
+        if grown.succeeded() {
+            return no_door(&format!("end at {moment:?}"));
+        }
+        world.expect_tidy(SOON);
+        let vm = world.vm("web");
+        assert_eq!((vm.state, vm.pid), (VmState::Running, pid), "{moment}");
+        world.banger(grow).ok();
+        assert!(
+            (wanted - 100..wanted).contains(&mib()),
+            "{moment}: {}",
+            mib()
+        );
+    }
+    assert_eq!(world.boot_id("web"), boot);
+}
+
 /// What is going on when a daemon is killed.
 const LOAD: &str = "
     banger vm create --name made --no-start &
