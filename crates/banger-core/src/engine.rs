@@ -201,9 +201,14 @@ impl Engine {
                 record.state = VmState::Deleting;
             }
             let autostart = upkeep::with_host(record.spec.upkeep, record.life, record.state);
+            let Surroundings {
+                store, assembly, ..
+            } = &*engine.surroundings;
+            if record.state != VmState::Deleting {
+                // One of an earlier version has none. Before its task begins, which may remove it.
+                recovery::write_missing(store, &assembly.places(record.id));
+            }
             let vm = engine.spawn(record);
-            // One of an earlier version has none.
-            recovery::write_missing(&engine.surroundings.store, &vm.view().places);
             if autostart {
                 with_host.push(vm);
             }
