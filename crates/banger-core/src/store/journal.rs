@@ -1,5 +1,6 @@
 //! Rows of the journal. A write is not waited for until it is on the disk: it is to survive the
-//! daemon, and what it tells of survives no end of the host either, or is named by another row.
+//! daemon, and what it tells of survives no end of the host either, or is named by another row. Only that a
+//! VM as a whole is confirmed is waited for.
 
 use rusqlite::{Connection, Row};
 
@@ -41,7 +42,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let (kind, name) = (owner.word(), owner.name());
         let (word, operand) = (act.word(), act.operand());
-        let written = self.without_waiting(|connection| match entry {
+        let write = |connection: &Connection| match entry {
             Entry::At(stage) => {
                 let statement = match stage {
                     Stage::Intended => INTEND,
@@ -54,7 +55,14 @@ impl Store {
                 let values = (kind, name, word, operand);
                 connection.prepare_cached(STRIKE)?.execute(values)
             }
-        });
+        };
+        // Whoever asked for a VM is told next that it is there: without this the next daemon would take
+        // it for one whose creation was cut short.
+        let is_promise = matches!((act, entry), (Act::Vm(_), Entry::At(Stage::Confirmed)));
+        let written = match is_promise {
+            true => write(&self.lock()),
+            false => self.without_waiting(write),
+        };
         written.map(drop).map_err(query("write the journal"))
     }
 
