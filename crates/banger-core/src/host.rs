@@ -143,6 +143,8 @@ pub struct VmmProcess {
     pub command_line: String,
     /// Nobody knows it of one that an earlier version began.
     pub built: Option<Built>,
+    /// It went on from a saved machine.
+    pub copy: bool,
 }
 
 /// The directories of one VM. All that the VMM needs to be found again is in here.

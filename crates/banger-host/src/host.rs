@@ -158,6 +158,7 @@ impl LinuxHost {
             confinement: Confinement::Seccomp,
             command_line,
             built: Some(Built::of(plan)),
+            copy: plan.resume_from.is_some(),
         };
         let mut args = args::args(plan, &note.command_line);
         let state = plan.resume_from.as_ref().map(open_state).transpose()?;

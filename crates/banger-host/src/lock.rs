@@ -32,7 +32,12 @@ pub(crate) struct Note {
     /// What the guest's kernel was told.
     pub(crate) command_line: String,
     pub(crate) built: Option<Built>,
+    /// It goes on from a saved machine.
+    pub(crate) copy: bool,
 }
+
+/// The line of one that does.
+const COPY: &str = "copy";
 
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -40,9 +45,12 @@ impl fmt::Display for Note {
         writeln!(f, "{vmm} {accelerator}")?;
         writeln!(f, "{}", self.confinement.as_str())?;
         writeln!(f, "{}", self.command_line)?;
-        match self.built {
-            Some(built) => writeln!(f, "{}", words(built)),
-            None => Ok(()),
+        if let Some(built) = self.built {
+            writeln!(f, "{}", words(built))?;
+        }
+        match self.copy {
+            true => writeln!(f, "{COPY}"),
+            false => Ok(()),
         }
     }
 }
@@ -60,7 +68,7 @@ impl Note {
             Confinement::Namespaces,
             Confinement::Landlock,
         ];
-        Some(Self {
+        let mut note = Self {
             vmm: vmms.into_iter().find(|vmm| vmm.as_str() == first)?,
             accelerator: accelerators
                 .into_iter()
@@ -72,8 +80,16 @@ impl Note {
                     .find(|confinement| confinement.as_str() == word)?,
             },
             command_line: lines.next().unwrap_or_default().to_owned(),
-            built: lines.next().and_then(built),
-        })
+            built: None,
+            copy: false,
+        };
+        for line in lines {
+            match line {
+                COPY => note.copy = true,
+                line => note.built = built(line),
+            }
+        }
+        Some(note)
     }
 }
 
@@ -198,6 +214,7 @@ mod tests {
                 memory: (512 << 20).try_into().unwrap(),
                 network: Network::User,
             }),
+            copy: true,
         };
         VmmLock::create(&path).unwrap().write_note(&note).unwrap();
         let mut again = VmmLock::open(&path).unwrap().unwrap();

@@ -129,6 +129,7 @@ impl Machine for VmmMachine {
             confinement: self.note.confinement,
             command_line: self.note.command_line.clone(),
             built: self.note.built,
+            copy: self.note.copy,
         }
     }
 

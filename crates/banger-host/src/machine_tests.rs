@@ -52,6 +52,7 @@ impl Story {
             confinement: Confinement::Seccomp,
             command_line: "quiet".into(),
             built: None,
+            copy: false,
         };
         let process = Process::start(Detached {
             program: "/bin/sh".into(),

@@ -79,7 +79,8 @@ impl FakeHost {
     }
 
     fn start(&self, plan: &LaunchPlan) -> Arc<FakeMachine> {
-        let (id, built) = (plan.places.id, Built::of(plan));
+        let id = plan.places.id;
+        let made = (Built::of(plan), plan.resume_from.is_some());
         let mut machines = self.machines.lock().unwrap();
         let alone = machines.get(&id).is_none_or(|machine| !machine.is_alive());
         assert!(alone, "a VM has one VMM at most");
@@ -87,7 +88,7 @@ impl FakeHost {
         if script.connect == Connect::BreaksOnce {
             self.script(|script| script.connect = Connect::Answers);
         }
-        let machine = Arc::new(FakeMachine::new(id, built, script, log, self.power.clone()));
+        let machine = Arc::new(FakeMachine::new(id, made, script, log, self.power.clone()));
         machines.insert(id, machine.clone());
         machine
     }

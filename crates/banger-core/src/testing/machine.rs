@@ -60,12 +60,13 @@ pub(crate) struct FakeMachine {
     guest: Mutex<Option<Arc<FakeGuest>>>,
     halt: watch::Sender<Option<Halt>>,
     built: Built,
+    copy: bool,
 }
 
 impl FakeMachine {
     pub(super) fn new(
         id: VmId,
-        built: Built,
+        (built, copy): (Built, bool),
         script: Script,
         log: Arc<Log>,
         power: Arc<Power>,
@@ -84,6 +85,7 @@ impl FakeMachine {
             guest: Mutex::default(),
             halt: watch::Sender::new(None),
             built,
+            copy,
         }
     }
 
@@ -138,6 +140,7 @@ impl Machine for FakeMachine {
             confinement: Confinement::Seccomp,
             command_line: "quiet".into(),
             built: Some(self.built),
+            copy: self.copy,
         }
     }
 

@@ -197,6 +197,7 @@ impl Start<'_> {
             confinement: self.programs.walls.confinement(),
             command_line: self.command_line.clone(),
             built: Some(Built::of(self.plan)),
+            copy: self.plan.resume_from.is_some(),
         }
     }
 

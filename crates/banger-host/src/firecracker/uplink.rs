@@ -141,6 +141,7 @@ fn note() -> Note {
         confinement: Confinement::Namespaces,
         command_line: String::new(),
         built: None,
+        copy: false,
     }
 }
 

@@ -12,6 +12,7 @@ fn note() -> Note {
         confinement: Confinement::Seccomp,
         command_line: "quiet".into(),
         built: None,
+        copy: false,
     }
 }
 

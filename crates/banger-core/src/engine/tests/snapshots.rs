@@ -426,3 +426,32 @@ fn a_snapshot_whose_row_is_lost_with_the_store_is_had_again() {
         assert_eq!(entries(&world.snapshots()).len(), 1, "boots are made again");
     });
 }
+
+#[test]
+fn a_copy_that_its_daemon_did_not_name_is_named_by_the_next() {
+    let world = World::new();
+    let id = world.life(async |engine| {
+        let vm = create(&engine, "a", true, false).await;
+        save(&engine, &vm, "s").await.unwrap();
+        world.host.script(|script| script.connect = Connect::Hangs);
+        let engine = Arc::new(engine);
+        let id = vm.view().record.id;
+        tokio::spawn(async move {
+            let snapshot = "s".parse().unwrap();
+            engine.restore(&vm, &snapshot, silent()).await
+        });
+        // The first was to the machine as it was before.
+        world.host.asked(Act::Connect, 2).await;
+        id
+    });
+    let acts = world.host.acts_of(id);
+    assert!(!acts.contains(&Act::Assume), "{acts:?}");
+    let machine = world.host.machine(id);
+    machine.script(|script| script.connect = Connect::Answers);
+    world.life(async |engine| {
+        let vm = engine.find("a").unwrap();
+        reaches(&vm, VmState::Running).await;
+        let acts = world.host.acts_of(id);
+        assert_eq!(acts.last(), Some(&Act::Assume), "{acts:?}");
+    });
+}

@@ -3,13 +3,13 @@
 
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 use tracing::{info, warn};
 
-use super::{Connecting, RECONNECT_PAUSE, Task};
+use super::{Connecting, RECONNECT_PAUSE, Task, start::Greeting};
 use crate::{
     error::Error,
-    host::{Guest, VmmExit},
+    host::{Guest, Identity, VmmExit},
     host_error::{GuestError, HostError},
     journal::{Act, Owner},
     record::{VmRecord, VmState},
@@ -98,6 +98,10 @@ impl Task {
             (VmState::Error, false) => {}
             // It is reached when it goes on.
             (VmState::Paused, true) => self.note_state(VmState::Paused, None),
+            (VmState::Starting, true) if self.is_a_copy() => {
+                self.show_looked_for();
+                self.name_copy(&record).await;
+            }
             (_, true) => {
                 self.let_go_on().await;
                 self.resume();
@@ -110,6 +114,32 @@ impl Task {
         }
         self.await_owner();
         ControlFlow::Continue(())
+    }
+
+    fn is_a_copy(&self) -> bool {
+        let machine = self.machine.as_ref();
+        machine.is_some_and(|machine| machine.process().copy)
+    }
+
+    /// The earlier daemon may not have told the guest that it is somebody now. No command runs in it
+    /// before it knows.
+    async fn name_copy(&mut self, record: &VmRecord) {
+        let Some(machine) = self.machine.clone() else {
+            return;
+        };
+        // It may not have been let go yet.
+        if let Err(error) = machine.resume().await {
+            warn!(vm = %record.name, %error, "cannot let a copy go on");
+        }
+        let greeting = Greeting::As(Identity {
+            id: record.id,
+            name: record.name.clone(),
+        });
+        // Nobody waits, so nobody goes away.
+        let (mut reply, _waiting) = oneshot::channel();
+        if let Err(error) = self.reach(machine, record, greeting, &mut reply).await {
+            warn!(vm = %record.name, error = error.chain(), "cannot tell a copy who it is");
+        }
     }
 
     pub(super) async fn look_for_machine(&mut self) -> Result<(), HostError> {
