@@ -21,7 +21,8 @@ const FURNISH: &str = "echo in-memory >/run/word; echo kept >/kept; \
     mkdir -p /etc/banger/on-fork.d; cd /etc/banger/on-fork.d; \
     printf '#!/bin/sh\\nhostname >>/forked\\n' >10-note; chmod +x 10-note; \
     echo 00112233445566778899aabbccddeeff >/etc/machine-id; sync; \
-    (setsid sleep 1000000 >/dev/null 2>&1 </dev/null &)";
+    (setsid sh -c 'echo >/run/apart; exec sleep 1000000' >/dev/null 2>&1 </dev/null &); \
+    until [ -e /run/apart ]; do sleep 0.1; done";
 /// What of it is there.
 const FURNITURE: &str = "cat /run/word /kept; pidof sleep >/dev/null && echo waits";
 const ALL_THERE: &str = "in-memory\nkept\nwaits";
