@@ -374,6 +374,12 @@ impl Engine {
         self.each_view(View::clone)
     }
 
+    /// How many VMs are so. Every command of the CLI asks for one such number.
+    pub fn count(&self, are: impl Fn(&View) -> bool) -> usize {
+        let vms = self.vms();
+        vms.values().filter(|vm| vm.read(&are)).count()
+    }
+
     /// What is to be read of each VM, by age.
     pub fn each_view<T>(&self, read: impl Fn(&View) -> T) -> Vec<T> {
         let key = |view: &View| (view.record.created_at, view.record.name.clone());

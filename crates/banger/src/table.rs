@@ -1,24 +1,37 @@
 //! Tables and lists of fields as plain text: no borders, no colours, ASCII separators.
 //! Escapes every cell; knows nothing of what is in them.
 
-use std::fmt::Write;
+use std::{borrow::Cow, fmt::Write, iter};
 
-use comfy_table::{Table, presets};
+use unicode_width::UnicodeWidthStr;
 
 use crate::text::escape;
 
+/// Columns of the terminal between two of the table.
+const GAP: usize = 2;
+
 /// A table, newline included.
 pub(crate) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(header);
-    for row in rows {
-        table.add_row(row.iter().map(|cell| escape(cell)));
+    let rows = rows
+        .iter()
+        .map(|row| row.each_ref().map(|cell| escape(cell)));
+    let lines: Vec<[Cow<'_, str>; N]> = iter::once(header.map(Cow::Borrowed)).chain(rows).collect();
+    let mut widths = [0; N];
+    for line in &lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = cell.width().max(*width);
+        }
     }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
+    let mut text = String::new();
+    for line in &lines {
+        for (cell, width) in line.iter().zip(widths) {
+            text.push_str(cell);
+            text.extend(iter::repeat_n(' ', width - cell.width() + GAP));
+        }
+        text.truncate(text.trim_end_matches(' ').len());
+        text.push('\n');
     }
-    table.trim_fmt() + "\n"
+    text
 }
 
 /// Fields below each other, newline included; what has no value is left out.

@@ -28,6 +28,7 @@ const AT_ONCE: usize = 200;
 const RUNNING: [&str; 4] = ["one", "two", "three", "four"];
 const CREATE: [&str; 4] = ["vm", "create", "--quiet", "--no-start"];
 const LIST: [&str; 3] = ["vm", "list", "-q"];
+const TABLE: [&str; 2] = ["vm", "list"];
 
 /// Measures the daemon with `vms` VMs, `rounds` times what is short.
 pub fn daemon(
@@ -62,13 +63,13 @@ pub fn daemon(
     home.banger(&[&["rm", "--force"], RUNNING.as_slice()].concat())?;
 
     say("creations at once");
-    let few = times(rounds, || home.time(&LIST))?;
+    let few = times(rounds, || home.time(&TABLE))?;
     report.add(vec![at_once(&home)?]);
     say("many VMs");
     for _ in AT_ONCE..vms {
         home.banger(&CREATE)?;
     }
-    let many = times(rounds, || home.time(&LIST))?;
+    let many = times(rounds, || home.time(&TABLE))?;
     restart(&home)?;
     let each = (anonymous(&home)? - empty) / count(vms.max(AT_ONCE));
     report.add(vec![

@@ -17,11 +17,9 @@ use crate::{classify::configuration, convert, convert_journal, reload, wiring::A
 /// The running daemon.
 #[utoipa::path(get, path = "/v1/daemon", responses((status = 200, body = DaemonStatus)))]
 pub(crate) async fn status(State(app): State<Arc<App>>) -> Json<DaemonStatus> {
-    let views = app.engine.views();
-    let running = views
-        .iter()
-        .filter(|view| view.record.state == VmState::Running)
-        .count();
+    let running = app
+        .engine
+        .count(|view| view.record.state == VmState::Running);
     let text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
     Json(DaemonStatus {
         pid: std::process::id(),
