@@ -92,6 +92,25 @@ pub struct CreateRequest {
     pub auto_remove: bool,
 }
 
+impl CreateRequest {
+    /// What it says of the machine itself: one that is there already is what it is.
+    fn chosen_parts(&self) -> impl Iterator<Item = &'static str> {
+        let parts = [
+            ("image", self.image.is_some()),
+            ("kernel", self.kernel.is_some()),
+            ("number of processors", self.vcpus.is_some()),
+            ("memory", self.memory.is_some()),
+            ("disk", self.disk.is_some()),
+            ("init", self.init.is_some()),
+            ("network", self.network.is_some()),
+            ("VMM", self.vmm.is_some()),
+        ];
+        parts
+            .into_iter()
+            .filter_map(|(part, chosen)| chosen.then_some(part))
+    }
+}
+
 /// Where the engine keeps things.
 #[derive(Debug, Clone)]
 pub struct Directories {

@@ -24,6 +24,19 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     print(&text)
 }
 
+/// Writes a document to standard output: as JSON, or as a text for people.
+pub(crate) fn print_as<T: Serialize>(
+    json: bool,
+    value: &T,
+    text: impl FnOnce(&T) -> String,
+) -> Result<(), Failure> {
+    if json {
+        print_json(value)
+    } else {
+        print(&text(value))
+    }
+}
+
 /// A question on standard error, which stays on its line.
 pub(crate) fn prompt(text: &str) {
     let _ = fdio::write_all(io::stderr(), text.as_bytes());

@@ -303,21 +303,11 @@ fn copy_of(from: &Restoration, labels: Labels) -> VmSpec {
 
 /// A machine that goes on is what it was.
 fn refuse_fixed(request: &CreateRequest) -> Result<(), SnapshotError> {
-    let fixed = [
-        ("image", request.image.is_some()),
-        ("kernel", request.kernel.is_some()),
-        ("number of processors", request.vcpus.is_some()),
-        ("memory", request.memory.is_some()),
-        ("disk", request.disk.is_some()),
-        ("init", request.init.is_some()),
-        ("network", request.network.is_some()),
-        ("VMM", request.vmm.is_some()),
-    ];
     if !request.start {
         return Err(SnapshotError::NotStarted);
     }
-    match fixed.into_iter().find(|(_, chosen)| *chosen) {
-        Some((what, _)) => Err(SnapshotError::Fixed { what }),
+    match request.chosen_parts().next() {
+        Some(what) => Err(SnapshotError::Fixed { what }),
         None => Ok(()),
     }
 }

@@ -42,10 +42,10 @@ async fn list(client: &Client, args: &KernelListArgs) -> Result<u8, Failure> {
     if args.available {
         catalog::refresh(client).await?;
         let kernels = client.available_kernels().await?;
-        print(json, &kernels, |kernels| offers(kernels))?;
+        output::print_as(json, &kernels, |kernels| offers(kernels))?;
     } else {
         let kernels = client.kernels().await?;
-        print(json, &kernels, |kernels| {
+        output::print_as(json, &kernels, |kernels| {
             overview(kernels, SystemTime::now())
         })?;
     }
@@ -54,20 +54,8 @@ async fn list(client: &Client, args: &KernelListArgs) -> Result<u8, Failure> {
 
 async fn show(client: &Client, name: &str, json: bool) -> Result<u8, Failure> {
     let kernel = client.kernel(name).await?;
-    print(json, &kernel, |kernel| details(kernel, SystemTime::now()))?;
+    output::print_as(json, &kernel, |kernel| details(kernel, SystemTime::now()))?;
     Ok(SUCCESS)
-}
-
-fn print<T: serde::Serialize>(
-    json: bool,
-    value: &T,
-    text: impl FnOnce(&T) -> String,
-) -> Result<(), Failure> {
-    if json {
-        output::print_json(value)
-    } else {
-        output::print(&text(value))
-    }
 }
 
 async fn remove(client: &Client, names: &[StoreName]) -> Result<u8, Failure> {

@@ -32,20 +32,16 @@ pub(super) async fn run(client: &Client, command: PoolCommand) -> Result<u8, Fai
         PoolCommand::Create(args) => create(client, args).await,
         PoolCommand::List(args) => {
             let pools = client.pools().await?;
-            if args.json.json {
-                output::print_json(&pools)?;
-            } else {
-                output::print(&overview(&pools, SystemTime::now()))?;
-            }
+            output::print_as(args.json.json, &pools, |pools| {
+                overview(pools, SystemTime::now())
+            })?;
             Ok(SUCCESS)
         }
         PoolCommand::Show(args) => {
             let pool = client.pool(args.name.as_str()).await?;
-            if args.json.json {
-                output::print_json(&pool)?;
-            } else {
-                output::print(&details(&pool, SystemTime::now()))?;
-            }
+            output::print_as(args.json.json, &pool, |pool| {
+                details(pool, SystemTime::now())
+            })?;
             Ok(SUCCESS)
         }
         PoolCommand::Delete(args) => {

@@ -53,9 +53,8 @@ pub(super) async fn show(client: &Client, args: &ShowArgs) -> Result<u8, Failure
 /// What a machine has now, in words.
 pub(super) fn built(now: &Built) -> String {
     let memory = format_size(now.memory_bytes);
-    let vcpus = now.vcpus;
-    let plural = if vcpus == 1 { "" } else { "s" };
-    format!("{vcpus} vCPU{plural}, {memory}, network {}", now.network)
+    let vcpus = count(now.vcpus.into(), "vCPU");
+    format!("{vcpus}, {memory}, network {}", now.network)
 }
 
 /// Whether `ps` shows it.

@@ -28,20 +28,16 @@ pub(super) async fn run(client: &Client, command: SnapshotCommand) -> Result<u8,
         SnapshotCommand::Create(args) => create(client, args).await,
         SnapshotCommand::List(args) => {
             let snapshots = client.snapshots().await?;
-            if args.json.json {
-                output::print_json(&snapshots)?;
-            } else {
-                output::print(&overview(&snapshots, SystemTime::now()))?;
-            }
+            output::print_as(args.json.json, &snapshots, |snapshots| {
+                overview(snapshots, SystemTime::now())
+            })?;
             Ok(SUCCESS)
         }
         SnapshotCommand::Show(args) => {
             let snapshot = client.snapshot(args.name.as_str()).await?;
-            if args.json.json {
-                output::print_json(&snapshot)?;
-            } else {
-                output::print(&details(&snapshot, SystemTime::now()))?;
-            }
+            output::print_as(args.json.json, &snapshot, |snapshot| {
+                details(snapshot, SystemTime::now())
+            })?;
             Ok(SUCCESS)
         }
         SnapshotCommand::Delete(args) => {

@@ -328,23 +328,18 @@ fn summary(pool: &PoolView) -> String {
 
 /// A machine that is ready is what it is.
 fn refuse_fixed(request: &CreateRequest) -> Result<(), PoolError> {
-    let fixed = [
-        ("image", request.image.is_some()),
-        ("kernel", request.kernel.is_some()),
-        ("number of processors", request.vcpus.is_some()),
-        ("memory", request.memory.is_some()),
-        ("disk", request.disk.is_some()),
-        ("init", request.init.is_some()),
-        ("network", request.network.is_some()),
-        ("VMM", request.vmm.is_some()),
+    let ways = [
         ("snapshot", request.snapshot.is_some()),
         ("cold boot", request.cold),
     ];
+    let ways = ways
+        .into_iter()
+        .filter_map(|(way, chosen)| chosen.then_some(way));
     if !request.start {
         return Err(PoolError::NotStarted);
     }
-    match fixed.into_iter().find(|(_, chosen)| *chosen) {
-        Some((what, _)) => Err(PoolError::Fixed { what }),
+    match request.chosen_parts().chain(ways).next() {
+        Some(what) => Err(PoolError::Fixed { what }),
         None => Ok(()),
     }
 }
