@@ -66,6 +66,8 @@ pub fn fork(
     let home = Home::make(programs, say)?;
     say("a machine to be saved");
     home.banger(&["vm", "create", "--quiet", "--name", ORIGIN])?;
+    // What a kernel leaves for after its boot would be done again by each copy.
+    sleep(REST);
     let one = shared_out(&home, &[ORIGIN.to_owned()])?;
     say("saving it");
     report.add(vec![pauses(&home, rounds)?]);

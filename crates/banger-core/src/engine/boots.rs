@@ -26,6 +26,9 @@ const FIRST: Duration = Duration::from_secs(3);
 /// What an init gets to come to rest. Nobody waits for it.
 const SETTLING: Duration = Duration::from_secs(180);
 const GLANCE: Duration = Duration::from_millis(250);
+/// What a kernel leaves for after its boot takes about so long: a link that is up is told of, an address is tested, the disk's
+/// file system looks round. What it has done before it is saved, no copy does again.
+const REST: Duration = Duration::from_secs(2);
 
 /// Saves what is ordered, one after the other, as long as the engine lives. What came while the first
 /// of its kind was saved finds it there.
@@ -83,6 +86,7 @@ async fn boot_and_save(making: &Making, key: &BootKey, spec: &VmSpec) -> Result<
     vm.start_as(true, silent).await?;
     let id = vm.view().record.id;
     settle(&vm).await?;
+    tokio::time::sleep(REST).await;
     save(&making.surroundings.boots, key, &vm, making).await?;
     making.page(id).journal().confirm(&made)?;
     vm.delete(true).await?;

@@ -97,9 +97,12 @@ pub(crate) fn args(plan: &LaunchPlan, command_line: &str) -> Vec<OsString> {
     words.0
 }
 
-/// What lets QEMU read a state from a descriptor that it is given.
-pub(crate) fn incoming(descriptor: RawFd) -> [OsString; 2] {
-    ["-incoming".into(), format!("fd:{descriptor}").into()]
+/// What lets QEMU read a state from a descriptor that it is given. A machine that has moved would tell its network so, five
+/// times; a copy has a network of its own, where nobody has met its origin.
+pub(crate) fn incoming(descriptor: RawFd) -> [OsString; 4] {
+    let state = format!("fd:{descriptor}");
+    let announcements = "migration.announce-rounds=0";
+    ["-global", announcements, "-incoming", &state].map(OsString::from)
 }
 
 /// The accelerator and the processor that its guests see. TCG executes `rep movsb` byte by byte: a
