@@ -432,9 +432,11 @@ pub trait Machine: Send + Sync {
     /// Refuses a machine whose VMM cannot save it, before anything is done to it.
     fn may_be_saved(&self) -> Result<(), HostError>;
 
-    /// Does what makes a save shorter, while the guest runs. Does nothing unless the implementation
-    /// does.
-    async fn prepare_save(&self) {}
+    /// Does what makes a save into the same directory shorter, while the guest runs. Does nothing
+    /// unless the implementation does.
+    async fn prepare_save(&self, _: &SnapshotPlaces) -> Result<(), HostError> {
+        Ok(())
+    }
 
     /// Writes memory and devices of a machine that stands still into a directory that is there.
     /// Gives back how many bytes that takes. It can go on afterwards; the connection to its agent may

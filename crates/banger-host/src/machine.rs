@@ -205,8 +205,8 @@ impl Machine for VmmMachine {
         self.control.may_save()
     }
 
-    async fn prepare_save(&self) {
-        self.control.prepare_save(self.process.pid()).await;
+    async fn prepare_save(&self, into: &SnapshotPlaces) -> Result<(), HostError> {
+        self.control.prepare_save(self.process.pid(), into).await
     }
 
     async fn save(&self, into: &SnapshotPlaces) -> Result<u64, HostError> {

@@ -207,12 +207,13 @@ impl Control for FirecrackerControl {
     }
 
     /// A disk may take seconds to have all of a guest's memory; memory does not.
-    async fn prepare_save(&self, pid: u32) {
+    async fn prepare_save(&self, pid: u32, _: &SnapshotPlaces) -> Result<(), HostError> {
         let prepared = self.make_room(pid).await;
         if let Err(error) = &prepared {
             tracing::debug!(%error, "a machine is saved by way of the disk");
         }
         self.in_memory.store(prepared.is_ok(), Ordering::Relaxed);
+        Ok(())
     }
 
     async fn save(&self, _: &SnapshotPlaces) -> Result<u64, HostError> {

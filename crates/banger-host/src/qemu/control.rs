@@ -10,7 +10,7 @@ use banger_core::{
 use serde_json::json;
 use tokio::net::UnixStream;
 
-use super::{halts::Halts, qmp::Qmp, save};
+use super::{halts::Halts, pages::Pages, qmp::Qmp, save};
 use crate::{
     arrivals::connect_when_there, command_line::DISK_SERIAL, control::Control, places,
     task::Leashed,
@@ -22,6 +22,8 @@ pub(crate) struct QemuControl {
     halts: Halts,
     /// The first byte stream to the agent, opened while QEMU makes its machine.
     first: Mutex<Option<Leashed<UnixStream>>>,
+    /// What a save began with while the guest ran.
+    begun: Mutex<Option<Pages>>,
 }
 
 impl QemuControl {
@@ -32,6 +34,7 @@ impl QemuControl {
             places: places.clone(),
             halts: Halts::watch(places),
             first: Mutex::new(Some(Leashed(first))),
+            begun: Mutex::new(None),
         }
     }
 
@@ -76,12 +79,15 @@ impl Control for QemuControl {
         Ok(())
     }
 
-    async fn prepare_save(&self, pid: u32) {
-        save::prepare(pid).await;
+    async fn prepare_save(&self, pid: u32, into: &SnapshotPlaces) -> Result<(), HostError> {
+        let pages = save::prepare(&self.places, pid, into).await?;
+        *self.begun.lock().expect("its holders do not panic") = Some(pages);
+        Ok(())
     }
 
     async fn save(&self, into: &SnapshotPlaces) -> Result<u64, HostError> {
-        save::save(&self.places, into).await
+        let begun = self.begun.lock().expect("its holders do not panic").take();
+        save::save(&self.places, into, begun).await
     }
 
     async fn grow_disk(&self, bytes: u64) -> Result<(), HostError> {

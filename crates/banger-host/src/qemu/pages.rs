@@ -20,8 +20,8 @@ pub(crate) struct Pages {
     stretch: Vec<u8>,
     begin: u64,
     filled: usize,
-    /// Below it a page may have been written already; above, all is hole.
-    seen: u64,
+    /// A bit for each page that was ever something; the others are holes.
+    written: Vec<u64>,
 }
 
 impl Pages {
@@ -37,8 +37,12 @@ impl Pages {
             stretch: vec![0; STRETCH * PAGE],
             begin: 0,
             filled: 0,
-            seen: 0,
+            written: vec![0; bit_of(length).0 + 1],
         })
+    }
+
+    pub(super) fn length(&self) -> u64 {
+        self.length
     }
 
     /// Room for the page at `place`; it counts once [`Self::filled`] is called.
@@ -58,13 +62,15 @@ impl Pages {
 
     /// The page that there was room for is in it.
     pub(super) fn filled(&mut self) {
+        let (word, bit) = bit_of(self.begin + self.filled as u64);
+        self.written[word] |= bit;
         self.filled += PAGE;
-        self.seen = self.seen.max(self.begin + self.filled as u64);
     }
 
     /// The page at `place` is zero, which it is anyway unless it was something else before.
     pub(super) fn zero(&mut self, place: u64) -> io::Result<()> {
-        if place < self.seen {
+        let (word, bit) = bit_of(place);
+        if self.written.get(word).is_some_and(|word| word & bit != 0) {
             self.room(place)?.fill(0);
             self.filled();
         }
@@ -88,4 +94,11 @@ impl Pages {
         self.filled = 0;
         Ok(())
     }
+}
+
+/// Where the page at `place` has its bit.
+fn bit_of(place: u64) -> (usize, u64) {
+    let page = place / PAGE as u64;
+    let word = usize::try_from(page / 64).unwrap_or(usize::MAX);
+    (word, 1 << (page % 64))
 }

@@ -27,18 +27,33 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(8);
 /// Reads as large as a socket gives them.
 const BUFFER: usize = 1 << 20;
 
-/// Reads what saving would have to read while the machine stands still.
-pub(super) async fn prepare(pid: u32) {
-    let read = blocking(move || ahead::read(pid)).await;
-    if let Err(error) = read {
-        tracing::debug!(%error, pid, "cannot read a machine's memory ahead");
-    }
+/// Begins the memory's file while the guest runs.
+pub(super) async fn prepare(
+    places: &VmPlaces,
+    pid: u32,
+    into: &SnapshotPlaces,
+) -> Result<Pages, HostError> {
+    let mut qmp = Qmp::connect(&places::qmp_socket(places)).await?;
+    let length = memory_size(&mut qmp).await?;
+    let path = into.memory();
+    blocking(move || {
+        let mut pages = create_memory(&path, length)?;
+        if let Err(error) = ahead::write(pid, &mut pages) {
+            tracing::debug!(%error, pid, "cannot write all of a machine's memory ahead");
+        }
+        Ok(pages)
+    })
+    .await
 }
 
-/// Has QEMU write its machine down, and sorts what it writes.
-pub(super) async fn save(places: &VmPlaces, into: &SnapshotPlaces) -> Result<u64, HostError> {
+/// Has QEMU write its machine down, and sorts what it writes. The memory's file may have been begun.
+pub(super) async fn save(
+    places: &VmPlaces,
+    into: &SnapshotPlaces,
+    begun: Option<Pages>,
+) -> Result<u64, HostError> {
     let socket = places::save_socket(places);
-    let outcome = stream_out(places, &socket, into).await;
+    let outcome = stream_out(places, &socket, into, begun).await;
     places::remove(&socket)?;
     outcome
 }
@@ -47,12 +62,16 @@ async fn stream_out(
     places: &VmPlaces,
     socket: &Path,
     into: &SnapshotPlaces,
+    begun: Option<Pages>,
 ) -> Result<u64, HostError> {
     places::remove(socket)?;
     let listener = UnixListener::bind(socket);
     let listener = listener.map_err(|source| places::file_error("listen on", socket, source))?;
     let mut qmp = Qmp::connect(&places::qmp_socket(places)).await?;
-    let memory = memory_size(&mut qmp).await?;
+    let pages = match begun {
+        Some(pages) => pages,
+        None => create_memory(&into.memory(), memory_size(&mut qmp).await?)?,
+    };
     let limit = json!({ "max-bandwidth": BANDWIDTH });
     qmp.execute_with("migrate-set-parameters", limit).await?;
     let uri = format!("unix:{}", socket.display());
@@ -67,7 +86,7 @@ async fn stream_out(
     });
     let stream = stream.map_err(|source| places::file_error("accept on", socket, source))?;
     let files = into.clone();
-    let taken = blocking(move || sort(stream, &files, memory)).await?;
+    let taken = blocking(move || sort(stream, &files, pages)).await?;
     finish(&mut qmp).await?;
     Ok(taken)
 }
@@ -79,14 +98,16 @@ async fn memory_size(qmp: &mut Qmp) -> Result<u64, HostError> {
         .ok_or_else(|| unclear("query-memory-size-summary"))
 }
 
+fn create_memory(path: &Path, length: u64) -> Result<Pages, HostError> {
+    Pages::create(path, length).map_err(|source| places::file_error("create", path, source))
+}
+
 fn sort(
     stream: std::os::unix::net::UnixStream,
     into: &SnapshotPlaces,
-    length: u64,
+    mut pages: Pages,
 ) -> Result<u64, HostError> {
     let (memory, devices) = (into.memory(), into.devices());
-    let mut pages = Pages::create(&memory, length)
-        .map_err(|source| places::file_error("create", &memory, source))?;
     let rest = create(&devices).map_err(|source| places::file_error("create", &devices, source))?;
     let stream = BufReader::with_capacity(BUFFER, stream);
     stream::split(stream, MEMORY, &mut pages, BufWriter::new(rest)).map_err(|error| {

@@ -48,8 +48,9 @@ impl Task {
         let stood_still = self.record().state == VmState::Paused;
         // Whoever is being called could not answer, and would keep the line.
         self.connecting = None;
-        if !stood_still {
-            machine.prepare_save().await;
+        if !stood_still && let Err(error) = machine.prepare_save(into).await {
+            self.reconnect_if_needed();
+            return Err(error.into());
         }
         let began = Instant::now();
         if !stood_still && let Err(error) = machine.pause().await {

@@ -97,7 +97,7 @@ type Running<'a> = (&'a Story, &'a Process, &'a dyn Control);
 async fn save((story, process, control): Running<'_>, into: &SnapshotPlaces, way: Way) -> u8 {
     control.may_save().unwrap();
     if way == Way::Memory {
-        control.prepare_save(process.pid()).await;
+        control.prepare_save(process.pid(), into).await.unwrap();
     }
     control.pause().await.unwrap();
     let last = *letters(&console(story)).last().unwrap();
@@ -320,7 +320,8 @@ async fn a_save_that_nobody_finished_is_forgotten_and_its_machine_goes_on() {
         let (process, _, control) = story.start().await.unwrap();
         story.heard("b\n").await;
         if way == Way::Memory {
-            control.prepare_save(process.pid()).await;
+            let files = Place::new().files;
+            control.prepare_save(process.pid(), &files).await.unwrap();
         }
         control.pause().await.unwrap();
         control.save(&Place::new().files).await.unwrap();
