@@ -11,6 +11,7 @@ use super::making::{DeleteUnfinished, Making};
 use crate::{
     boots::{BootKey, Boots, Order},
     error::Error,
+    exec::ExecRequest,
     holder::Holder,
     labels::Labels,
     name::{ImageName, VmId, VmName},
@@ -29,6 +30,8 @@ const GLANCE: Duration = Duration::from_millis(250);
 /// What a kernel leaves for after its boot takes about so long: a link that is up is told of, an address is tested, the disk's
 /// file system looks round. What it has done before it is saved, no copy does again.
 const REST: Duration = Duration::from_secs(2);
+/// What a shell that does nothing gets for it.
+const WARM_UP: Duration = Duration::from_secs(10);
 
 /// Saves what is ordered, one after the other, as long as the engine lives. What came while the first
 /// of its kind was saved finds it there.
@@ -86,6 +89,9 @@ async fn boot_and_save(making: &Making, key: &BootKey, spec: &VmSpec) -> Result<
     vm.start_as(true, silent).await?;
     let id = vm.view().record.id;
     settle(&vm).await?;
+    if timeout(WARM_UP, warm_up(&vm)).await.is_err() {
+        debug!(vm = %vm.name(), "a shell that is to do nothing does not end");
+    }
     tokio::time::sleep(REST).await;
     save(&making.surroundings.boots, key, &vm, making).await?;
     making.page(id).journal().confirm(&made)?;
@@ -133,6 +139,20 @@ pub(super) async fn settle(vm: &VmHandle) -> Result<(), Error> {
     };
     let unsettled = Error::Unsettled { after: SETTLING };
     timeout(SETTLING, settled).await.unwrap_or(Err(unsettled))
+}
+
+/// Has the guest look for a shell, read it and end it: a copy's first command finds in memory what is read for that. An image
+/// without a shell is none the worse for it.
+async fn warm_up(vm: &VmHandle) {
+    let request = ExecRequest {
+        argv: ["sh", "-c", ":"].map(str::to_owned).into(),
+        ..ExecRequest::default()
+    };
+    let Ok(guest) = vm.guest().await else { return };
+    let Ok(mut stream) = guest.exec(request).await else {
+        return;
+    };
+    while stream.output.recv().await.is_some() {}
 }
 
 async fn save(boots: &Boots, key: &BootKey, vm: &VmHandle, making: &Making) -> Result<(), Error> {

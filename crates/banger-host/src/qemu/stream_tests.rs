@@ -76,9 +76,19 @@ impl Stream {
 }
 
 fn split_up(stream: &[u8]) -> Result<(Vec<u8>, Vec<u8>), StreamError> {
+    split_onto(&[], stream)
+}
+
+/// Some pages of the file are full already.
+fn split_onto(full: &[u64], stream: &[u8]) -> Result<(Vec<u8>, Vec<u8>), StreamError> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("memory");
     let mut pages = Pages::create(&path, SIZE).unwrap();
+    for page in full {
+        pages.room(page * PAGE as u64).unwrap().fill(9);
+        pages.filled();
+    }
+    pages.finish().unwrap();
     let mut devices = Vec::new();
     split(stream, RAM, &mut pages, &mut devices)?;
     Ok((std::fs::read(path).unwrap(), devices))
@@ -119,6 +129,19 @@ fn the_guests_pages_go_to_the_file_and_all_else_stays_a_stream() {
         .close()
         .rest();
     assert!(devices == same_without_memory);
+}
+
+#[test]
+fn what_was_written_ahead_counts_for_nothing() {
+    let all = Stream::new().start().section(SECTION_PART);
+    let all = all.page(0, Some(RAM), 0).page(1, None, 7);
+    let all = (2..16).fold(all, |stream, page| stream.page(page, None, 0));
+    let all = all.close().section(SECTION_END).close().rest();
+    let expected = split_up(&all).unwrap();
+    let everything: Vec<u64> = (0..16).collect();
+    for full in [&[0, 1][..], &[3, 4, 15], &everything] {
+        assert!(split_onto(full, &all).unwrap() == expected, "{full:?}");
+    }
 }
 
 #[test]
