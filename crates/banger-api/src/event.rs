@@ -10,7 +10,7 @@ pub struct Event {
     pub seq: u64,
     /// RFC 3339, UTC, with milliseconds.
     pub time: String,
-    /// `vm`, `image`, `kernel`, `pool` or `daemon`.
+    /// `vm`, `image`, `kernel`, `pool`, `snapshot` or `daemon`.
     pub subject: String,
     /// Which VM, where it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

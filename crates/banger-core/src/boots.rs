@@ -14,9 +14,9 @@ use tracing::{debug, warn};
 use crate::{
     error::Error,
     host::{Binding, LaunchPlan},
-    name::{ImageName, PoolName, SnapshotName},
+    name::{PoolName, SnapshotName},
     record::Seconds,
-    snapshot::{Restoration, SnapshotRecord, fit},
+    snapshot::{Frozen, Restoration, SnapshotRecord, fit},
     snapshots::{Snapshots, Staging},
     spec::{DiskSize, Init, VmSpec},
     vm::View,
@@ -180,7 +180,7 @@ impl Boots {
     pub(crate) async fn keep(
         &self,
         staging: &Staging,
-        record: &SnapshotRecord,
+        record: SnapshotRecord,
     ) -> Result<(), Error> {
         self.snapshots.publish(staging, record).await?;
         self.keep_to_budget()
@@ -195,7 +195,7 @@ impl Boots {
             match left.checked_sub(takes) {
                 _ if held.contains(&boot.name) => {}
                 Some(rest) if self.budget.is_some() => left = rest,
-                Some(_) | None => self.snapshots.delete(&boot.name)?,
+                Some(_) | None => self.snapshots.remove(&boot)?,
             }
         }
         Ok(())
@@ -203,16 +203,18 @@ impl Boots {
 
     /// Removes a saved boot that is of no use.
     pub fn forget(&self, key: &BootKey) {
-        if let Err(error) = self.snapshots.delete(&key.name()) {
+        let removed = self.snapshots.get(&key.name());
+        let removed = removed.and_then(|boot| self.snapshots.remove(&boot));
+        if let Err(error) = removed {
             debug!(error = error.chain(), "cannot remove a saved boot");
         }
     }
 
-    /// Removes the saved boots of an image that is about to go.
-    pub fn forget_image(&self, image: &ImageName) -> Result<(), Error> {
+    /// Removes the saved boots of such machines: what they are made of is about to go.
+    pub(crate) fn forget_all(&self, are: impl Fn(&Frozen) -> bool) -> Result<(), Error> {
         for boot in self.snapshots.boots()? {
-            if boot.machine.image == *image {
-                self.snapshots.delete(&boot.name)?;
+            if are(&boot.machine) {
+                self.snapshots.remove(&boot)?;
             }
         }
         Ok(())

@@ -45,6 +45,7 @@ use crate::{
     pool::PoolRecord,
     record::{Seconds, VmRecord, VmState},
     recovery,
+    snapshot::Frozen,
     snapshots::Snapshots,
     spec::{DiskSize, Init, Memory, Network, Vcpus, VmSpec},
     store::{ImageRow, JournalRow, StoreError},
@@ -457,34 +458,48 @@ impl Engine {
 
     /// Deletes an image that no VM uses.
     pub async fn delete_image(&self, name: &ImageName) -> Result<(), Error> {
-        let is_used = self.views().into_iter().any(|view| {
-            let record = view.record;
-            record.holder.is_none() && record.spec.image == *name
-        });
-        if !is_used && self.snapshot_of(name).is_none() {
+        let of_it = |machine: &Frozen| machine.image == *name;
+        if !self.is_needed(of_it)? {
             // What banger has made of it by itself comes back with it.
             self.let_pools_go_of(name).await?;
-            boots::give_up_image(&self.making(), name).await?;
+            boots::give_up(&self.making(), of_it).await?;
         }
         match self.images.delete(name) {
             Err(Error::Store(StoreError::ImageUsed(image))) => {
-                if let Some(snapshot) = self.snapshot_of(&image) {
-                    let snapshot = snapshot.to_string();
+                if let Some(snapshot) = self.snapshot_of(of_it)? {
                     return Err(Error::ImageSaved { image, snapshot });
                 }
-                let user = self
-                    .views()
-                    .into_iter()
-                    .find(|view| view.record.spec.image == image);
-                let vm = user.map_or_else(|| "?".into(), |view| view.record.name.to_string());
+                let users = self.each_view(|view| {
+                    let record = &view.record;
+                    (record.spec.image == image).then(|| record.name.to_string())
+                });
+                let vm = users.into_iter().flatten().next();
+                let vm = vm.unwrap_or_else(|| "?".into());
                 Err(Error::ImageUsed { image, vm })
             }
             other => other,
         }
     }
 
-    /// Deletes a kernel that no VM uses.
+    /// Whether somebody's VM or snapshot is such a machine.
+    fn is_needed(&self, is: impl Fn(&Frozen) -> bool) -> Result<bool, Error> {
+        let used = self.count(|view| {
+            let record = &view.record;
+            record.holder.is_none() && is(&Frozen::of(&record.spec))
+        });
+        Ok(used > 0 || self.snapshot_of(is)?.is_some())
+    }
+
+    /// Deletes a kernel that no VM uses, and no snapshot: its machine boots with it one day.
     pub async fn delete_kernel(&self, name: &KernelName) -> Result<(), Error> {
+        let of_it = |machine: &Frozen| machine.kernel == *name;
+        if let Some(snapshot) = self.snapshot_of(of_it)? {
+            let kernel = name.to_string();
+            return Err(Error::KernelSaved { kernel, snapshot });
+        }
+        if !self.is_needed(of_it)? {
+            boots::give_up(&self.making(), of_it).await?;
+        }
         if let Some(vm) = self.surroundings.store.vm_with_kernel(name.as_str())? {
             return Err(Error::KernelUsed {
                 kernel: name.to_string(),

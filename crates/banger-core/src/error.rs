@@ -6,7 +6,7 @@ use std::{io, path::PathBuf};
 use crate::{
     host_error::{GuestError, HostError},
     journal::JournalError,
-    name::{ImageName, NameError, VmName},
+    name::{ImageName, NameError, SnapshotName, VmName},
     operations::OperationId,
     pool::PoolError,
     record::VmState,
@@ -39,13 +39,21 @@ pub enum Error {
     #[error("image {image} is used by VM {vm}")]
     ImageUsed { image: ImageName, vm: String },
     #[error("image {image} is used by snapshot {snapshot}")]
-    ImageSaved { image: ImageName, snapshot: String },
+    ImageSaved {
+        image: ImageName,
+        snapshot: SnapshotName,
+    },
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
     #[error(transparent)]
     Pool(#[from] PoolError),
     #[error("kernel {kernel} is used by VM {vm}")]
     KernelUsed { kernel: String, vm: String },
+    #[error("kernel {kernel} is used by snapshot {snapshot}")]
+    KernelSaved {
+        kernel: String,
+        snapshot: SnapshotName,
+    },
     #[error("the start of VM {vm} was interrupted by {by}")]
     Interrupted { vm: VmName, by: &'static str },
     #[error("cannot start VM {vm}")]

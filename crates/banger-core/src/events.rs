@@ -1,4 +1,4 @@
-//! What happened: to VMs, images, kernels and the daemon, in the order in which it was recorded.
+//! What happened: to VMs, images, kernels, pools, snapshots and the daemon, in the order in which it was recorded.
 //! Knows how events are asked for and followed; who writes them is the store's business.
 
 use std::{
@@ -25,6 +25,7 @@ pub enum Subject {
     Image,
     Kernel,
     Pool,
+    Snapshot,
     Daemon,
 }
 
@@ -37,6 +38,7 @@ impl Subject {
             Self::Image => "image",
             Self::Kernel => "kernel",
             Self::Pool => "pool",
+            Self::Snapshot => "snapshot",
             Self::Daemon => "daemon",
         }
     }
@@ -48,6 +50,7 @@ impl Subject {
             Self::Image,
             Self::Kernel,
             Self::Pool,
+            Self::Snapshot,
             Self::Daemon,
         ];
         all.into_iter().find(|subject| subject.as_str() == text)

@@ -1,6 +1,6 @@
 //! What is known of a snapshot, and whether it can go on here: pure. Knows no file.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use banger_image::kernel::KernelName;
 
@@ -39,6 +39,8 @@ pub enum SnapshotError {
         snapshot: SnapshotName,
         file: &'static str,
     },
+    #[error("snapshot {0} is being read by a VM that goes on from it")]
+    InUse(SnapshotName),
     #[error("1 to {most} forks can be made at once, not {asked}")]
     Forks { asked: u32, most: u32 },
 }
@@ -105,6 +107,8 @@ pub struct SnapshotRecord {
     /// What memory, devices and disk take on the host.
     pub memory_bytes: u64,
     pub disk_bytes: u64,
+    /// Of the file with the devices, which a VMM takes as it is; empty in rows of earlier releases.
+    pub devices_digest: String,
     pub created_at: Seconds,
 }
 
@@ -112,6 +116,8 @@ pub struct SnapshotRecord {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restoration {
     pub files: SnapshotPlaces,
+    /// As long as it lives, nobody is to take the files away.
+    pub(crate) hold: Arc<()>,
     pub machine: Frozen,
     pub binding: Binding,
 }

@@ -2,12 +2,14 @@
 //! half gone has a directory that says so. Knows neither VMs nor what is in the files.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, Weak},
 };
 
+use banger_image::digest::Sha256;
 use tracing::warn;
 
 use crate::{
@@ -28,12 +30,18 @@ const PARTIAL: &str = ".partial";
 pub struct Snapshots {
     store: Arc<Store>,
     directory: PathBuf,
+    /// What machines read that are about to go on, by directory.
+    in_use: Mutex<BTreeMap<String, Weak<()>>>,
 }
 
 impl Snapshots {
     #[must_use]
     pub fn new(store: Arc<Store>, directory: PathBuf) -> Self {
-        Self { store, directory }
+        Self {
+            store,
+            directory,
+            in_use: Mutex::default(),
+        }
     }
 
     /// All snapshots, saved boots too, by name.
@@ -69,20 +77,33 @@ impl Snapshots {
 
     /// What a VM needs to go on from a snapshot whose files are whole.
     pub fn restoration(&self, snapshot: &SnapshotRecord) -> Result<Restoration, Error> {
+        let hold = self.hold(&snapshot.directory);
         let files = self.files(snapshot);
         let lengths = [
             ("memory", files.memory(), snapshot.machine.memory.bytes()),
             ("disk", files.disk(), snapshot.machine.disk.bytes()),
             ("devices", files.devices(), 1),
         ];
+        let ours = fs::metadata(&self.directory).ok().map(|meta| meta.uid());
+        // A link would lead to what somebody else may change while a machine reads it.
+        let is_whole = |path: &Path, least| {
+            let meta = fs::symlink_metadata(path);
+            meta.is_ok_and(|meta| meta.is_file() && meta.len() >= least && Some(meta.uid()) == ours)
+        };
         for (file, path, least) in lengths {
-            if !fs::metadata(&path).is_ok_and(|meta| meta.len() >= least) {
-                let snapshot = snapshot.name.clone();
-                return Err(SnapshotError::Damaged { snapshot, file }.into());
+            if !is_whole(&path, least) {
+                return Err(damaged(snapshot, file));
             }
+        }
+        // A VMM would find out only when the machine that this replaces is gone.
+        if !snapshot.devices_digest.is_empty()
+            && digest(&files.devices()).ok().as_ref() != Some(&snapshot.devices_digest)
+        {
+            return Err(damaged(snapshot, "devices"));
         }
         Ok(Restoration {
             files,
+            hold,
             machine: snapshot.machine.clone(),
             binding: snapshot.binding.clone(),
         })
@@ -121,14 +142,20 @@ impl Snapshots {
     pub(crate) async fn publish(
         &self,
         staging: &Staging,
-        record: &SnapshotRecord,
-    ) -> Result<(), Error> {
+        record: SnapshotRecord,
+    ) -> Result<SnapshotRecord, Error> {
         let files = staging.files.clone();
         // From here on the host's power may fail. A disk that is full says so now at the latest.
-        tokio::task::spawn_blocking(move || sync_all(&files))
-            .await
-            .map_err(|_| Error::Ending)??;
-        self.store.insert_snapshot(record)?;
+        let synced = tokio::task::spawn_blocking(move || {
+            sync_all(&files)?;
+            let devices = files.devices();
+            digest(&devices).map_err(file_error("read", &devices))
+        });
+        let record = SnapshotRecord {
+            devices_digest: synced.await.map_err(|_| Error::Ending)??,
+            ..record
+        };
+        self.store.insert_snapshot(&record)?;
         let staged = &staging.files.directory;
         let place = self.directory.join(&record.directory);
         let published = recovery::write_snapshot(&self.store, &record.name, staged)
@@ -137,12 +164,39 @@ impl Snapshots {
         if published.is_err() {
             self.store.delete_snapshot(&record.name)?;
         }
-        published
+        published.map(|()| record)
     }
 
-    /// Forgets a snapshot. Machines that went on from it have what they need.
+    fn hold(&self, directory: &str) -> Arc<()> {
+        let mut in_use = self.in_use();
+        in_use.retain(|_, hold| hold.strong_count() > 0);
+        if let Some(hold) = in_use.get(directory).and_then(Weak::upgrade) {
+            return hold;
+        }
+        let hold = Arc::default();
+        in_use.insert(directory.to_owned(), Arc::downgrade(&hold));
+        hold
+    }
+
+    fn in_use(&self) -> MutexGuard<'_, BTreeMap<String, Weak<()>>> {
+        let in_use = self.in_use.lock();
+        in_use.expect("no holder of this lock panics")
+    }
+
+    /// Forgets a snapshot. Machines that went on from it have what they need; one that is about to does
+    /// not yet.
     pub fn delete(&self, name: &SnapshotName) -> Result<(), Error> {
         let snapshot = self.get(name)?;
+        // Locked until it is gone: nobody begins to read it meanwhile.
+        let in_use = self.in_use();
+        match in_use.get(&snapshot.directory).map(Weak::strong_count) {
+            None | Some(0) => self.remove(&snapshot),
+            Some(_) => Err(SnapshotError::InUse(snapshot.name).into()),
+        }
+    }
+
+    /// As [`Self::delete`], whoever reads it.
+    pub(crate) fn remove(&self, snapshot: &SnapshotRecord) -> Result<(), Error> {
         let place = self.directory.join(&snapshot.directory);
         let going = self.partial(&snapshot.directory);
         match fs::rename(&place, &going) {
@@ -151,7 +205,7 @@ impl Snapshots {
             }
             Ok(()) | Err(_) => {}
         }
-        self.store.delete_snapshot(name)?;
+        self.store.delete_snapshot(&snapshot.name)?;
         match fs::remove_dir_all(&going) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(file_error("remove", &going)(error))
@@ -201,6 +255,15 @@ impl Drop for Staging {
             remove(&self.files.directory);
         }
     }
+}
+
+fn damaged(snapshot: &SnapshotRecord, file: &'static str) -> Error {
+    let snapshot = snapshot.name.clone();
+    SnapshotError::Damaged { snapshot, file }.into()
+}
+
+fn digest(devices: &Path) -> io::Result<String> {
+    Ok(Sha256::of_reader(fs::File::open(devices)?)?.to_hex())
 }
 
 /// Waits until all files of a saved machine are on the disk, and that they are there.

@@ -83,12 +83,18 @@ pub(crate) fn vms() -> Vec<CompletionCandidate> {
 }
 
 pub(crate) fn running_vms() -> Vec<CompletionCandidate> {
+    vms_that(|state| state == VmState::Running)
+}
+
+/// Those with a memory, also one that stands still.
+pub(crate) fn live_vms() -> Vec<CompletionCandidate> {
+    vms_that(|state| matches!(state, VmState::Running | VmState::Paused))
+}
+
+fn vms_that(are: impl Fn(VmState) -> bool) -> Vec<CompletionCandidate> {
     ask(async |client| {
         let vms = client.overview().await?.into_iter();
-        Ok(vms
-            .filter(|vm| vm.state == VmState::Running)
-            .map(|vm| vm.name)
-            .collect())
+        Ok(vms.filter(|vm| are(vm.state)).map(|vm| vm.name).collect())
     })
 }
 

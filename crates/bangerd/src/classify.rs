@@ -109,7 +109,7 @@ fn judge(error: &Error) -> Judged {
             ErrorCode::Conflict,
             format!("delete the VM first: `banger vm delete {vm}`"),
         ),
-        Error::ImageSaved { snapshot, .. } => judged(
+        Error::ImageSaved { snapshot, .. } | Error::KernelSaved { snapshot, .. } => judged(
             ErrorCode::Conflict,
             format!("delete the snapshot first: `banger vm snapshot delete {snapshot}`"),
         ),
@@ -177,6 +177,10 @@ fn snapshot(error: &SnapshotError) -> Judged {
         SnapshotError::Damaged { snapshot, .. } => judged(
             ErrorCode::HostFailed,
             format!("delete it: `banger vm snapshot delete {snapshot}`"),
+        ),
+        SnapshotError::InUse(_) => judged(
+            ErrorCode::Conflict,
+            "try again when that VM runs: it needs the snapshot no more then",
         ),
         SnapshotError::Forks { .. } | SnapshotError::NotStarted => {
             plain(ErrorCode::InvalidArgument)

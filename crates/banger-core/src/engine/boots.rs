@@ -14,9 +14,9 @@ use crate::{
     exec::ExecRequest,
     holder::Holder,
     labels::Labels,
-    name::{ImageName, VmId, VmName},
+    name::{VmId, VmName},
     record::VmState,
-    snapshot::SnapshotRecord,
+    snapshot::Frozen,
     spec::VmSpec,
     upkeep::Upkeep,
     vm::{AfterSave, VmHandle, kind_of},
@@ -100,14 +100,14 @@ async fn boot_and_save(making: &Making, key: &BootKey, spec: &VmSpec) -> Result<
     Ok(())
 }
 
-/// The saved boots of an image go, and those that are being made.
-pub(super) async fn give_up_image(making: &Making, image: &ImageName) -> Result<(), Error> {
+/// The saved boots of such machines go, and those that are being made.
+pub(super) async fn give_up(making: &Making, are: impl Fn(&Frozen) -> bool) -> Result<(), Error> {
     for vm in in_the_making(making) {
-        if vm.view().record.spec.image == *image {
+        if vm.read(|view| are(&Frozen::of(&view.record.spec))) {
             vm.delete(true).await?;
         }
     }
-    making.surroundings.boots.forget_image(image)
+    making.surroundings.boots.forget_all(are)
 }
 
 /// Ends all machines that boot to be saved.
@@ -156,27 +156,15 @@ async fn warm_up(vm: &VmHandle) {
 }
 
 async fn save(boots: &Boots, key: &BootKey, vm: &VmHandle, making: &Making) -> Result<(), Error> {
-    let staging = boots.stage()?;
-    let saved = vm.save(staging.files.clone(), AfterSave::End).await?;
-    let (agent_generation, agent_version) = saved.agent.map_or((0, String::new()), |agent| {
-        (agent.generation, agent.version.clone())
-    });
-    let record = SnapshotRecord {
-        name: key.name(),
-        directory: staging.name.clone(),
-        origin: saved.origin,
-        origin_id: saved.origin_id,
-        machine: saved.machine,
-        image_digest: String::new(),
-        binding: saved.binding,
-        agent_generation,
-        agent_version,
-        paused_for: saved.paused_for,
-        memory_bytes: saved.memory_bytes,
-        disk_bytes: saved.disk_bytes,
-        created_at: (making.surroundings.clock)(),
-    };
-    boots.keep(&staging, &record).await
+    let staging = Arc::new(boots.stage()?);
+    let (saved, standing) = vm.save(staging.clone(), AfterSave::End).await?;
+    let now = (making.surroundings.clock)();
+    let record = saved.into_record(key.name(), &staging, String::new(), now);
+    boots.keep(&staging, record).await?;
+    match standing {
+        Some(standing) => standing.end().await,
+        None => Ok(()),
+    }
 }
 
 fn a_name() -> VmName {

@@ -25,19 +25,48 @@ impl Engine {
         if let Some(name) = &request.name {
             self.refuse_taken(name)?;
         }
-        let host = &self.surroundings.host;
-        let choice = host.choose_vmm(request.vmm).await?;
-        let mut acts = self.missing(request)?;
-        let name = request.name.clone().unwrap_or_else(|| self.free_name());
+        if let Some(snapshot) = &request.snapshot {
+            let (choice, network) = self.foresee_going_on(snapshot, request).await?;
+            return self.planned(request, choice, network, Vec::new()).await;
+        }
+        let machine = match &request.pool {
+            Some(pool) => self.machine_of_pool(pool, request)?,
+            None => request.clone(),
+        };
+        let choice = self.surroundings.host.choose_vmm(machine.vmm).await?;
+        if let Some(pool) = &request.pool
+            && self.pool(pool)?.status.ready > 0
+        {
+            // All that it needs is there: it gets a name.
+            let acts = vec![self.name_of(request)];
+            return Ok(Preview { choice, acts });
+        }
+        let network = machine.network.unwrap_or(Network::User);
+        let missing = self.missing(&machine)?;
+        self.planned(request, choice, network, missing).await
+    }
+
+    async fn planned(
+        &self,
+        request: &CreateRequest,
+        choice: VmmChoice,
+        network: Network,
+        mut acts: Vec<Planned>,
+    ) -> Result<Preview, Error> {
         let places = self.surroundings.assembly.places(VmId::random());
-        acts.push(Planned::Act(Act::Vm(name)));
+        acts.push(self.name_of(request));
         acts.extend(vm::disk_acts(&places).map(Planned::Act));
         if request.start {
-            let network = request.network.unwrap_or(Network::User);
+            let host = &self.surroundings.host;
             let launch = host.acts(&places, choice.vmm, network).await?;
             acts.extend(launch.into_iter().map(Planned::Act));
         }
         Ok(Preview { choice, acts })
+    }
+
+    fn name_of(&self, request: &CreateRequest) -> Planned {
+        let name = request.name.clone();
+        Planned::Act(Act::Vm(name.unwrap_or_else(|| self.free_name())))
     }
 
     /// The kernel and the image, where they would have to be fetched.

@@ -1,20 +1,23 @@
 //! Snapshots and forks: a running machine is written down once and goes on many times. Knows the
 //! order; what is written is the task's and the host's business.
 
+use std::sync::Arc;
+
 use banger_image::progress::{SharedProgress, Step};
 use tokio::task::JoinSet;
 
 use super::{CreateRequest, DeleteUnfinished, Engine};
 use crate::{
     error::Error,
+    host::VmmChoice,
     journal::{Act, Page},
     labels::Labels,
     name::{SnapshotName, VmName},
-    snapshot::{Frozen, Restoration, SnapshotError, SnapshotRecord},
+    snapshot::{Frozen, Restoration, SnapshotError, SnapshotRecord, fit},
     snapshots::{Snapshots, Staging},
-    spec::VmSpec,
+    spec::{Network, VmSpec},
     upkeep::Upkeep,
-    vm::{AfterSave, Saved, View, VmHandle},
+    vm::{AfterSave, Saved, Standing, View, VmHandle},
 };
 
 /// Forks of one call at most.
@@ -52,12 +55,30 @@ impl Engine {
         progress: SharedProgress,
     ) -> Result<SnapshotRecord, Error> {
         self.snapshots.refuse_taken(&name)?;
-        let staging = self.snapshots.stage()?;
-        report(&progress, "save", &vm.name());
-        let saved = vm.save(staging.files.clone(), after).await?;
-        let record = self.record_of(name, &staging, saved)?;
-        self.snapshots.publish(&staging, &record).await?;
+        let (staging, saved, standing) = self.write_down(vm, after, &progress).await?;
+        let image_digest = self.images.get(&saved.machine.image)?.digest;
+        let record = saved.into_record(name, &staging, image_digest, self.now());
+        let record = self.snapshots.publish(&staging, record).await?;
+        // Nothing is awaited between these: who goes away has a snapshot, or a VM that goes on.
+        if let Some(standing) = standing {
+            standing.end().await?;
+        }
         Ok(record)
+    }
+
+    /// Refuses what would take the last of the disk before a machine stands still for it.
+    async fn write_down(
+        &self,
+        vm: &VmHandle,
+        after: AfterSave,
+        progress: &SharedProgress,
+    ) -> Result<(Arc<Staging>, Saved, Option<Standing>), Error> {
+        let state = &self.directories.state;
+        self.surroundings.host.has_room(state, 0)?;
+        let staging = Arc::new(self.snapshots.stage()?);
+        report(progress, "save", &vm.name());
+        let (saved, standing) = vm.save(staging.clone(), after).await?;
+        Ok((staging, saved, standing))
     }
 
     /// Takes a VM back to what it was when it was saved.
@@ -97,11 +118,10 @@ impl Engine {
         let names = self.fork_names(&prefix, count)?;
         let labels = vm.view().record.spec.labels;
         // The copies map its files; when they have them, the names are of no use any more.
-        let staging = self.snapshots.stage()?;
-        report(&progress, "save", &vm.name());
-        let saved = vm.save(staging.files.clone(), AfterSave::GoOn).await?;
+        let (staging, saved, _) = self.write_down(vm, AfterSave::GoOn, &progress).await?;
         let from = Restoration {
             files: staging.files.clone(),
+            hold: Arc::default(),
             machine: saved.machine.clone(),
             binding: saved.binding.clone(),
         };
@@ -133,15 +153,36 @@ impl Engine {
             ..copy_of(&from, request.labels)
         };
         let copy = self.intend_copy(request.name.as_ref(), spec)?;
-        copy.go_on(from, progress).await
+        let view = copy.go_on(from, progress).await?;
+        copy.confirm()?;
+        Ok(view)
+    }
+
+    /// On what a VM would go on from a snapshot, if it would.
+    pub(super) async fn foresee_going_on(
+        &self,
+        snapshot: &SnapshotName,
+        request: &CreateRequest,
+    ) -> Result<(VmmChoice, Network), Error> {
+        refuse_fixed(request)?;
+        let from = self.restoration(&self.snapshots.get(snapshot)?)?;
+        let host = &self.surroundings.host;
+        let choice = host.choose_vmm(Some(from.binding.vmm)).await?;
+        let here = host.binding(choice.vmm, choice.accelerator).await?;
+        fit(&from.binding, &here)?;
+        Ok((choice, from.machine.network))
     }
 
     /// The row of a VM that is about to go on, and its task.
     fn intend_copy(&self, name: Option<&VmName>, spec: VmSpec) -> Result<Copy, Error> {
         let (record, made) = self.insert(name, spec)?;
         let page = self.page(record.id);
-        let handle = self.spawn(record);
-        Ok(Copy { handle, page, made })
+        let unfinished = DeleteUnfinished(Some(self.spawn(record)));
+        Ok(Copy {
+            unfinished,
+            page,
+            made,
+        })
     }
 
     async fn go_on_as(
@@ -150,30 +191,31 @@ impl Engine {
         from: &Restoration,
         progress: &SharedProgress,
     ) -> Result<Vec<View>, Error> {
-        let mut made: Vec<DeleteUnfinished> = Vec::new();
         let mut work = JoinSet::new();
         for (index, (name, spec)) in specs.into_iter().enumerate() {
             let copy = self.intend_copy(Some(&name), spec)?;
-            made.push(DeleteUnfinished(Some(copy.handle.clone())));
             let (from, progress) = (from.clone(), progress.clone());
-            work.spawn(async move { (index, copy.go_on(from, progress).await) });
+            work.spawn(async move { (index, copy.go_on(from, progress).await, copy) });
         }
-        let (mut views, mut failure) = (Vec::new(), None);
-        while let Some(done) = work.join_next().await {
-            match done.map_err(|_| Error::Ending)? {
-                (index, Ok(view)) => views.push((index, view)),
-                (_, Err(error)) => failure = failure.or(Some(error)),
+        let mut copies = work.join_all().await;
+        copies.sort_by_key(|(index, ..)| *index);
+        let (views, copies): (Vec<_>, Vec<_>) = copies
+            .into_iter()
+            .map(|(_, went_on, copy)| (went_on, copy))
+            .unzip();
+        match views.into_iter().collect() {
+            Ok(views) => {
+                // Only now: a daemon that ends before leaves none.
+                copies.into_iter().try_for_each(Copy::confirm)?;
+                Ok(views)
+            }
+            Err(error) => {
+                for copy in &copies {
+                    copy.unfinished.delete().await;
+                }
+                Err(error)
             }
         }
-        if let Some(error) = failure {
-            for fork in &made {
-                fork.delete().await;
-            }
-            return Err(error);
-        }
-        made.into_iter().for_each(DeleteUnfinished::disarm);
-        views.sort_by_key(|(index, _)| *index);
-        Ok(views.into_iter().map(|(_, view)| view).collect())
     }
 
     /// The first free names of this kind.
@@ -204,57 +246,30 @@ impl Engine {
         self.snapshots.restoration(snapshot)
     }
 
-    fn record_of(
+    /// A snapshot of such a machine that somebody asked for.
+    pub(super) fn snapshot_of(
         &self,
-        name: SnapshotName,
-        staging: &Staging,
-        saved: Saved,
-    ) -> Result<SnapshotRecord, Error> {
-        let image_digest = self.images.get(&saved.machine.image)?.digest;
-        let (agent_generation, agent_version) = saved.agent.map_or((0, String::new()), |agent| {
-            (agent.generation, agent.version.clone())
-        });
-        Ok(SnapshotRecord {
-            name,
-            directory: staging.name.clone(),
-            origin: saved.origin,
-            origin_id: saved.origin_id,
-            machine: saved.machine,
-            image_digest,
-            binding: saved.binding,
-            agent_generation,
-            agent_version,
-            paused_for: saved.paused_for,
-            memory_bytes: saved.memory_bytes,
-            disk_bytes: saved.disk_bytes,
-            created_at: self.now(),
-        })
-    }
-
-    /// A snapshot of an image, where that is why it cannot go.
-    pub(super) fn snapshot_of(&self, image: &crate::name::ImageName) -> Option<SnapshotName> {
-        let snapshots = self.snapshots.list().ok()?;
-        let found = snapshots
-            .into_iter()
-            .find(|one| one.machine.image == *image);
-        found.map(|snapshot| snapshot.name)
+        is: impl Fn(&Frozen) -> bool,
+    ) -> Result<Option<SnapshotName>, Error> {
+        let mut snapshots = self.snapshots.list()?.into_iter();
+        Ok(snapshots
+            .find(|one| is(&one.machine))
+            .map(|snapshot| snapshot.name))
     }
 }
 
-/// A VM that is to be made of a saved machine.
+/// A VM that is to be made of a saved machine, and goes unless whoever asked for it has it.
 struct Copy {
-    handle: VmHandle,
+    unfinished: DeleteUnfinished,
     page: Page,
-    /// Confirmed when whoever asked for it has it.
     made: Act,
 }
 
 impl Copy {
     /// A new VM that could not go on is of no use.
-    async fn go_on(self, from: Restoration, progress: SharedProgress) -> Result<View, Error> {
-        let Self { handle, page, made } = self;
-        let unfinished = DeleteUnfinished(Some(handle.clone()));
-        let went_on = match handle.restore(from, progress).await {
+    async fn go_on(&self, from: Restoration, progress: SharedProgress) -> Result<View, Error> {
+        let handle = self.unfinished.handle();
+        match handle.restore(from, progress).await {
             Err(Error::Start { vm, source, .. }) => {
                 let kept = handle.delete(true).await.is_err();
                 Err(Error::Start { vm, kept, source })
@@ -264,13 +279,14 @@ impl Copy {
                 handle.delete(true).await?;
                 Err(refused)
             }
-            Ok(view) => {
-                page.journal().confirm(&made)?;
-                Ok(view)
-            }
-        };
-        unfinished.disarm();
-        went_on
+            Ok(view) => Ok(view),
+        }
+    }
+
+    fn confirm(self) -> Result<(), Error> {
+        self.page.journal().confirm(&self.made)?;
+        self.unfinished.disarm();
+        Ok(())
     }
 }
 

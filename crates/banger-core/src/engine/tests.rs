@@ -9,5 +9,6 @@ mod model;
 mod pools;
 mod restart;
 mod room;
+mod saving;
 mod snapshots;
 mod upkeep;

@@ -99,7 +99,12 @@ fn image(store: &Store, directory: &Path, id: VmId, dry_run: bool) -> Result<Ima
         return Err(format!("there is another image named {name}"));
     }
     if !dry_run {
-        insert(store, Table::Images, &card)?;
+        // What a card says of places is not believed.
+        insert(
+            store,
+            Table::Images,
+            &card.with("directory", &id.to_string()),
+        )?;
     }
     Ok(name)
 }
@@ -120,7 +125,7 @@ fn vms(
         let taken = |name: &VmName| {
             rows.iter().any(|row| row.name == *name) || recovered.vms.contains(name)
         };
-        match vm(store, &path, taken, &recovered.images, dry_run) {
+        match vm(store, (&path, id), taken, &recovered.images, dry_run) {
             Ok(name) => recovered.vms.push(name),
             Err(reason) => recovered.problems.push(Unrecovered { path, reason }),
         }
@@ -130,7 +135,7 @@ fn vms(
 
 fn vm(
     store: &Store,
-    path: &Path,
+    (path, id): (&Path, VmId),
     taken: impl Fn(&VmName) -> bool,
     images: &[ImageName],
     dry_run: bool,
@@ -147,7 +152,9 @@ fn vm(
     }
     if !dry_run {
         // Whether it runs is found out as with any VM that an earlier daemon had.
-        let card = card.with("state", VmState::Running.as_str());
+        let card = card
+            .with("state", VmState::Running.as_str())
+            .with("id", &id.to_string());
         insert(store, Table::Vms, &card)?;
     }
     Ok(name)
@@ -166,7 +173,7 @@ fn snapshots(
         if rows.iter().any(|row| row.directory == id.to_string()) || !path.is_dir() {
             continue;
         }
-        match snapshot(store, &path, &recovered.images, dry_run) {
+        match snapshot(store, (&path, id), &recovered.images, dry_run) {
             Ok(Some(name)) => recovered.snapshots.push(name),
             Ok(None) => {}
             Err(reason) => recovered.problems.push(Unrecovered { path, reason }),
@@ -178,7 +185,7 @@ fn snapshots(
 /// Nothing for a saved boot, which the next boot makes again.
 fn snapshot(
     store: &Store,
-    path: &Path,
+    (path, id): (&Path, VmId),
     images: &[ImageName],
     dry_run: bool,
 ) -> Result<Option<SnapshotName>, String> {
@@ -199,7 +206,11 @@ fn snapshot(
     let is_here = found.is_some() || images.contains(&image);
     known(is_here, &format!("its image {image} is missing"))?;
     if !dry_run {
-        insert(store, Table::Snapshots, &card)?;
+        insert(
+            store,
+            Table::Snapshots,
+            &card.with("directory", &id.to_string()),
+        )?;
     }
     Ok(Some(name))
 }

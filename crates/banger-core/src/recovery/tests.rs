@@ -8,7 +8,8 @@ use crate::{
     record::VmState,
     spec::SpecChange,
     store::StoreError,
-    testing::{World, create, reaches, request, silent},
+    testing::{World, create, directories, reaches, request, silent},
+    vm::AfterSave,
 };
 
 /// A world with a VM that runs, one that does not, and an image of its own.
@@ -142,4 +143,40 @@ fn what_cannot_be_had_again_is_told_of_and_left_alone() {
         |vm| fs::write(vm.join("vm.json"), "{\"name\": \"A\"}").unwrap(),
         "its card has no name",
     );
+}
+
+#[test]
+fn a_card_that_was_changed_leads_nowhere_and_is_in_nobodys_way() {
+    let check = |column: &str, value: &str, had_again: &[&str]| {
+        let world = World::new();
+        world.life(async |engine| {
+            let vm = create(&engine, "vm", true, false).await;
+            for name in ["a", "b"] {
+                let name = name.parse().unwrap();
+                let saved = engine.snapshot(&vm, name, AfterSave::GoOn, silent());
+                saved.await.unwrap();
+            }
+        });
+        let [first, _] = world.store().snapshots().unwrap().try_into().unwrap();
+        let path = snapshot_card(&world.snapshots().join(first.directory));
+        let card = read(&path).unwrap().with(column, value);
+        fs::write(&path, card.to_json()).unwrap();
+        fs::remove_file(world.path("state.db")).unwrap();
+        world.publish_tiny();
+        world.life(async |engine| {
+            engine.recover(false).await.unwrap();
+        });
+        world.life(async |engine| {
+            let listed = engine.snapshots().list().unwrap();
+            let names: Vec<_> = listed.iter().map(|one| one.name.as_str()).collect();
+            assert_eq!(names, had_again, "{column}");
+            for snapshot in &listed {
+                engine.snapshots().delete(&snapshot.name).unwrap();
+            }
+            assert_eq!(directories(&world.vms()).len(), 1);
+        });
+    };
+    check("vmm", "none", &["b"]);
+    check("memory", "much", &["b"]);
+    check("directory", "../vms", &["a", "b"]);
 }

@@ -5,7 +5,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter, types::ValueRef};
 use serde_json::{Map, Number, Value};
 
-use super::{Store, StoreError, query};
+use super::{Store, StoreError, images, query, snapshots, vms};
 use crate::name::{ImageName, SnapshotName, VmId};
 
 /// The tables that have cards.
@@ -29,6 +29,14 @@ impl Table {
         match self {
             Self::Vms => "id",
             Self::Images | Self::Snapshots => "name",
+        }
+    }
+
+    fn read(self, row: &Row<'_>) -> Result<(), StoreError> {
+        match self {
+            Self::Vms => vms::record(row).map(drop),
+            Self::Images => images::image_row(row).map(drop),
+            Self::Snapshots => snapshots::record(row).map(drop),
         }
     }
 }
@@ -82,24 +90,34 @@ impl Store {
         read().map_err(query("read a row for its card"))
     }
 
-    /// Writes a card's row again. What is there already is not touched: its key is taken then.
+    /// Writes a card's row again. What is there already is not touched: its key is taken then. Nor is a row
+    /// written that nobody could read: it would be in the way of all others.
     pub(crate) fn insert_card(&self, table: Table, card: &Card) -> Result<(), StoreError> {
         let connection = self.lock();
-        let insert = || {
-            let columns = columns(&connection, table)?;
-            let known: Vec<_> = columns
-                .iter()
-                .filter_map(|column| Some((column.as_str(), sql(card.0.get(column)?)?)))
-                .collect();
-            let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
-            let places = vec!["?"; known.len()].join(", ");
-            let (table, names) = (table.name(), names.join(", "));
-            let statement = format!("INSERT INTO {table} ({names}) VALUES ({places})");
-            let values = known.into_iter().map(|(_, value)| value);
-            connection.execute(&statement, params_from_iter(values))
-        };
-        insert().map(drop).map_err(query("write a row of a card"))
+        let failed = || query("write a row of a card");
+        let transaction = connection.unchecked_transaction().map_err(failed())?;
+        insert(&transaction, table, card).map_err(failed())?;
+        let written = transaction.last_insert_rowid();
+        let statement = format!("SELECT * FROM {} WHERE rowid = ?1", table.name());
+        transaction
+            .query_row(&statement, [written], |row| Ok(table.read(row)))
+            .map_err(failed())??;
+        transaction.commit().map_err(failed())
     }
+}
+
+fn insert(connection: &Connection, table: Table, card: &Card) -> rusqlite::Result<usize> {
+    let columns = columns(connection, table)?;
+    let known: Vec<_> = columns
+        .iter()
+        .filter_map(|column| Some((column.as_str(), sql(card.0.get(column)?)?)))
+        .collect();
+    let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
+    let places = vec!["?"; known.len()].join(", ");
+    let (table, names) = (table.name(), names.join(", "));
+    let statement = format!("INSERT INTO {table} ({names}) VALUES ({places})");
+    let values = known.into_iter().map(|(_, value)| value);
+    connection.execute(&statement, params_from_iter(values))
 }
 
 fn columns(connection: &Connection, table: Table) -> rusqlite::Result<Vec<String>> {

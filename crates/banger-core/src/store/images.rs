@@ -176,7 +176,7 @@ impl Store {
     }
 }
 
-fn image_row(row: &Row<'_>) -> Result<ImageRow, StoreError> {
+pub(super) fn image_row(row: &Row<'_>) -> Result<ImageRow, StoreError> {
     let stage = |text: &str| match text {
         BUILDING => Some(ImageStage::Building),
         READY => Some(ImageStage::Ready),

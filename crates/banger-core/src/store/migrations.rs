@@ -115,6 +115,7 @@ const STEPS: &[&str] = &[
     "ALTER TABLE snapshots ADD COLUMN used_at INTEGER NOT NULL DEFAULT 0;",
     include_str!("operations.sql"),
     include_str!("pools.sql"),
+    include_str!("snapshots.sql"),
 ];
 
 /// Runs the missing steps, each in a transaction with its version number. Before the first of them

@@ -27,11 +27,11 @@ impl Store {
             "INSERT INTO snapshots (name, directory, origin, origin_id, image, image_digest, kernel,
                     vcpus, memory, disk, init, network, vmm, accelerator, vmm_version, processor,
                     clock_khz, agent_generation, agent_version, paused_ms, memory_bytes, disk_bytes,
-                    created_at)
+                    devices_digest, created_at)
              VALUES (:name, :directory, :origin, :origin_id, :image, :image_digest, :kernel,
                     :vcpus, :memory, :disk, :init, :network, :vmm, :accelerator, :vmm_version, :processor,
                     :clock_khz, :agent_generation, :agent_version, :paused_ms, :memory_bytes, :disk_bytes,
-                    :created_at)",
+                    :devices_digest, :created_at)",
             named_params! {
                 ":name": snapshot.name.as_str(),
                 ":directory": &snapshot.directory,
@@ -55,6 +55,7 @@ impl Store {
                 ":paused_ms": signed(paused_ms),
                 ":memory_bytes": signed(snapshot.memory_bytes),
                 ":disk_bytes": signed(snapshot.disk_bytes),
+                ":devices_digest": &snapshot.devices_digest,
                 ":created_at": signed(snapshot.created_at),
             },
         );
@@ -126,7 +127,7 @@ impl Store {
     }
 }
 
-fn record(row: &Row<'_>) -> Result<SnapshotRecord, StoreError> {
+pub(super) fn record(row: &Row<'_>) -> Result<SnapshotRecord, StoreError> {
     let text = |name: &str| column::<String>(row, name);
     Ok(SnapshotRecord {
         name: parse("snapshot name", &text("name")?, |text| text.parse().ok())?,
@@ -147,6 +148,7 @@ fn record(row: &Row<'_>) -> Result<SnapshotRecord, StoreError> {
         paused_for: Duration::from_millis(unsigned(row, "paused_ms")?),
         memory_bytes: unsigned(row, "memory_bytes")?,
         disk_bytes: unsigned(row, "disk_bytes")?,
+        devices_digest: text("devices_digest")?,
         created_at: unsigned(row, "created_at")?,
     })
 }

@@ -205,7 +205,7 @@ pub(super) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-fn record(row: &Row<'_>) -> Result<VmRecord, StoreError> {
+pub(super) fn record(row: &Row<'_>) -> Result<VmRecord, StoreError> {
     let choice = match column::<Option<String>>(row, "vmm")? {
         None => None,
         Some(vmm) => Some(VmmChoice {

@@ -213,7 +213,10 @@ impl Machine for FakeMachine {
     async fn resume(&self) -> Result<(), HostError> {
         self.shared.power.check(Act::Resume)?;
         self.shared.record(Act::Resume);
-        Ok(())
+        match self.shared.script.borrow().resume {
+            Step::Fails => Err(failure(Act::Resume)),
+            Step::Works | Step::Hangs => Ok(()),
+        }
     }
 
     fn may_be_saved(&self) -> Result<(), HostError> {
@@ -221,6 +224,7 @@ impl Machine for FakeMachine {
     }
 
     async fn save(&self, into: &SnapshotPlaces) -> Result<u64, HostError> {
+        self.shared.power.check(Act::Save)?;
         self.shared.record(Act::Save);
         let mut script = self.shared.script.subscribe();
         let decided = script.wait_for(|script| script.save != Step::Hangs).await;
@@ -244,6 +248,7 @@ impl Machine for FakeMachine {
     }
 
     async fn fetch_saved(&self, _: &SnapshotPlaces, taken: u64) -> Result<u64, HostError> {
+        self.shared.power.check(Act::Fetch)?;
         self.shared.record(Act::Fetch);
         let mut script = self.shared.script.subscribe();
         let decided = script.wait_for(|script| script.fetch != Step::Hangs).await;

@@ -64,6 +64,7 @@ pub(crate) struct Script {
     pub(crate) admit: Step,
     pub(crate) launch: Step,
     pub(crate) adopt: Step,
+    pub(crate) resume: Step,
     pub(crate) save: Step,
     /// Whether the connection to the agent breaks with a save.
     pub(crate) save_hangs_up: bool,
@@ -84,6 +85,7 @@ impl Default for Script {
             admit: Step::Works,
             launch: Step::Works,
             adopt: Step::Works,
+            resume: Step::Works,
             save: Step::Works,
             save_hangs_up: false,
             fetch: Step::Works,

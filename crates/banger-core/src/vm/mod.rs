@@ -23,16 +23,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::{
     boots::Boots,
     error::{Error, Kind},
-    host::{
-        AgentInfo, Binding, Guest, Host, LaunchPlan, SnapshotPlaces, VmPlaces, VmmChoice,
-        VmmProcess,
-    },
+    host::{AgentInfo, Binding, Guest, Host, LaunchPlan, VmPlaces, VmmChoice, VmmProcess},
     journal::Ledger,
     labels::Labels,
-    name::{VmId, VmName},
+    name::{SnapshotName, VmId, VmName},
     policy::{Admission, Verb, admit},
     record::{Seconds, VmRecord, VmState},
-    snapshot::{Frozen, Restoration},
+    snapshot::{Frozen, Restoration, SnapshotRecord},
+    snapshots::Staging,
     spec::{SpecChange, VmSpec},
     store::Store,
     upkeep::Upkeep,
@@ -124,6 +122,24 @@ pub enum AfterSave {
     End,
 }
 
+/// A machine that was written down and is to end: it stands still until that is kept, so that nothing is
+/// lost where it is not. Dropping this lets it go on.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    kept: oneshot::Sender<()>,
+    ended: oneshot::Receiver<Result<(), Error>>,
+}
+
+impl Standing {
+    /// Ends the machine: what it was is kept. Once asked for it is carried through.
+    pub(crate) fn end(self) -> impl Future<Output = Result<(), Error>> {
+        let Self { kept, ended } = self;
+        // A task that is gone has no machine.
+        let _ = kept.send(());
+        async { ended.await.map_err(|_| Error::Ending)? }
+    }
+}
+
 /// What was written down of a machine.
 #[derive(Debug, Clone)]
 pub struct Saved {
@@ -137,6 +153,37 @@ pub struct Saved {
     pub disk_bytes: u64,
     /// How long it stood still for this.
     pub paused_for: Duration,
+}
+
+impl Saved {
+    /// What is known of the snapshot that this becomes.
+    pub(crate) fn into_record(
+        self,
+        name: SnapshotName,
+        staging: &Staging,
+        image_digest: String,
+        now: Seconds,
+    ) -> SnapshotRecord {
+        let (agent_generation, agent_version) = self.agent.map_or((0, String::new()), |agent| {
+            (agent.generation, agent.version.clone())
+        });
+        SnapshotRecord {
+            name,
+            directory: staging.name.clone(),
+            origin: self.origin,
+            origin_id: self.origin_id,
+            machine: self.machine,
+            image_digest,
+            binding: self.binding,
+            agent_generation,
+            agent_version,
+            paused_for: self.paused_for,
+            memory_bytes: self.memory_bytes,
+            disk_bytes: self.disk_bytes,
+            devices_digest: String::new(),
+            created_at: now,
+        }
+    }
 }
 
 /// What whoever takes a machine that waited makes of it.
@@ -193,9 +240,10 @@ enum Command {
         reply: Reply<View>,
     },
     Save {
-        into: SnapshotPlaces,
+        /// Goes when nobody writes there any more.
+        into: Arc<Staging>,
         after: AfterSave,
-        reply: Reply<Saved>,
+        reply: Reply<(Saved, Option<Standing>)>,
     },
     Restore {
         from: Restoration,
@@ -324,8 +372,12 @@ impl VmHandle {
         self.ask(|reply| Command::Resume { reply }).await
     }
 
-    /// Writes the machine down as it stands, into a directory that is there.
-    pub async fn save(&self, into: SnapshotPlaces, after: AfterSave) -> Result<Saved, Error> {
+    /// Writes the machine down as it stands. One that is to end is given back standing still.
+    pub(crate) async fn save(
+        &self,
+        into: Arc<Staging>,
+        after: AfterSave,
+    ) -> Result<(Saved, Option<Standing>), Error> {
         self.ask(|reply| Command::Save { into, after, reply }).await
     }
 

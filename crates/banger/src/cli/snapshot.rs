@@ -32,7 +32,7 @@ Examples:
 Without --keep-running the VM ends once it is saved; `banger vm restore web ready` lets it go on.")]
 pub(crate) struct SnapshotCreateArgs {
     /// Name, id or unique prefix
-    #[arg(value_name = "VM", add = ArgValueCandidates::new(complete::running_vms))]
+    #[arg(value_name = "VM", add = ArgValueCandidates::new(complete::live_vms))]
     pub(crate) target: Target,
     /// What to call the snapshot: 1 to 63 of a-z, 0-9 and . _ -
     #[arg(value_name = "NAME")]
@@ -112,9 +112,9 @@ Each fork has its origin's memory, processes and files, and a name, an id, rando
 SSH host keys of its own. The origin goes on. Prints the forks' names.")]
 pub(crate) struct ForkArgs {
     /// Name, id or unique prefix
-    #[arg(value_name = "VM", add = ArgValueCandidates::new(complete::running_vms))]
+    #[arg(value_name = "VM", add = ArgValueCandidates::new(complete::live_vms))]
     pub(crate) target: Target,
-    /// How many
+    /// How many, 100 at most
     #[arg(short = 'n', long, value_name = "N", default_value = "1",
         value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) count: u32,

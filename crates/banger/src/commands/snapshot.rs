@@ -85,8 +85,9 @@ pub(super) async fn restore(client: &Client, args: RestoreArgs) -> Result<u8, Fa
     if args.detach.detach {
         return operations::begin(client, Work::RestoreVm(target, &request)).await;
     }
+    let outcome = "the VM is as it was, or stopped if it had begun to go back";
     let work = client.restore_vm(target, &request, |step| progress.step(&step));
-    let vm = signals.interrupt(work, "the VM is stopped").await?;
+    let vm = signals.interrupt(work, outcome).await?;
     if args.json.json {
         output::print_json(&vm)?;
     } else {

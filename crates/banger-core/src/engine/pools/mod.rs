@@ -231,8 +231,7 @@ impl Engine {
         request: CreateRequest,
         progress: SharedProgress,
     ) -> Result<View, Error> {
-        refuse_fixed(&request)?;
-        let spec = self.pools.record(pool)?.spec;
+        let another = self.machine_of_pool(pool, &request)?;
         while let Some(handed) = self.pools.ask(pool, Command::Take).await? {
             match self.take(handed, &request).await {
                 Ok(view) => return Ok(view),
@@ -249,7 +248,18 @@ impl Engine {
             done: 0,
             total: None,
         });
-        let request = CreateRequest {
+        Box::pin(self.create(another, progress)).await
+    }
+
+    /// The request for a machine that is as those of a pool are, and of none.
+    pub(super) fn machine_of_pool(
+        &self,
+        pool: &PoolName,
+        request: &CreateRequest,
+    ) -> Result<CreateRequest, Error> {
+        refuse_fixed(request)?;
+        let spec = self.pools.record(pool)?.spec;
+        Ok(CreateRequest {
             pool: None,
             image: Some(spec.image.into()),
             kernel: Some(spec.kernel),
@@ -259,9 +269,8 @@ impl Engine {
             init: Some(spec.init),
             network: Some(spec.network),
             vmm: spec.vmm,
-            ..request
-        };
-        Box::pin(self.create(request, progress)).await
+            ..request.clone()
+        })
     }
 
     /// One that cannot become somebody's goes.

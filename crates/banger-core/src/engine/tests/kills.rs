@@ -11,18 +11,18 @@ use banger_image::{
 };
 
 use crate::{
-    engine::Engine,
+    engine::{CreateRequest, Engine, ForkRequest},
     error::{Error, RegisterError},
     images::Registration,
     journal::{Outcome, Owner, Stage},
-    name::{ImageName, VmId},
+    name::{ImageName, SnapshotName, VmId},
     record::VmState,
     spec::SpecChange,
     store::StoreError,
     testing::{
         Act, LONG, World, create, directories, entries, request, silent, time_passes, tiny_tar,
     },
-    vm::VmHandle,
+    vm::{AfterSave, VmHandle},
 };
 
 /// What a disk grows to.
@@ -48,6 +48,11 @@ enum Story {
     ImportKernel,
     DeleteKernel,
     Grow,
+    Save,
+    SaveAndEnd,
+    GoBack,
+    GoOn,
+    Fork,
 }
 
 impl Story {
@@ -63,8 +68,20 @@ impl Story {
             | Self::Restart
             | Self::Pause
             | Self::DeleteRunning
-            | Self::Grow => {
+            | Self::Grow
+            | Self::Save
+            | Self::SaveAndEnd
+            | Self::Fork => {
                 create(engine, "story", true, false).await;
+            }
+            Self::GoBack => {
+                create(engine, "story", true, false).await;
+                Self::Save.ask(world, engine).await.unwrap();
+            }
+            Self::GoOn => {
+                let origin = create(engine, "story", true, false).await;
+                Self::Save.ask(world, engine).await.unwrap();
+                origin.delete(true).await.unwrap();
             }
             Self::Resume => {
                 let vm = create(engine, "story", true, false).await;
@@ -126,6 +143,23 @@ impl Story {
                 };
                 vm()?.change(larger).await.map(drop)
             }
+            Self::Save => save(engine, AfterSave::GoOn).await,
+            Self::SaveAndEnd => save(engine, AfterSave::End).await,
+            Self::GoBack => engine.restore(&vm()?, &saved(), silent()).await.map(drop),
+            Self::GoOn => {
+                let request = CreateRequest {
+                    snapshot: Some(saved()),
+                    ..request("story", true, false)
+                };
+                engine.create(request, silent()).await.map(drop)
+            }
+            Self::Fork => {
+                let request = ForkRequest {
+                    count: 2,
+                    name_prefix: None,
+                };
+                engine.fork(&vm()?, request, silent()).await.map(drop)
+            }
         }
     }
 
@@ -133,8 +167,9 @@ impl Story {
     fn was_done(self, answer: &Error) -> bool {
         let is_taken = matches!(
             answer,
-            Error::Store(StoreError::VmTaken(_) | StoreError::ImageTaken(_))
-                | Error::Kernel(KernelError::Taken { .. })
+            Error::Store(
+                StoreError::VmTaken(_) | StoreError::ImageTaken(_) | StoreError::SnapshotTaken(_)
+            ) | Error::Kernel(KernelError::Taken { .. })
                 | Error::Register(RegisterError::Managed { .. })
         );
         let is_gone = matches!(
@@ -147,7 +182,10 @@ impl Story {
             | Self::Import
             | Self::Register
             | Self::Promote
-            | Self::ImportKernel => is_taken,
+            | Self::ImportKernel
+            | Self::Save
+            | Self::SaveAndEnd
+            | Self::GoOn => is_taken,
             Self::Delete | Self::DeleteRunning | Self::DeleteImage | Self::DeleteKernel => is_gone,
             Self::Start
             | Self::Stop
@@ -155,7 +193,9 @@ impl Story {
             | Self::Restart
             | Self::Pause
             | Self::Resume
-            | Self::Grow => false,
+            | Self::Grow
+            | Self::GoBack
+            | Self::Fork => false,
         }
     }
 
@@ -169,8 +209,17 @@ impl Story {
         let kernel = || engine.kernels().get(&"own".parse().unwrap());
         match self {
             Self::Create => is(VmState::Created),
-            Self::CreateAndStart | Self::Start | Self::Restart | Self::Resume => {
+            Self::CreateAndStart
+            | Self::Start
+            | Self::Restart
+            | Self::Resume
+            | Self::GoBack
+            | Self::GoOn => is(VmState::Running),
+            Self::Save | Self::SaveAndEnd => drop(engine.snapshots().get(&saved()).unwrap()),
+            Self::Fork => {
                 is(VmState::Running);
+                let forks = engine.count(|view| view.record.name.as_str().starts_with("story-"));
+                assert!(forks >= 2, "{forks} forks");
             }
             Self::Stop | Self::Kill => is(VmState::Stopped),
             Self::Pause => is(VmState::Paused),
@@ -193,6 +242,16 @@ async fn make(engine: &Engine, start: bool) -> Result<(), Error> {
     let made = engine
         .create(request("story", start, false), silent())
         .await;
+    made.map(drop)
+}
+
+fn saved() -> SnapshotName {
+    "saved".parse().unwrap()
+}
+
+async fn save(engine: &Engine, after: AfterSave) -> Result<(), Error> {
+    let vm = engine.find("story")?;
+    let made = engine.snapshot(&vm, saved(), after, silent()).await;
     made.map(drop)
 }
 
@@ -259,8 +318,17 @@ pub(super) fn is_tidy(world: &World, engine: &Engine, told: &str) {
     let running: BTreeSet<_> = running.map(|row| row.id).collect();
     let alive: BTreeSet<_> = world.host.alive().into_iter().collect();
     assert_eq!(alive, running, "{told}: machines");
+    for row in rows.iter().filter(|row| row.state == VmState::Running) {
+        let acts = world.host.acts_of(row.id).into_iter();
+        let moves = |act: &Act| matches!(act, Act::Launch | Act::Pause | Act::Resume);
+        let last = acts.rev().find(moves);
+        assert_ne!(last, Some(Act::Pause), "{told}: it stands still");
+    }
     let sockets: BTreeSet<_> = running.iter().map(VmId::short).collect();
     assert_eq!(set(entries(&world.path("run"))), sockets, "{told}: sockets");
+    let snapshots = world.store().snapshots().unwrap().into_iter();
+    let whole: BTreeSet<_> = snapshots.map(|snapshot| snapshot.directory).collect();
+    assert_eq!(set(entries(&world.snapshots())), whole, "{told}: snapshots");
     let images = world.store().images().unwrap();
     let own = images.iter().filter(|row| row.rootfs.is_none());
     let own = own.filter(|row| row.name.as_str() != "tiny");
@@ -323,6 +391,11 @@ survives! {
     the_import_of_a_kernel_survives_a_kill_at_any_moment: ImportKernel,
     the_deletion_of_a_kernel_survives_a_kill_at_any_moment: DeleteKernel,
     a_growth_survives_a_kill_at_any_moment: Grow,
+    a_save_survives_a_kill_at_any_moment: Save,
+    a_save_and_an_end_survive_a_kill_at_any_moment: SaveAndEnd,
+    a_way_back_to_a_snapshot_survives_a_kill_at_any_moment: GoBack,
+    a_machine_of_a_snapshot_survives_a_kill_at_any_moment: GoOn,
+    forks_survive_a_kill_at_any_moment: Fork,
 }
 
 #[test]

@@ -51,6 +51,10 @@ impl Task {
         if let Err(error) = self.copy_disk(&from, &plan).await {
             return answer(reply, Err(error));
         }
+        if reply.is_closed() {
+            // It is what it was, and nobody wants it to be anything else.
+            return disks::remove_partial(&plan.places);
+        }
         boot::report_restore(&plan, progress);
         self.is_wanted();
         let result = self.go_on_from(&record, &plan, &choice, &mut reply).await;

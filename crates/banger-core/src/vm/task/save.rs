@@ -1,16 +1,23 @@
 //! A machine that is written down as it stands. While that is done the row says what it said
 //! before: the next daemon lets a machine go on whose row says that it runs.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
 
 use super::{Task, answer};
 use crate::{
     error::Error,
     host::{Binding, Guest, Machine, SnapshotPlaces},
+    host_error::HostError,
     policy::{Admission, Verb, admit},
     record::VmState,
     snapshot::Frozen,
-    vm::{AfterSave, Reply, Saved},
+    snapshots::Staging,
+    vm::{AfterSave, Reply, Saved, Standing},
 };
 
 /// What the files take.
@@ -23,29 +30,41 @@ pub(super) struct Sizes {
 impl Task {
     pub(super) async fn save(
         &mut self,
-        into: SnapshotPlaces,
+        into: Arc<Staging>,
         after: AfterSave,
-        reply: Reply<Saved>,
+        reply: Reply<(Saved, Option<Standing>)>,
     ) {
         if reply.is_closed() {
             return;
         }
-        let result = match admit(self.record().state, Verb::Save) {
+        let stood_still = self.record().state == VmState::Paused;
+        let saved = match admit(self.record().state, Verb::Save) {
             Admission::Refuse | Admission::Interrupt => Err(self.refusal("be saved")),
             Admission::Proceed | Admission::Done | Admission::Wait => {
-                self.save_live(&into, after).await
+                self.save_live(&into.files, after, stood_still).await
             }
         };
-        answer(reply, result);
+        drop(into);
+        match (saved, after) {
+            (Ok(saved), AfterSave::End) => self.end_when_kept(saved, stood_still, reply).await,
+            (saved, AfterSave::End | AfterSave::GoOn) => {
+                answer(reply, saved.map(|saved| (saved, None)));
+            }
+        }
     }
 
-    async fn save_live(&mut self, into: &SnapshotPlaces, after: AfterSave) -> Result<Saved, Error> {
+    /// What cannot be saved goes on, if it went before.
+    async fn save_live(
+        &mut self,
+        into: &SnapshotPlaces,
+        after: AfterSave,
+        stood_still: bool,
+    ) -> Result<Saved, Error> {
         let machine = self.live_machine("be saved")?;
         machine.may_be_saved()?;
         let process = machine.process();
         let host = self.surroundings.host.clone();
         let binding = host.binding(process.vmm, process.accelerator).await?;
-        let stood_still = self.record().state == VmState::Paused;
         // Whoever is being called could not answer, and would keep the line.
         self.connecting = None;
         if !stood_still && let Err(error) = machine.prepare_save(into).await {
@@ -61,27 +80,66 @@ impl Task {
         if after == AfterSave::End {
             written = fetch(machine.as_ref(), into, written).await;
         }
-        let ends = written.is_ok() && after == AfterSave::End;
-        let went_on = if ends || stood_still {
+        let stays = stood_still || after == AfterSave::End && written.is_ok();
+        let went_on = if stays {
             Ok(())
         } else {
             machine.resume().await
         };
         let paused_for = began.elapsed();
-        if !ends && !stood_still {
-            self.hear_again().await;
-        }
+        let went_on = match stays {
+            true => Ok(()),
+            false => self.see_it_go_on(went_on).await,
+        };
         if after == AfterSave::GoOn {
             written = fetch(machine.as_ref(), into, written).await;
         }
         // Why it could not be saved matters more than what followed.
         let sizes = written?;
         went_on?;
-        let saved = self.saved(binding, sizes, paused_for);
-        if ends {
-            self.end_saved().await?;
+        Ok(self.saved(binding, sizes, paused_for))
+    }
+
+    /// Whoever asked keeps what was written, or goes away and leaves the machine as it was.
+    async fn end_when_kept(
+        &mut self,
+        saved: Saved,
+        stood_still: bool,
+        reply: Reply<(Saved, Option<Standing>)>,
+    ) {
+        let (kept, is_kept) = oneshot::channel();
+        let (tell, ended) = oneshot::channel();
+        answer(reply, Ok((saved, Some(Standing { kept, ended }))));
+        match is_kept.await {
+            Ok(()) => {
+                // Whoever asked may have gone away; the end is carried through.
+                let _ = tell.send(self.end_saved().await);
+            }
+            Err(_) if stood_still => {}
+            Err(_) => {
+                let Some(machine) = self.machine.clone() else {
+                    return;
+                };
+                let went_on = machine.resume().await;
+                // Nobody waits for this; what is wrong is in the VM's record.
+                let _ = self.see_it_go_on(went_on).await;
+            }
         }
-        Ok(saved)
+    }
+
+    /// A machine that could not be let go on stands still, and somebody has to know.
+    async fn see_it_go_on(&mut self, went_on: Result<(), HostError>) -> Result<(), Error> {
+        let Err(error) = went_on else {
+            self.hear_again().await;
+            return Ok(());
+        };
+        let error = Error::from(error);
+        let why = format!(
+            "it was saved, and could not be let go on: {}",
+            error.chain()
+        );
+        self.note_state(VmState::Paused, Some(why));
+        Err(error)
     }
 
     /// A guest that goes on is told the time, or greeted anew where its VMM has hung up.
