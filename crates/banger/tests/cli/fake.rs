@@ -31,6 +31,7 @@ use banger_api::{
     error::{ApiError, ErrorCode},
     exec::{ExecControl, ExecEvent, ExecStart, NotStarted, STDERR, STDIN, STDOUT},
     progress::{Line, Step},
+    snapshot::{CreateSnapshot, ForkVm, Forked, RestoreVm, Snapshot},
     vm::{CreateVm, DeleteVm, Vm, VmBrief, VmState},
 };
 use futures_util::{StreamExt, stream};
@@ -196,6 +197,9 @@ fn router(paper: Paper, socket: &Path) -> Router {
             get(async || b"a\x1b[2J\xff\n".to_vec()),
         )
         .route("/v1/vms/{vm}/exec", get(exec))
+        .route("/v1/vms/{vm}/snapshots", post(save))
+        .route("/v1/vms/{vm}/restore", post(go_back))
+        .route("/v1/vms/{vm}/fork", post(fork))
         .route("/v1/images/{name}/tar", put(upload))
         .layer(from_fn_with_state(paper.clone(), protocol))
         .with_state(paper)
@@ -313,20 +317,99 @@ async fn create(State(paper): State<Paper>, Json(request): Json<CreateVm>) -> Re
             let error = ApiError::new(ErrorCode::AlreadyExists, "the name taken is taken");
             lines(&steps, &Line::<Vm>::Failed(error))
         }
-        Some("slow") => {
-            let gone = Gone(paper);
-            let first = Bytes::from(json_line(&Line::<Vm>::Step(step("image", "slow"))));
-            let never = stream::pending().map(move |bytes: Bytes| {
-                let _ = &gone;
-                bytes
-            });
-            let all = stream::iter([first])
-                .chain(never)
-                .map(Ok::<_, std::io::Error>);
-            Body::from_stream(all).into_response()
-        }
+        Some("slow") => never_done(paper, step("image", "slow")),
         Some(_) | None => lines(&steps, &Line::Done(vms().remove(0))),
     }
+}
+
+/// Work that goes on until its client goes.
+fn never_done(paper: Paper, step: Step) -> Response {
+    let gone = Gone(paper);
+    let first = Bytes::from(json_line(&Line::<Vm>::Step(step)));
+    let never = stream::pending().map(move |bytes: Bytes| {
+        let _ = &gone;
+        bytes
+    });
+    let all = stream::iter([first])
+        .chain(never)
+        .map(Ok::<_, std::io::Error>);
+    Body::from_stream(all).into_response()
+}
+
+/// A snapshot called `slow` is never done.
+async fn save(
+    State(paper): State<Paper>,
+    UrlPath(target): UrlPath<String>,
+    Json(request): Json<CreateSnapshot>,
+) -> Result<Response, Refusal> {
+    let vm = find(&target)?;
+    paper.say(serde_json::to_string(&request).unwrap());
+    if request.name == "slow" {
+        return Ok(never_done(paper, step("save", "slow")));
+    }
+    let steps = [step("save", "VM web")];
+    Ok(lines(&steps, &Line::Done(snapshot(&request.name, vm))))
+}
+
+fn snapshot(name: &str, vm: Vm) -> Snapshot {
+    Snapshot {
+        name: name.into(),
+        vm: vm.name,
+        vm_id: vm.id,
+        image: vm.image,
+        image_digest: String::new(),
+        kernel: vm.kernel,
+        vcpus: vm.vcpus,
+        guest_memory_bytes: vm.memory_bytes,
+        guest_disk_bytes: vm.disk_bytes,
+        init: vm.init,
+        network: vm.network,
+        vmm: "paper".into(),
+        vmm_version: "1".into(),
+        accelerator: "none".into(),
+        processor: "none".into(),
+        agent_generation: 1,
+        agent_version: "1".into(),
+        memory_bytes: 0,
+        disk_bytes: 0,
+        paused_ms: 7,
+        path: String::new(),
+        created_at: "2020-01-01T00:00:00Z".into(),
+    }
+}
+
+/// Going back to `slow` is never done.
+async fn go_back(
+    State(paper): State<Paper>,
+    UrlPath(target): UrlPath<String>,
+    Json(request): Json<RestoreVm>,
+) -> Result<Response, Refusal> {
+    let vm = find(&target)?;
+    if request.snapshot == "slow" {
+        return Ok(never_done(paper, step("restore", "slow")));
+    }
+    Ok(lines(&[step("restore", "web on paper")], &Line::Done(vm)))
+}
+
+/// More than a hundred forks are never done.
+async fn fork(
+    State(paper): State<Paper>,
+    UrlPath(target): UrlPath<String>,
+    Json(request): Json<ForkVm>,
+) -> Result<Response, Refusal> {
+    let vm = find(&target)?;
+    paper.say(serde_json::to_string(&request).unwrap());
+    let count = request.count.unwrap_or(1);
+    if count > 100 {
+        return Ok(never_done(paper, step("save", "slow")));
+    }
+    let prefix = request.name_prefix.unwrap_or(vm.name);
+    let fork = |number| self::vm(&format!("{prefix}-{number}"), ID, VmState::Running);
+    let forked = Forked {
+        vms: (1..=count).map(fork).collect(),
+        paused_ms: 7,
+    };
+    Ok(lines(&[step("save", "VM web")], &Line::Done(forked)))
 }
 
 /// Says so when the client has gone.

@@ -152,7 +152,9 @@ fn the_help_of_exec_names_every_flag() {
 #[test]
 fn every_command_has_an_example() {
     let commands = "run|exec|ps|rm|vm run|vm create|vm start|vm stop|vm delete|vm list|vm show|\
-        vm exec|vm logs|image list|image show|image delete|image import|image pull|image register|image promote|registry login|registry logout|kernel list|\
+        vm exec|vm logs|vm pause|vm resume|vm kill|vm restart|vm rename|vm set|vm wait|vm prune|\
+        vm snapshot create|vm snapshot list|vm snapshot show|vm snapshot delete|vm restore|vm fork|\
+        pool create|pool list|pool show|pool delete|image list|image show|image delete|image import|image pull|image register|image promote|registry login|registry logout|kernel list|\
         kernel show|kernel rm|kernel import|kernel pull|kernel publish|image publish|catalog add|catalog list|\
         catalog remove|catalog key generate|daemon status|daemon stop|daemon start|\
         daemon openapi|system install|system status|system uninstall|config show|config get|config set|config unset|config edit|config check|df|prune|image prune|events|vm events|vm stats|vm ports|doctor|version|completion";

@@ -7,4 +7,5 @@ mod daemon;
 mod exec;
 mod fake;
 mod help;
+mod snapshots;
 mod terminal;
