@@ -14,6 +14,8 @@ mod command_line;
 mod control;
 mod doctor;
 mod firecracker;
+#[doc(hidden)]
+pub mod fuzzing;
 mod guest;
 mod headroom;
 mod host;

@@ -29,7 +29,11 @@ impl Pages {
     pub(crate) fn create(path: &Path, length: u64) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o600);
-        let file = options.open(path)?;
+        Self::over(options.open(path)?, length)
+    }
+
+    /// As [`Self::create`], in a file that is there and has nothing in it.
+    pub(crate) fn over(file: File, length: u64) -> io::Result<Self> {
         file.set_len(length)?;
         Ok(Self {
             file,

@@ -1,6 +1,9 @@
 //! Many starts and kills, one after the other, and a count of what is there afterwards.
 
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use banger_core::spec::Network;
 
@@ -12,21 +15,18 @@ use crate::firecracker::walls::Walls;
 
 const STARTS: usize = 200;
 
-/// What a start makes of the host's things, counted.
-#[derive(Debug, PartialEq, Eq)]
-struct Census {
-    mounts: usize,
-    descriptors: usize,
+fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-impl Census {
-    fn take() -> Self {
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-        Self {
-            mounts: mounts.lines().count(),
-            descriptors: fs::read_dir("/proc/self/fd").unwrap().count(),
-        }
-    }
+/// What is mounted below the places of these VMs: others mount, too, at the same time.
+fn mounts_below(homes: &[PathBuf]) -> Vec<String> {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let is_ours = |line: &&str| {
+        let point = line.split(' ').nth(1).map(Path::new);
+        point.is_some_and(|point| homes.iter().any(|home| point.starts_with(home)))
+    };
+    mounts.lines().filter(is_ours).map(str::to_owned).collect()
 }
 
 #[tokio::test]
@@ -35,13 +35,15 @@ async fn two_hundred_starts_and_kills_leave_nothing() {
         return;
     }
     let walls = all_walls();
-    let mut before = None;
+    let (mut before, mut homes) = (None, Vec::new());
     for number in 0..STARTS {
         let walls = walls[number % walls.len()];
         let mut story = Story::of(&guest::waiting(), walls);
         if walls != Walls::Landlock {
             story.plan.network = Network::User;
         }
+        let places = story.places();
+        homes.extend([places.state.clone(), places.runtime.clone()]);
         let (process, _, control) = story.start().await.unwrap();
         if number % 2 == 0 {
             story.heard("up").await;
@@ -54,10 +56,11 @@ async fn two_hundred_starts_and_kills_leave_nothing() {
         story.end().await;
         // The runtime keeps what it has made for the first of them.
         if number == walls_count() {
-            before = Some(Census::take());
+            before = Some(descriptors());
         }
     }
-    assert_eq!(Some(Census::take()), before);
+    assert_eq!(Some(descriptors()), before);
+    assert_eq!(mounts_below(&homes), Vec::<String>::new());
 }
 
 fn walls_count() -> usize {
