@@ -99,7 +99,8 @@ fn check_forks(world: &World) {
     let names: Vec<_> = forked.vms.iter().map(|vm| vm.name.as_str()).collect();
     assert_eq!(names, ["web-1", "web-2", "web-3"]);
     let mut own = BTreeSet::new();
-    let who = "head -c 32 /dev/urandom | sha256sum; cat /etc/machine-id";
+    let who =
+        "head -c 32 /dev/urandom | sha256sum; cat /etc/machine-id /sys/class/net/eth0/address";
     for name in [&["web"], names.as_slice()].concat() {
         assert_eq!(world.guest(name, FURNITURE), ALL_THERE, "{name}");
         assert_eq!(world.guest(name, "hostname"), name);
@@ -109,13 +110,38 @@ fn check_forks(world: &World) {
             assert_eq!(world.guest(name, &call), "the outside", "{name}");
         }
     }
-    assert_eq!(own.len(), 8, "each is somebody else: {own:?}");
+    assert_eq!(own.len(), 12, "each is somebody else: {own:?}");
     for name in &names {
         // The hook ran before the first command could; once here, and once when the origin was restored.
         assert_eq!(world.guest(name, "tail -n 1 /forked"), **name);
     }
     world.banger(["rm", "-f", "web-1", "web-2", "web-3"]).ok();
     assert_eq!(world.machines().len(), 1);
+}
+
+/// Ends with its input, or by its own account when it is hung up.
+const ATTENTIVE: &str = "trap 'echo was hung up >/run/fate; exit 3' HUP; echo ready; cat; exit 42";
+
+#[test]
+fn what_runs_for_somebody_is_hung_up_where_it_goes_on_and_everybody_is_told() {
+    let Some(world) = firecracker_world() else {
+        return;
+    };
+    world.start("web");
+    let exec = ["exec", "-i", "web", "--", "sh", "-c", ATTENTIVE];
+    let running = world.call(exec).open_stdin().limit(LONG).spawn();
+    running.expect_stdout("ready");
+    world.banger(["vm", "fork", "web"]).ok();
+    let told = running.finish();
+    told.code(125)
+        .stderr_has(["the connection to the guest broke"]);
+    for vm in ["web", "web-1"] {
+        eventually("it has ended", LONG, || {
+            let log = world.banger(["vm", "logs", "--agent", vm]).ok().text();
+            log.contains("has ended: exit code 3").then_some(())
+        });
+        assert_eq!(world.guest(vm, "cat /run/fate"), "was hung up", "{vm}");
+    }
 }
 
 /// Kills the daemon so long after a machine has begun to be saved.

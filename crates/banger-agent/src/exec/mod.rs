@@ -11,6 +11,8 @@
 //! # When the host goes away
 //!
 //! The process gets a hangup, and a kill after [`HANG_UP_GRACE`]. Children that ignore hangups, as under nohup, stay.
+//! A copy's host is not its origin's, so there this becomes of all execs of the origin, before another one begins.
+//! Nobody is left to hear how such a process ended, so it is noted.
 
 mod input;
 mod output;
@@ -30,7 +32,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use crate::reaper::{Process, Reaper};
-use crate::sys;
+use crate::{journal, sys};
 use input::Sink;
 use output::{Output, Pumped};
 use registry::Control;
@@ -53,11 +55,12 @@ pub(crate) async fn run(
     controls: mpsc::Receiver<Control>,
     reaper: &Reaper,
 ) {
-    let running = plan::plan(start, Path::new("/etc")).and_then(|plan| spawn::spawn(&plan, reaper));
+    let running = plan::plan(start, Path::new("/etc"))
+        .and_then(|plan| Ok((spawn::spawn(&plan, reaper)?, plan.program)));
     // From here on a host that has gone away is noticed where it matters and needs no handling here.
     match running {
-        Ok(running) => {
-            let _ = supervise(running, receiver, sender, controls).await;
+        Ok((running, program)) => {
+            let _ = supervise(running, &program, receiver, sender, controls).await;
         }
         Err(failure) => {
             let _ = report_failure(&mut sender, &failure).await;
@@ -82,6 +85,7 @@ async fn report_failure(sender: &mut FrameSender, failure: &Failure) -> Result<(
 
 async fn supervise(
     running: Running,
+    program: &Path,
     receiver: FrameReceiver,
     mut sender: FrameSender,
     controls: mpsc::Receiver<Control>,
@@ -100,8 +104,7 @@ async fn supervise(
     let mut output = Output::new(sender, sources);
     let status = watch(&mut process, &mut output, controls, terminal.as_ref()).await;
     let Some(status) = status else {
-        drop((output, terminal));
-        hang_up(process).await;
+        hang_up(process, program, output).await;
         feeder.abort();
         return Err(Closed);
     };
@@ -188,16 +191,33 @@ fn apply(control: Control, process: &Process, terminal: Option<&End>) {
 }
 
 /// Ends a process whose host has gone away.
-async fn hang_up(mut process: Process) {
-    let group = -process.pid.as_raw_pid();
-    let _ = sys::kill(group, SIGHUP);
+async fn hang_up(mut process: Process, program: &Path, mut output: Output) {
+    let pid = process.pid.as_raw_pid();
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    journal::note(format_args!("process {pid} is hung up: {name}"));
+    let _ = sys::kill(-pid, SIGHUP);
     // A stopped process must run to notice.
-    let _ = sys::kill(group, SIGCONT);
-    if tokio::time::timeout(HANG_UP_GRACE, process.wait())
-        .await
-        .is_err()
-    {
-        let _ = sys::kill(group, SIGKILL);
-        process.wait().await;
+    let _ = sys::kill(-pid, SIGCONT);
+    let ended = async {
+        // Its last words must not be the end of it before it has tidied up.
+        tokio::select! {
+            status = process.wait() => status,
+            never = output.discard() => match never {},
+        }
+    };
+    let status = match tokio::time::timeout(HANG_UP_GRACE, ended).await {
+        Ok(status) => status,
+        Err(_) => {
+            let _ = sys::kill(-pid, SIGKILL);
+            process.wait().await
+        }
+    };
+    match status {
+        ExitStatus::Exited { code } => {
+            journal::note(format_args!("process {pid} has ended: exit code {code}"));
+        }
+        ExitStatus::Signaled { signal } => {
+            journal::note(format_args!("process {pid} has ended: signal {signal}"));
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Owns the way from a process's output to the host: reads only what the host has room for. Knows no process.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
@@ -84,6 +85,23 @@ impl Output {
     /// Closes all sources unread.
     pub(super) fn abandon(&mut self) {
         self.sources.clear();
+    }
+
+    /// Takes whatever comes, for nobody.
+    pub(super) async fn discard(&mut self) -> Infallible {
+        poll_fn(|cx| {
+            self.sources.retain(|source| {
+                loop {
+                    match poll_read(cx, source, CHUNK) {
+                        Poll::Ready(Some(_)) => {}
+                        Poll::Ready(None) => break false,
+                        Poll::Pending => break true,
+                    }
+                }
+            });
+            Poll::Pending
+        })
+        .await
     }
 
     /// Moves output until there is none left. Called again after that, it only waits for the host to go away.

@@ -76,6 +76,37 @@ fn a_lost_host_does_not_look_like_the_end_of_input() {
         drop(exec);
         gone(pid).await;
         assert!(!file.exists());
+        let fate = format!("process {pid} has ended: signal 9");
+        while !(client.log().await.unwrap().lines.iter()).any(|line| line.text == fate) {}
+    });
+}
+
+#[test]
+fn what_is_hung_up_may_have_last_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tidy");
+    run(async |World { client, .. }| {
+        let tidy = format!("seq 100000; seq 100000 >&2; touch {}", file.display());
+        let script = format!("trap '{tidy}; exit 3' HUP; echo ready; while :; do sleep 0.01; done");
+        let mut exec = client.exec(&sh(&script), Stdin::Open).await.unwrap();
+        let pid = pid_of(&mut exec.output).await;
+        read_until(&mut exec.output, "ready").await;
+        drop(exec);
+        gone(pid).await;
+        assert!(file.exists());
+    });
+}
+
+#[test]
+fn who_does_not_stop_talking_holds_nobody_up() {
+    run(async |World { client, .. }| {
+        let script = "trap '' HUP; echo ready; exec yes";
+        let mut exec = client.exec(&sh(script), Stdin::Open).await.unwrap();
+        let pid = pid_of(&mut exec.output).await;
+        read_until(&mut exec.output, "ready").await;
+        drop(exec);
+        assert_eq!(run_to_end(&client, &start(&["true"])).await.end, exited(0));
+        gone(pid).await;
     });
 }
 
