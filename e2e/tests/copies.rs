@@ -1,5 +1,6 @@
 //! A guest with much on its hands is forked: an encrypted connection, a random generator, timers, and a
-//! database in the middle of a write. Each is right in the copy and in the origin, or ends with a clear word.
+//! database in the middle of a write. Each is right in the copy and in the origin, or ends with a clear word. So
+//! does what runs in it for somebody who waits.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -83,6 +84,11 @@ fn said(world: &World, vm: &str, name: &str, wanted: &str) {
     });
 }
 
+/// What the guest's network card is called.
+fn card(world: &World, vm: &str) -> String {
+    world.guest(vm, "cat /sys/class/net/eth0/address")
+}
+
 #[test]
 fn what_a_guest_has_in_hand_is_right_in_its_copies() {
     let Some(tar) = busybox_tar_with(&[OPENSSL, SQLITE]) else {
@@ -106,6 +112,11 @@ fn what_a_guest_has_in_hand_is_right_in_its_copies() {
     let draws = "while read word; do head -c 16 <&4 | sha256sum; done 4</dev/urandom";
     behind(&world, "web", "random", draws);
     tell(&world, "web", "random", "draw");
+    // A connection within the guest, by the address that it has in its network.
+    behind(&world, "web", "server", "nc -l -p 77 -e cat");
+    behind(&world, "web", "inner", "sleep 1; exec nc 10.0.2.15 77");
+    tell(&world, "web", "inner", "before");
+    said(&world, "web", "inner", "before");
     // Timers: one that beats, and one that is due once, a while from now.
     let beats = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.1; done";
     behind(&world, "web", "beats", beats);
@@ -125,7 +136,7 @@ fn what_a_guest_has_in_hand_is_right_in_its_copies() {
     // The connection is the origin's, and goes on there.
     tell(&world, "web", "tls", "after");
     said(&world, "web", "tls", "retfa");
-    let mut drawn = BTreeSet::new();
+    let (mut drawn, mut cards) = (BTreeSet::new(), BTreeSet::new());
     for copy in ["web-1", "web-2"] {
         // In a copy it ends when it is used, and nothing of it passes.
         tell(&world, copy, "tls", "stolen");
@@ -146,6 +157,9 @@ fn what_a_guest_has_in_hand_is_right_in_its_copies() {
         );
     }
     for vm in ["web", "web-1", "web-2"] {
+        tell(&world, vm, "inner", "after");
+        said(&world, vm, "inner", "after");
+        cards.insert(card(&world, vm));
         tell(&world, vm, "random", "draw");
         let all = eventually("it draws", PATIENCE, || {
             let all = world.guest(vm, "cat /run/random.out");
@@ -176,6 +190,7 @@ fn what_a_guest_has_in_hand_is_right_in_its_copies() {
         assert!((6..60).contains(&(came - asked)), "{vm}: {asked} {came}");
     }
     assert_eq!(drawn.len(), 3, "each draws for itself: {drawn:?}");
+    assert_eq!(cards.len(), 3, "each has a card of its own: {cards:?}");
 
     // Each says for itself what becomes of the transaction.
     let ends = [
@@ -188,6 +203,7 @@ fn what_a_guest_has_in_hand_is_right_in_its_copies() {
             // It is cut off, as by a power failure.
             world.banger(["vm", "kill", vm]).ok();
             world.banger(["vm", "start", vm]).ok();
+            assert!(cards.contains(&card(&world, vm)), "it keeps its card");
         } else {
             tell(&world, vm, "sql", &format!("{word} SELECT 30;"));
             said(&world, vm, "sql", "30");
@@ -195,6 +211,61 @@ fn what_a_guest_has_in_hand_is_right_in_its_copies() {
         let look = "sqlite3 /data.db 'PRAGMA integrity_check; SELECT word FROM t ORDER BY word'";
         assert_eq!(world.guest(vm, look), format!("ok\n{rows}"), "{vm}");
     }
+}
+
+/// Ends with its input, or by its own account when it is hung up.
+const ATTENTIVE: &str = "trap 'echo was hung up >/run/fate; exit 3' HUP; echo ready; cat; exit 42";
+/// Ends with its input only.
+const STUBBORN: &str = "trap '' HUP; echo ready; cat; exit 43";
+
+#[test]
+fn what_runs_for_somebody_ends_in_copies_and_goes_on_in_the_origin() {
+    let world = World::new();
+    world.start("web");
+    let run = |script| {
+        let args = ["exec", "-i", "web", "--", "sh", "-c", script];
+        let running = world.call(args).open_stdin().spawn();
+        running.expect_stdout("ready");
+        running
+    };
+    let running = [run(ATTENTIVE), run(STUBBORN)];
+    let mut terminal = world.terminal(["exec", "-it", "web", "--", "sh"]);
+    terminal.send("echo 'on a' terminal\n");
+    terminal.expect("on a terminal");
+    behind(&world, "web", "apart", "read word; echo $word");
+
+    world
+        .banger(["vm", "fork", "web", "--name-prefix", "fork"])
+        .ok();
+    world
+        .banger(["vm", "snapshot", "create", "web", "s", "--keep-running"])
+        .ok();
+    let create = ["vm", "create", "--name", "late", "--snapshot", "s"];
+    world.banger(create).ok();
+    for copy in ["fork-1", "late"] {
+        eventually("all three have ended", PATIENCE, || {
+            let log = world.banger(["vm", "logs", "--agent", copy]).ok().text();
+            let fates = ["exit code 3", "signal 9", "signal 1"];
+            let told = |fate: &&str| log.contains(&format!("has ended: {fate}"));
+            let named = log.matches("is hung up: sh").count() == 3;
+            (named && fates.iter().all(told)).then_some(())
+        });
+        assert_eq!(world.guest(copy, "cat /run/fate"), "was hung up", "{copy}");
+        assert_eq!(world.guest(copy, "pidof cat || echo none"), "none");
+        // What does not belong to them stays.
+        tell(&world, copy, "apart", "here");
+        said(&world, copy, "apart", "here");
+    }
+    // In the origin nothing has happened to them.
+    terminal.send("echo 'still' here; exit 44\n");
+    terminal.expect("still here");
+    assert_eq!(terminal.finish(), 44);
+    for (mut program, code) in running.into_iter().zip([42, 43]) {
+        program.close_stdin();
+        program.finish().code(code);
+    }
+    let log = world.banger(["vm", "logs", "--agent", "web"]).ok().text();
+    assert!(!log.contains("hung up"), "{log}");
 }
 
 #[expect(

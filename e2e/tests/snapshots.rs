@@ -211,12 +211,13 @@ fn what_cannot_be_is_said_before_anything_happens() {
 fn the_second_machine_of_a_kind_skips_its_boot() {
     let world = World::new();
     world.banger(["config", "set", "fast_start", "true"]).ok();
-    let who = "cat /proc/sys/kernel/random/boot_id; hostname; head -c 16 /dev/urandom | sha256sum";
+    let who = "cat /proc/sys/kernel/random/boot_id; hostname; \
+               head -c 16 /dev/urandom | sha256sum; cat /sys/class/net/eth0/address";
     let run = |args: &[&str]| {
         let args = [&["run", "--rm"], args, &["--", "sh", "-c", who]].concat();
         let text = world.call_with(&args).run().ok().text();
         let lines: Vec<String> = text.lines().map(str::to_owned).collect();
-        <[String; 3]>::try_from(lines).expect("three lines")
+        <[String; 4]>::try_from(lines).expect("four lines")
     };
     let [cold_boot, ..] = run(&["--name", "cold"]);
     // Behind its back another of its kind boots, is saved and goes.
@@ -226,12 +227,13 @@ fn the_second_machine_of_a_kind_skips_its_boot() {
     };
     eventually("a boot is saved", Duration::from_secs(60), is_saved);
     assert!(world.vms().is_empty() && world.machines().is_empty());
-    let [boot, first, drawn] = run(&["--name", "first"]);
-    let [same_boot, second, drawn_anew] = run(&["--name", "second"]);
+    let [boot, first, drawn, card] = run(&["--name", "first"]);
+    let [same_boot, second, drawn_anew, other_card] = run(&["--name", "second"]);
     assert_eq!((first.as_str(), second.as_str()), ("first", "second"));
     assert_eq!(boot, same_boot, "both went on from one boot");
     assert_ne!(boot, cold_boot);
     assert_ne!(drawn, drawn_anew);
+    assert_ne!(card, other_card);
     let [other_boot, ..] = run(&["--cold"]);
     assert_ne!(boot, other_boot);
     let [other_kind, ..] = run(&["--memory", "192M"]);

@@ -7,7 +7,7 @@ use banger_guest_proto::hello::{AgentHello, BootMarks, Generations, HostHello, P
 use banger_guest_proto::message::{Assumed, Health, InitState, ShutdownRequest};
 use tokio::sync::mpsc;
 
-use crate::boot::{clock, tolerate};
+use crate::boot::{Card, clock, tolerate};
 use crate::reaper::Reaper;
 use crate::{assume, journal, proc_files, version};
 
@@ -17,6 +17,7 @@ pub(crate) struct Agent {
     pub(crate) reaper: Rc<Reaper>,
     pub(crate) pid1: Pid1,
     pub(crate) marks: Cell<BootMarks>,
+    pub(crate) card: Option<Card>,
     init: Cell<Init>,
     shutdowns: mpsc::Sender<ShutdownRequest>,
     boot_id: RefCell<Option<String>>,
@@ -34,6 +35,7 @@ impl Agent {
         reaper: Rc<Reaper>,
         pid1: Pid1,
         marks: BootMarks,
+        card: Option<Card>,
         shutdowns: mpsc::Sender<ShutdownRequest>,
     ) -> Self {
         let (state, running_ns) = match pid1 {
@@ -47,6 +49,7 @@ impl Agent {
             reaper,
             pid1,
             marks,
+            card,
             init,
             shutdowns,
             boot_id: RefCell::default(),
@@ -70,7 +73,10 @@ impl Agent {
     pub(crate) fn greeted(&self, host: &HostHello) -> AgentHello {
         journal::note(format_args!("a host has connected"));
         let assumed = match &host.identity {
-            Some(identity) => Some(assume::at_once(identity)),
+            Some(identity) => {
+                journal::note(format_args!("from now on this is {}", identity.hostname));
+                Some(assume::at_once(identity))
+            }
             None => {
                 tolerate("clock", clock::follow(host.wall_clock_ns));
                 tolerate("entropy", clock::add_entropy(&host.entropy));

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use banger_guest_proto::message::{Assumed, IdentityRequest};
 
-use crate::boot::{clock, hostname, identity};
+use crate::boot::{Card, clock, hostname, identity};
 use crate::{console, system_journal};
 
 /// Hooks of the image, run in the order of their names.
@@ -30,9 +30,10 @@ again
 type Attempt = Result<(), Box<dyn Error>>;
 
 /// Makes this guest somebody. What fails is told, and stops nothing else.
-pub(crate) fn assume(request: &IdentityRequest) -> Assumed {
+pub(crate) fn assume(request: &IdentityRequest, card: Option<Card>) -> Assumed {
     let mut assumed = at_once(request);
     assumed.problems.extend(in_files(request));
+    assumed.problems.extend(on_the_network(request, card));
     assumed
 }
 
@@ -91,6 +92,14 @@ pub(crate) fn in_files(request: &IdentityRequest) -> Vec<String> {
             identity::write_machine_id(Path::new("/"), &request.machine_id).map_err(Into::into),
         ),
     ])
+}
+
+/// The card's own address, where there is one. What a card is called is of no interest before something is sent.
+pub(crate) fn on_the_network(request: &IdentityRequest, card: Option<Card>) -> Vec<String> {
+    let (Some(mac), Some(card)) = (request.mac, card) else {
+        return Vec::new();
+    };
+    failed([("network card", card.rename(mac).map_err(Into::into))])
 }
 
 /// What did not succeed, in words.

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use crate::agent::Agent;
-use crate::boot::{Booted, Fatal, OrFatal, cgroups, clock};
+use crate::boot::{Booted, Card, Fatal, OrFatal, cgroups, clock};
 use crate::channel::OpenChannel;
 use crate::init::Notifications;
 use crate::reaper::{Reaper, Scope};
@@ -35,6 +35,7 @@ pub(crate) struct Server {
     config: BootConfig,
     marks: BootMarks,
     disk: OwnedFd,
+    card: Option<Card>,
     pid1: Pid1,
     notifications: Option<Notifications>,
 }
@@ -93,11 +94,13 @@ impl Server {
             config,
             marks,
             disk,
+            card,
         } = booted;
         Self {
             config,
             marks,
             disk,
+            card,
             pid1,
             notifications,
         }
@@ -136,7 +139,9 @@ impl Server {
             version::line(),
             self.pid1
         ));
-        let agent = Rc::new(Agent::new(reaper, self.pid1, self.marks, shutdowns));
+        let agent = Rc::new(Agent::new(
+            reaper, self.pid1, self.marks, self.card, shutdowns,
+        ));
         if let Some(notifications) = self.notifications.take() {
             tokio::task::spawn_local(notifications.follow(Rc::clone(&agent)));
         }

@@ -58,7 +58,11 @@ where
     let greeted = tokio::time::timeout(GREETING_TIMEOUT, greeting).await;
     if let Some(identity) = greeted.map_err(|_| SessionError::Silent)?? {
         // While the host makes up its first request, which is read when this is done.
-        for problem in assume::in_files(&identity) {
+        let rest = [
+            assume::in_files(&identity),
+            assume::on_the_network(&identity, agent.card),
+        ];
+        for problem in rest.concat() {
             journal::note(format_args!("not a copy's own: {problem}"));
         }
     }
@@ -123,7 +127,7 @@ fn dispatch(
         Ok(Route::Identity) => {
             tokio::task::spawn_local(async move {
                 match document::<IdentityRequest>(body).await {
-                    Ok(request) => responder.json(&assume::assume(&request)),
+                    Ok(request) => responder.json(&assume::assume(&request, agent.card)),
                     Err(refused) => responder.refuse(&refused),
                 }
             });

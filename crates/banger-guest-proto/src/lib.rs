@@ -9,6 +9,7 @@
 //! | [`session`] | HTTP/2 over the wire: streams, flow control, the host's typed client |
 //! | [`message`] | the requests and their JSON documents |
 //! | [`frame`] | the frames inside an exec's two bodies |
+//! | [`mac`] | the address of a network card |
 //! | [`boot`] | what the kernel's command line tells the agent before any wire exists |
 //!
 //! Everything runs over any tokio byte stream; nothing here knows virtio, vsock, processes or mounts.
@@ -34,6 +35,7 @@
 pub mod boot;
 pub mod frame;
 pub mod hello;
+pub mod mac;
 pub mod message;
 pub mod session;
 pub mod wire;

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::boot::Hostname;
 use crate::hello::{Entropy, MAX_HELLO, Pid1};
+use crate::mac::MacAddress;
 
 /// The generation that brought [`Route::Identity`] and [`Route::Clock`].
 pub const IDENTITY_GENERATION: u32 = 2;
@@ -327,6 +328,10 @@ pub struct IdentityRequest {
     pub wall_clock_ns: u64,
     /// What the guest draws from now on has to depend on it.
     pub entropy: Entropy,
+    /// What the network card that the host made is to be called from now on. An agent that does not know of it
+    /// ignores it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddress>,
 }
 
 impl Assumed {

@@ -26,7 +26,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::logs::printable;
+use crate::{logs::printable, qemu::args::mac};
 
 /// Chunks that wait in each direction of an exec, beside the windows of the session.
 const CHUNKS: usize = 4;
@@ -122,6 +122,7 @@ fn identity_request(identity: &Identity) -> Result<IdentityRequest, GuestError> 
         machine_id: machine_id.expect("a VM's id has 32 hexadecimal digits"),
         wall_clock_ns: hello.wall_clock_ns,
         entropy: hello.entropy,
+        mac: Some(mac(identity.id)),
     })
 }
 

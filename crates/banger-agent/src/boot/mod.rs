@@ -8,6 +8,7 @@ mod modules;
 mod mounts;
 pub(crate) use mounts::cgroups;
 mod net;
+pub(crate) use net::Card;
 mod root;
 pub(crate) use root::grow_written;
 mod switch;
@@ -28,6 +29,8 @@ pub(crate) struct Booted {
     pub(crate) marks: BootMarks,
     /// The file system that the machine writes to, for the end.
     pub(crate) disk: OwnedFd,
+    /// Where the machine has a network.
+    pub(crate) card: Option<Card>,
 }
 
 /// A boot that cannot go on: a phrase for the host, and the cause.
@@ -88,12 +91,16 @@ pub(crate) fn boot() -> Result<Booted, Fatal> {
     console::trace(format_args!("machine has its name"));
     modules.finish().or_fatal(fatal::MODULES)?;
     console::trace(format_args!("all modules are loaded"));
-    tolerate("network", net::configure(config.net.as_ref()));
+    let card = net::configure(config.net.as_ref()).unwrap_or_else(|error| {
+        console::warn("network", &error);
+        None
+    });
     console::trace(format_args!("network is configured"));
     Ok(Booted {
         config,
         marks,
         disk,
+        card,
     })
 }
 

@@ -1,4 +1,4 @@
-//! Owns the first network interface's address and route, over netlink. Knows no resolver.
+//! Owns the first network interface's addresses and route, over netlink. Knows no resolver.
 
 use std::fs;
 use std::io;
@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use banger_guest_proto::boot::Net;
+use banger_guest_proto::mac::MacAddress;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
@@ -26,18 +27,31 @@ pub(crate) enum NetError {
     },
 }
 
+/// The interface that the host made, whatever it is called by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Card {
+    index: u32,
+}
+
+impl Card {
+    /// Gives it another hardware address, as it is: what is connected stays so.
+    pub(crate) fn rename(self, mac: MacAddress) -> Result<(), NetError> {
+        Route::open()?.call("set the card's address", hardware_address(self.index, mac))
+    }
+}
+
 /// Brings loopback up, and the first interface as it is asked for.
-pub(super) fn configure(net: Option<&Net>) -> Result<(), NetError> {
+pub(super) fn configure(net: Option<&Net>) -> Result<Option<Card>, NetError> {
     let route = Route::open()?;
     route.call("bring up lo", link_up(LOOPBACK))?;
-    let Some(net) = net else { return Ok(()) };
+    let Some(net) = net else { return Ok(None) };
     let index = first_interface(Path::new(CLASS_DIR)).ok_or(NetError::NoInterface)?;
     route.call("set the interface's address", address(index, net))?;
     route.call("bring up the interface", link_up(index))?;
-    match net.gateway {
-        Some(gateway) => route.call("set the default route", default_route(index, net, gateway)),
-        None => Ok(()),
+    if let Some(gateway) = net.gateway {
+        route.call("set the default route", default_route(index, net, gateway))?;
     }
+    Ok(Some(Card { index }))
 }
 
 /// The index of the interface that is no loopback and comes first by name.
@@ -117,11 +131,13 @@ impl Message {
         Self(bytes)
     }
 
-    /// Adds an attribute of four bytes, which all of ours have.
-    fn attribute(mut self, kind: u16, value: [u8; 4]) -> Self {
-        self.0.extend_from_slice(&8_u16.to_ne_bytes());
+    /// Adds an attribute, which begins and ends at a multiple of four bytes.
+    fn attribute<const N: usize>(mut self, kind: u16, value: [u8; N]) -> Self {
+        let length = u16::try_from(4 + N).expect("our values are short");
+        self.0.extend_from_slice(&length.to_ne_bytes());
         self.0.extend_from_slice(&kind.to_ne_bytes());
         self.0.extend_from_slice(&value);
+        self.0.resize(self.0.len().next_multiple_of(4), 0);
         self
     }
 
@@ -135,6 +151,11 @@ impl Message {
 fn link_up(index: u32) -> Message {
     let (index, up) = (index.to_ne_bytes(), IFF_UP.to_ne_bytes());
     Message::new(RTM_NEWLINK, CHANGE, &[&[0; 4], &index, &up, &up])
+}
+
+fn hardware_address(index: u32, mac: MacAddress) -> Message {
+    let head: &[&[u8]] = &[&[0; 4], &index.to_ne_bytes(), &[0; 8]];
+    Message::new(RTM_NEWLINK, CHANGE, head).attribute(1, mac.octets())
 }
 
 fn address(index: u32, net: &Net) -> Message {
@@ -192,6 +213,16 @@ mod tests {
         assert_eq!(message[16..24], [AF_INET, 24, 0, 0, 2, 0, 0, 0]);
         assert_eq!(message[28..32], [10, 0, 2, 15]);
         assert_eq!(message[44..], [10, 0, 2, 255]);
+    }
+
+    #[test]
+    fn an_attribute_ends_at_a_multiple_of_four_bytes() {
+        let mac = MacAddress::local([0, 0x11, 0x22, 0x33, 0x44]);
+        let message = hardware_address(2, mac).finish();
+        assert_eq!(message.len(), 16 + 16 + 12);
+        assert_eq!(message[20..24], 2_u32.to_ne_bytes());
+        assert_eq!(message[32..34], 10_u16.to_ne_bytes());
+        assert_eq!(message[36..], [2, 0, 0x11, 0x22, 0x33, 0x44, 0, 0]);
     }
 
     #[test]

@@ -131,6 +131,7 @@ mod tests {
                 reaper,
                 Pid1::Other,
                 BootMarks::default(),
+                None,
                 sender,
             ));
             let Ok(channel) = OpenChannel::open(&Channel::Vsock(PORT)).await else {

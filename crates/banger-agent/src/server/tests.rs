@@ -42,6 +42,7 @@ fn run(test: impl AsyncFnOnce(World)) {
             reaper,
             Pid1::Other,
             BootMarks::default(),
+            None,
             sender,
         ));
         tokio::task::spawn_local(async move {

@@ -114,7 +114,7 @@ fn interface(plan: &LaunchPlan, settings: &FirecrackerSettings) -> Option<Networ
         Network::None => None,
         Network::User => Some(NetworkInterface {
             iface_id: INTERFACE,
-            guest_mac: mac(plan.places.id),
+            guest_mac: mac(plan.places.id).to_string(),
             host_dev_name: GUEST_TAP,
             rx_rate_limiter: limiter,
             tx_rate_limiter: limiter,

@@ -15,6 +15,7 @@ use banger_core::{
     name::VmId,
     spec::Network,
 };
+use banger_guest_proto::mac::MacAddress;
 
 use crate::{
     command_line::{AGENT_PORT, BASE_SERIAL, DISK_SERIAL},
@@ -216,9 +217,9 @@ fn network(words: &mut Words, plan: &LaunchPlan) {
 }
 
 /// A locally administered address that is a VM's for its whole life.
-pub(crate) fn mac(id: VmId) -> String {
+pub(crate) fn mac(id: VmId) -> MacAddress {
     let [a, b, c, d, e, ..] = id.bytes();
-    format!("02:{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}")
+    MacAddress::local([a, b, c, d, e])
 }
 
 #[cfg(test)]
