@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use banger_api::vm::VmState;
+use banger_api::{snapshot::Snapshot, vm::VmState};
 use e2e::World;
 use rustix::fs::{FlockOperation, fcntl_lock};
 
@@ -87,4 +87,77 @@ fn what_an_old_copy_of_the_store_does_not_know_is_recovered() {
     world.banger(["recover"]).ok().stdout("VM web\n");
     world.banger(["vm", "start", "web"]).ok();
     assert_eq!(world.guest("web", "echo here"), "here");
+}
+
+#[test]
+fn snapshots_of_a_store_that_is_lost_are_had_again_and_go_on() {
+    let world = World::new();
+    world.start("web");
+    let _ = world.guest("web", "echo in-memory >/run/word; echo kept >/kept; sync");
+    let boot = world.boot_id("web");
+    let save = |vm: &str, name: &str| {
+        let create = ["vm", "snapshot", "create", vm, name, "--keep-running"];
+        world.banger(create).ok();
+    };
+    let snapshots = || -> Vec<Snapshot> {
+        let listed = world.banger(["vm", "snapshot", "list", "--json"]);
+        listed.ok().json()
+    };
+    // What a store that is put back does not know.
+    let (path, copy) = (world.state("state.db"), world.home().join("copy.db"));
+    world.banger(["daemon", "stop"]).ok();
+    fs::copy(&path, &copy).expect("the store is a file");
+    save("web", "ready");
+    // One whose origin is no more.
+    world.start("gone");
+    save("gone", "orphan");
+    world.banger(["rm", "-f", "gone"]).ok();
+    let before = snapshots();
+    let lose = || {
+        world.banger(["daemon", "stop"]).ok();
+        for part in ["state.db", "state.db-wal", "state.db-shm"] {
+            // A daemon that ends leaves only the first.
+            let _ = fs::remove_file(world.state(part));
+        }
+    };
+    lose();
+    fs::copy(&copy, &path).expect("the home is writable");
+    assert!(snapshots().is_empty());
+    for dry in [&["--dry-run"][..], &[]] {
+        let told = world.call_with(&[&["recover"], dry].concat()).run();
+        let told = told.ok().text();
+        let mut lines: Vec<&str> = told.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["snapshot orphan", "snapshot ready"]);
+    }
+    assert_eq!(snapshots(), before);
+    // Without any store a daemon does the same by itself.
+    lose();
+    assert_eq!(snapshots(), before);
+    // The machine that ran has run on, can go back, and can be copied.
+    assert_eq!(world.boot_id("web"), boot);
+    let _ = world.guest("web", "rm /kept; sync");
+    let word = "cat /run/word /kept; hostname";
+    let run = [
+        "run",
+        "--rm",
+        "--name",
+        "copy",
+        "--snapshot",
+        "ready",
+        "--",
+        "sh",
+        "-c",
+        word,
+    ];
+    world.banger(run).ok().stdout("in-memory\nkept\ncopy\n");
+    world.banger(["vm", "restore", "web", "ready"]).ok();
+    assert_eq!(world.guest("web", word), "in-memory\nkept\nweb");
+    let run = ["run", "--rm", "--snapshot", "orphan", "--", "true"];
+    world.banger(run).ok();
+    world
+        .banger(["vm", "snapshot", "delete", "ready", "orphan"])
+        .ok();
+    assert_eq!(world.files_below("snapshots"), 0);
+    assert!(world.banger(["recover"]).ok().text().is_empty());
 }
