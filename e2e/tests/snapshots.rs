@@ -117,7 +117,9 @@ fn a_saved_machine_goes_on_where_it_was() {
     assert_eq!(world.guest("web", "cat /kept"), "kept");
     assert_eq!(world.files_below("snapshots"), 0);
     // And a machine that went on stops, and boots from its own disk.
-    world.banger(["vm", "restart", "copy"]).ok();
+    world.banger(["vm", "stop", "copy"]).ok();
+    assert_eq!(world.vm("copy").last_error, None, "it ends as any other");
+    world.banger(["vm", "start", "copy"]).ok();
     assert_ne!(world.boot_id("copy"), boot);
     assert_eq!(world.guest("copy", "ls /kept 2>&1 | wc -l"), "1");
 }

@@ -34,7 +34,7 @@ pub enum SnapshotError {
     Fixed { what: &'static str },
     #[error("a VM that is made of a snapshot goes on at once; it cannot be left for later")]
     NotStarted,
-    #[error("the file {file} of snapshot {snapshot} is not whole")]
+    #[error("the file {file} of snapshot {snapshot} is not what was saved")]
     Damaged {
         snapshot: SnapshotName,
         file: &'static str,

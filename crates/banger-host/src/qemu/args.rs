@@ -207,10 +207,10 @@ fn network(words: &mut Words, plan: &LaunchPlan) {
         Network::User => {
             words.option("-netdev", "user,id=uplink");
             let mac = mac(plan.places.id);
-            words.option(
-                "-device",
-                format!("virtio-net-device,netdev=uplink,mac={mac}"),
-            );
+            // A copy has nobody to announce itself to; and a card that has done so, or was told not to, ends QEMU
+            // 7.2 when the guest resets it.
+            let card = "virtio-net-device,guest_announce=off,netdev=uplink";
+            words.option("-device", format!("{card},mac={mac}"));
         }
         Network::None => {}
     }
@@ -299,7 +299,7 @@ pub(crate) mod tests {
         check("-device", disk);
         check(
             "-device",
-            "virtio-net-device,netdev=uplink,mac=02:00:11:22:33:44",
+            "virtio-net-device,guest_announce=off,netdev=uplink,mac=02:00:11:22:33:44",
         );
         check("-kernel", "/kernels/k/vmlinux");
         check("-append", "console=ttyS0");
