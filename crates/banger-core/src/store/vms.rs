@@ -83,16 +83,16 @@ impl Store {
         }
     }
 
-    /// Records the intention to start with this VMM.
+    /// Records the intention to start with this VMM. Nobody waits for the disk: where the host loses it, it has lost the
+    /// VMM as well.
     pub fn set_vm_starting(
         &self,
         id: VmId,
         choice: &VmmChoice,
         now: Seconds,
     ) -> Result<(), StoreError> {
-        let changed = self
-            .lock()
-            .execute(
+        let changed = self.without_waiting(|connection| {
+            connection.execute(
                 "UPDATE vms SET state = 'starting', last_error = NULL, vmm = ?2,
                         accelerator = ?3, vmm_reason = ?4, updated_at = ?5 WHERE id = ?1",
                 (
@@ -103,7 +103,8 @@ impl Store {
                     signed(now),
                 ),
             )
-            .map_err(query("record a VM's start"))?;
+        });
+        let changed = changed.map_err(query("record a VM's start"))?;
         if changed == 1 {
             Ok(())
         } else {

@@ -114,7 +114,9 @@ impl Task {
             self.show_state(VmState::Starting, None);
         }
         let Surroundings { store, clock, .. } = self.surroundings.as_ref();
-        store.set_vm_spec(record.id, &record.spec, clock())?;
+        if self.views.borrow().record.spec != record.spec {
+            store.set_vm_spec(record.id, &record.spec, clock())?;
+        }
         recovery::write_missing(store, &plan.places);
         self.views
             .send_modify(|view| view.record.spec = record.spec.clone());
