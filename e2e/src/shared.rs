@@ -55,9 +55,8 @@ impl Stock {
 /// Fills a home in which no daemon has run yet.
 pub(crate) fn fill(home: &Home, stock: Stock) {
     let store = Store::open(home);
-    let _lock = store.lock();
     store.forget_other_builds();
-    bring(&store.get(stock), home.path());
+    store.bring(stock, home);
 }
 
 /// The directory of all stocks.
@@ -76,9 +75,10 @@ impl Store {
         }
     }
 
-    /// Held while stocks are made and read: the first story makes, the others wait for it.
-    fn lock(&self) -> File {
-        let path = self.directory.join("lock");
+    /// Held while a stock is made or read: the first story makes, the others that need it wait. Whoever needs
+    /// several takes the fullest first.
+    fn lock(&self, what: &str) -> File {
+        let path = self.directory.join(format!("{what}.lock"));
         let mut options = OpenOptions::new();
         let file = must(
             "open",
@@ -96,23 +96,27 @@ impl Store {
     /// Another build may write another schema or other bytes. `BANGER_E2E_KEEP_CACHE` takes the
     /// risk, for those who change something else.
     fn forget_other_builds(&self) {
+        let _lock = self.lock("build");
         let stamp = self.directory.join("build");
         let made_by = fs::read_to_string(&stamp).unwrap_or_default();
         if made_by == self.build || env::var_os("BANGER_E2E_KEEP_CACHE").is_some() {
             return;
         }
-        for stock in [Stock::Small, Stock::Debian, Stock::Workbench] {
+        for stock in [Stock::Workbench, Stock::Debian, Stock::Small] {
+            let _lock = self.lock(stock.name());
             remove(&self.directory.join(stock.name()));
         }
         must("write", &stamp, fs::write(&stamp, &self.build));
     }
 
-    fn get(&self, stock: Stock) -> PathBuf {
+    /// Fills a home, with a stock that is made if it is not there yet.
+    fn bring(&self, stock: Stock, home: &Home) {
+        let _lock = self.lock(stock.name());
         let path = self.directory.join(stock.name());
         if !path.exists() {
             self.make(stock, &path);
         }
-        path
+        bring(&path, home.path());
     }
 
     /// Makes a stock in a home of its own, and moves it to its place when it is whole.
@@ -121,14 +125,14 @@ impl Store {
         match stock {
             Stock::Small => make_small(&home),
             Stock::Debian => {
-                bring(&self.get(Stock::Small), home.path());
+                self.bring(Stock::Small, &home);
                 home.banger(&["image", "pull", DEBIAN])
                     .limit(FETCHING)
                     .run()
                     .ok();
             }
             Stock::Workbench => {
-                bring(&self.get(Stock::Debian), home.path());
+                self.bring(Stock::Debian, &home);
                 home.shell(workbench::MAKE).limit(FETCHING).run().ok();
             }
         }

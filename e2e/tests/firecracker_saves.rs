@@ -45,9 +45,8 @@ fn a_saved_machine_goes_on_where_it_was_and_forks_are_somebody_each() {
     let Some(world) = firecracker_world() else {
         return;
     };
-    world.start("web");
+    let boot = check_saved_boots(&world);
     let _ = world.guest("web", FURNISH);
-    let boot = world.boot_id("web");
     let saved = save(&world, "web", "ready");
     assert!(
         saved.memory_bytes < saved.guest_memory_bytes / 2,
@@ -60,6 +59,40 @@ fn a_saved_machine_goes_on_where_it_was_and_forks_are_somebody_each() {
     check_forks(&world);
     world.banger(["vm", "snapshot", "delete", "ready"]).ok();
     assert_eq!(world.files_below("snapshots"), 0);
+}
+
+fn fast_start(world: &World, wanted: &str) {
+    world.banger(["config", "set", "fast_start", wanted]).ok();
+    world.banger(["daemon", "stop"]).ok();
+}
+
+/// The second machine of a kind skips its boot. Gives back the boot of the first, which runs on.
+fn check_saved_boots(world: &World) -> String {
+    fast_start(world, "true");
+    world.start("web");
+    let cold_boot = world.boot_id("web");
+    eventually("a boot is saved", LONG, || {
+        let whole = world.files_below("snapshots") == 4 && world.machines().len() == 1;
+        whole.then_some(())
+    });
+    let who = "cat /proc/sys/kernel/random/boot_id; hostname";
+    let run = |name: &str| {
+        let args = ["run", "--rm", "--name", name, "--", "sh", "-c", who];
+        let text = world.banger(args).ok().text();
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        <[String; 2]>::try_from(lines).expect("two lines")
+    };
+    let [boot, first] = run("first");
+    let [same_boot, second] = run("second");
+    assert_eq!((first.as_str(), second.as_str()), ("first", "second"));
+    assert_eq!(boot, same_boot, "both went on from one boot");
+    assert_ne!(boot, cold_boot);
+    assert_eq!((world.vms().len(), world.machines().len()), (1, 1));
+    // What nobody wants any more goes.
+    fast_start(world, "false");
+    assert_eq!(world.state_of("web"), VmState::Running);
+    assert_eq!(world.files_below("snapshots"), 0);
+    cold_boot
 }
 
 /// A copy has what its origin had, is somebody else, and keeps what it does to itself.
@@ -189,33 +222,6 @@ fn a_daemon_that_is_killed_while_it_saves_leaves_no_half_and_nobody_standing_sti
         assert_eq!(world.files_below("snapshots"), 0, "after {instant} ms");
     }
     assert_eq!(world.machines().len(), 1);
-}
-
-#[test]
-fn the_second_machine_of_a_kind_skips_its_boot() {
-    let Some(world) = firecracker_world() else {
-        return;
-    };
-    world.banger(["config", "set", "fast_start", "true"]).ok();
-    world.banger(["daemon", "stop"]).ok();
-    let who = "cat /proc/sys/kernel/random/boot_id; hostname";
-    let run = |name: &str| {
-        let args = ["run", "--rm", "--name", name, "--", "sh", "-c", who];
-        let text = world.banger(args).ok().text();
-        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
-        <[String; 2]>::try_from(lines).expect("two lines")
-    };
-    let [cold_boot, _] = run("cold");
-    eventually("a boot is saved", LONG, || {
-        let whole = world.files_below("snapshots") == 4 && world.files_below("vms") == 0;
-        whole.then_some(())
-    });
-    let [boot, first] = run("first");
-    let [same_boot, second] = run("second");
-    assert_eq!((first.as_str(), second.as_str()), ("first", "second"));
-    assert_eq!(boot, same_boot, "both went on from one boot");
-    assert_ne!(boot, cold_boot);
-    assert!(world.vms().is_empty() && world.machines().is_empty());
 }
 
 /// Nobody's own machines live in namespaces instead of a jail.

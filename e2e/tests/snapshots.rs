@@ -27,15 +27,21 @@ fn clock_error(world: &World, vm: &str) -> u64 {
     guest.abs_diff(guest.clamp(before, after))
 }
 
+/// Waits until a program has written this: it is apart from the exec that began it then.
+const APART: &str = "apart() { until [ -s $1 ]; do sleep 0.05; done; }; apart";
+
 /// Leaves a process in the guest that counts tenths of a second into a file in its memory.
 fn start_counting(world: &World, vm: &str) {
     let counter = "i=0; while :; do i=$((i+1)); echo $i >/run/count; sleep 0.1; done";
-    let line = format!("(setsid sh -c '{counter}' >/dev/null 2>&1 </dev/null &) ; sleep 0.5");
+    let line =
+        format!("(setsid sh -c '{counter}' >/dev/null 2>&1 </dev/null &); {APART} /run/count");
     let _ = world.guest(vm, &line);
 }
 
 fn count(world: &World, vm: &str) -> u64 {
-    let text = world.guest(vm, "cat /run/count");
+    // The file is empty for a moment each time.
+    let line = "n=; until [ -n \"$n\" ]; do n=$(cat /run/count); done; echo $n";
+    let text = world.guest(vm, line);
     text.trim().parse().expect("a number")
 }
 
@@ -134,8 +140,8 @@ fn forks_are_somebody_each() {
     let _ = world.guest("web", hook);
     start_counting(&world, "web");
     let writer = "(setsid sh -c 'exec 3>/log; i=0; while :; do i=$((i+1)); echo $i >&3; sync; done' \
-                  >/dev/null 2>&1 </dev/null &); sleep 0.5";
-    let _ = world.guest("web", writer);
+                  >/dev/null 2>&1 </dev/null &)";
+    let _ = world.guest("web", &format!("{writer}; {APART} /log"));
     let forked: Forked = world
         .banger(["vm", "fork", "web", "-n", "3", "--json"])
         .ok()
