@@ -51,9 +51,14 @@ use sys::Forked;
     reason = "this is the agent's only command line"
 )]
 fn main() {
-    if std::env::args().nth(1).as_deref() == Some("--version") {
-        println!("banger-agent {}", version::line());
-        return;
+    match std::env::args().nth(1).as_deref() {
+        Some("--version") => {
+            println!("banger-agent {}", version::line());
+            return;
+        }
+        // For hosts that want a program to have started once, and nothing to come of it.
+        Some("--nothing") => return,
+        Some(_) | None => {}
     }
     if std::process::id() != 1 {
         eprintln!(

@@ -323,6 +323,8 @@ pub const LIVE: &[&str] = &[
     "default_image",
     "default_kernel",
     "disk_reserve",
+    "fast_start",
+    "fast_start_budget",
     "cache_budget",
     "vm_defaults.vcpus",
     "vm_defaults.memory",

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{build::BuildInfo, journal::Found};
+use crate::{build::BuildInfo, journal::Found, vm::VmState};
 
 /// What `GET /v1/daemon` answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -15,8 +15,11 @@ pub struct DaemonStatus {
     pub socket: String,
     pub log_path: String,
     pub state_dir: String,
-    /// VMs that run now.
+    /// VMs that run now, and are somebody's.
     pub running_vms: u64,
+    /// What banger has made by itself, for whoever comes next.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hidden_vms: Vec<HiddenVm>,
     /// The daemon's program file was replaced on disk while it runs.
     pub replaced: bool,
     /// What it found when it began; nothing where it is older than this.
@@ -28,6 +31,15 @@ pub struct DaemonStatus {
     /// Whose service it is, where a service manager keeps it: `user` or `system`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
+}
+
+/// A machine that is nobody's yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HiddenVm {
+    pub name: String,
+    pub state: VmState,
+    /// In words for people, as in `waits in pool web`.
+    pub purpose: String,
 }
 
 /// What `POST /v1/daemon/reload` answers: the keys that have another value than before.

@@ -43,6 +43,14 @@ pub struct PoolMachine {
     pub created_at: String,
 }
 
+/// Body of `PATCH /v1/pools/{pool}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangePool {
+    /// How many machines are to be ready; with none the pool rests.
+    pub size: u32,
+}
+
 /// Body of `POST /v1/pools`. What is absent is decided by the daemon.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -19,6 +19,8 @@ pub struct Recovered {
     pub images: Vec<String>,
     #[serde(default)]
     pub snapshots: Vec<String>,
+    #[serde(default)]
+    pub pools: Vec<String>,
     /// What is there and could not be had again. Nothing of it was touched.
     pub problems: Vec<Unrecovered>,
 }

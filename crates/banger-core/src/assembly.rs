@@ -93,6 +93,7 @@ impl Assemble for Assembly {
             network: vm.spec.network,
             init: vm.spec.init.clone(),
             resume_from: None,
+            yields: false,
         })
     }
 

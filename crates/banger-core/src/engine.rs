@@ -44,7 +44,7 @@ use crate::{
     operations::Operations,
     pool::PoolRecord,
     record::{Seconds, VmRecord, VmState},
-    recovery,
+    recovery::{self, Remains},
     snapshot::Frozen,
     snapshots::Snapshots,
     spec::{DiskSize, Init, Memory, Network, Vcpus, VmSpec},
@@ -121,10 +121,17 @@ pub struct Directories {
 }
 
 impl Directories {
-    /// Where VMs, images and snapshots are.
+    /// Where everything is that has a card.
     #[must_use]
-    pub fn remains(&self) -> [PathBuf; 3] {
-        ["vms", "images", "snapshots"].map(|part| self.state.join(part))
+    pub fn remains(&self) -> Remains {
+        let [vms, images, snapshots, pools] =
+            ["vms", "images", "snapshots", "pools"].map(|part| self.state.join(part));
+        Remains {
+            vms,
+            images,
+            snapshots,
+            pools,
+        }
     }
 }
 
@@ -141,7 +148,7 @@ pub struct Engine {
     kernels: Arc<Kernels>,
     snapshots: Arc<Snapshots>,
     operations: Arc<Operations>,
-    pools: Pools,
+    pools: Arc<Pools>,
     /// Saves boots for whoever comes next; ends with the engine.
     saving: Mutex<JoinSet<()>>,
     defaults: RwLock<Defaults>,
@@ -209,7 +216,7 @@ impl Engine {
             kernels,
             snapshots,
             operations: Arc::new(operations),
-            pools: Pools::default(),
+            pools: Arc::new(Pools::new(directories.remains().pools)),
             saving: Mutex::new(saving),
             defaults: RwLock::new(defaults),
             directories,
@@ -245,6 +252,10 @@ impl Engine {
     fn take_up_pools(&self, pools: Vec<PoolRecord>) -> Result<(), Error> {
         let (making, boots) = (self.making(), &self.surroundings.boots);
         for pool in pools {
+            if self.pools.has(&pool.name) {
+                continue;
+            }
+            self.write_card_of(&pool.name);
             let left = making.held_by(&pool.name);
             for vm in &left {
                 if let Some(Holder::Pool { kind, .. }) = vm.view().record.holder {
@@ -286,15 +297,22 @@ impl Engine {
         }
     }
 
-    /// Ends what only this daemon is for: nobody knows of a machine that boots to be saved, so none
-    /// goes on without a daemon. All others do.
+    /// Ends what only this daemon is for: nobody knows of a machine that boots to be saved, or to wait
+    /// in a pool, so none goes on without a daemon. All others do.
     pub async fn end(&self) {
         let mut saving = {
             let saving = self.saving.lock();
             std::mem::take(&mut *saving.expect("no holder of this lock panics"))
         };
         saving.shutdown().await;
+        self.pools.end().await;
         boots::end_all(&self.making()).await;
+    }
+
+    /// What saved boots may take from now on; with none, no boot is saved, and the one that is being
+    /// saved goes.
+    pub fn set_boots_budget(&self, budget: Option<u64>) -> Result<(), Error> {
+        self.surroundings.boots.set_budget(budget)
     }
 
     /// Work that takes a while.

@@ -142,6 +142,10 @@ pub enum Error {
     },
     #[error("the init of a machine that was booted to be saved did not settle within {} s", .after.as_secs())]
     Unsettled { after: std::time::Duration },
+    #[error(
+        "a machine of {wanted_mib} MiB does not boot to be saved where {spare_mib} MiB are to spare"
+    )]
+    StandsBack { wanted_mib: u64, spare_mib: u64 },
     #[error("operation {id} was cancelled")]
     Cancelled { id: OperationId },
     /// The daemon is going down.

@@ -244,6 +244,8 @@ pub struct LaunchPlan {
     pub init: Init,
     /// The saved machine that goes on; where there is none, the kernel boots.
     pub resume_from: Option<SnapshotPlaces>,
+    /// Nobody waits for it: what else the host has to do goes first.
+    pub yields: bool,
 }
 
 /// A root file system to be built by mmdebstrap from Debian's archive.
@@ -353,6 +355,12 @@ pub trait Host: Send + Sync {
     /// How much room there is where a path is or will be. Endless unless the implementation knows.
     fn space(&self, _: &Path) -> Result<Space, HostError> {
         Ok(Space::ENDLESS)
+    }
+
+    /// How much memory could be taken without anybody's harm, in bytes. Endless unless the implementation
+    /// knows.
+    fn spare_memory(&self) -> u64 {
+        u64::MAX
     }
 
     /// Refuses what would take the last of the room where a path is or will be.

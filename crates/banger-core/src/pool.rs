@@ -8,7 +8,7 @@ use crate::{name::PoolName, record::Seconds, spec::VmSpec};
 /// Why a pool is not made, or nothing is taken from it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
-    #[error("a pool has 1 to {most} machines, not {0}", most = PoolSize::MAX)]
+    #[error("a pool has 0 to {most} machines, not {0}", most = PoolSize::MAX)]
     Size(u32),
     #[error("a machine of a pool is what the pool says; its {what} cannot be chosen")]
     Fixed { what: &'static str },
@@ -18,7 +18,7 @@ pub enum PoolError {
     Gone(PoolName),
 }
 
-/// How many machines are to be ready.
+/// How many machines are to be ready. With none the pool rests, and is there for later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolSize(u32);
 
@@ -40,7 +40,7 @@ impl TryFrom<u32> for PoolSize {
     type Error = PoolError;
 
     fn try_from(count: u32) -> Result<Self, PoolError> {
-        if (1..=Self::MAX).contains(&count) {
+        if count <= Self::MAX {
             Ok(Self(count))
         } else {
             Err(PoolError::Size(count))
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn a_pool_has_a_size_that_a_host_can_bear() {
         let fits = |count: u32| PoolSize::try_from(count).is_ok();
-        assert_eq!([0, 1, 100, 101].map(fits), [false, true, true, false]);
+        assert_eq!([0, 1, 100, 101].map(fits), [true, true, true, false]);
     }
 
     #[test]

@@ -44,6 +44,11 @@ impl Snapshots {
         }
     }
 
+    /// Where all of them are.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// All snapshots, saved boots too, by name.
     pub fn all(&self) -> Result<Vec<SnapshotRecord>, Error> {
         Ok(self.store.snapshots()?)

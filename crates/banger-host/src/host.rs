@@ -38,6 +38,7 @@ use crate::{
         launch::{self, Start},
         programs::{KnownPrograms, Programs},
     },
+    headroom,
     lock::Note,
     log_keeper::LogKeeper,
     logs,
@@ -173,7 +174,10 @@ impl LinuxHost {
             lock: places::vmm_lock(&plan.places),
             note: note.clone(),
             file_limit: admission::file_limit(plan)?,
-            surroundings: Surroundings::default(),
+            surroundings: Surroundings {
+                yields: plan.yields,
+                ..Surroundings::default()
+            },
             kept: state.into_iter().map(OwnedFd::from).collect(),
         };
         let sockets = acts::sockets(&plan.places);
@@ -397,6 +401,10 @@ impl Host for LinuxHost {
 
     fn space(&self, path: &Path) -> Result<Space, HostError> {
         admission::space(path, self.disk_reserve())
+    }
+
+    fn spare_memory(&self) -> u64 {
+        headroom::memory().unwrap_or(u64::MAX)
     }
 
     fn shared_blocks(&self, path: &Path) -> Vec<Range<u64>> {

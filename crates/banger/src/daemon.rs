@@ -244,6 +244,7 @@ mod tests {
             log_path: String::new(),
             state_dir: String::new(),
             running_vms: 0,
+            hidden_vms: Vec::new(),
             replaced,
             found: Default::default(),
             kept_store: None,

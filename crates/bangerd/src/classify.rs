@@ -119,6 +119,10 @@ fn judge(error: &Error) -> Judged {
             ErrorCode::GuestFailed,
             "see what its init waits for with `banger vm logs`, or use --init agent",
         ),
+        Error::StandsBack { .. } => judged(
+            ErrorCode::HostUnfit,
+            "stop other machines, or use smaller ones: `--memory`",
+        ),
         Error::Interrupted { .. } => plain(ErrorCode::Cancelled),
         Error::Start { source, .. } => judge(source),
         Error::File { source, .. } => io(source),
@@ -253,7 +257,9 @@ fn store(error: &StoreError) -> Judged {
             ErrorCode::HostFailed,
             "check the space and the permissions of banger's state directory",
         ),
-        StoreError::NoImage(_) | StoreError::NoVm(_) => plain(ErrorCode::NotFound),
+        StoreError::NoImage(_) | StoreError::NoPool(_) | StoreError::NoVm(_) => {
+            plain(ErrorCode::NotFound)
+        }
         StoreError::ImageUsed(_) => plain(ErrorCode::Conflict),
         StoreError::Newer { .. } => judged(
             ErrorCode::HostUnfit,

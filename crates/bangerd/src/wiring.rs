@@ -25,7 +25,7 @@ use banger_core::{
     journal::Ledger,
     kernel::{KernelStore, Shelf},
     kernels::{KernelSources, Kernels},
-    recovery::{self, Remains},
+    recovery,
     registry::{Registries, Settings},
     rootfs::Limits,
     spec::{DiskSize, Memory, Vcpus},
@@ -104,6 +104,7 @@ pub(crate) fn take_up(app: &App, config: &Config) -> Result<(), Fatal> {
         .images()
         .set_cache_budget(Some(cache_budget(config)));
     app.host.set_disk_reserve(disk_reserve(config));
+    app.engine.set_boots_budget(boots_budget(config))?;
     Ok(())
 }
 
@@ -217,13 +218,7 @@ fn open_store(places: &Places) -> Result<(Arc<Store>, Option<PathBuf>), Fatal> {
     let is_new = !path.exists();
     let (store, kept) = Store::open_or_replace(&path, now())?;
     if is_new || kept.is_some() {
-        let [vms, images, snapshots] = directories(places).remains();
-        let remains = Remains {
-            vms: &vms,
-            images: &images,
-            snapshots: &snapshots,
-        };
-        recovery::recover(&store, remains, false)?;
+        recovery::recover(&store, &directories(places).remains(), false)?;
     }
     Ok((Arc::new(store), kept))
 }

@@ -15,6 +15,7 @@ use super::{
     figures::{Figure, Unit},
     firecracker,
     home::{self, Home, output},
+    pools,
     qemu::ByHand,
     sizes::{mapped, times},
     stats::median,
@@ -93,6 +94,8 @@ pub fn fork(
         .beside("with --cold", boots)
         .goal(0.35),
     ]);
+    say("runs in machines that waited");
+    report.add(vec![pools::runs(&home, rounds)?]);
     Ok(report)
 }
 

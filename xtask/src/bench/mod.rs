@@ -14,6 +14,7 @@ mod firecracker;
 mod fork;
 mod home;
 mod image;
+mod pools;
 mod qemu;
 mod sizes;
 mod stats;

@@ -11,6 +11,7 @@ use crate::{
     image::{ImportImage, PullImage, RegisterImage},
     kernel::{ImportKernel, PullKernel},
     operation::{Operation, RESPOND_ASYNC},
+    pool::CreatePool,
     snapshot::{CreateSnapshot, ForkVm, RestoreVm},
     vm::{CreateVm, StopVm},
 };
@@ -24,6 +25,7 @@ pub enum Work<'a> {
     SnapshotVm(&'a str, &'a CreateSnapshot),
     RestoreVm(&'a str, &'a RestoreVm),
     ForkVm(&'a str, &'a ForkVm),
+    CreatePool(&'a CreatePool),
     ImportImage(&'a ImportImage),
     PullImage(&'a PullImage),
     RegisterImage(&'a RegisterImage),
@@ -41,6 +43,7 @@ impl Work<'_> {
             Self::SnapshotVm(vm, request) => (vm_path(vm, "/snapshots"), Payload::json(request)),
             Self::RestoreVm(vm, request) => (vm_path(vm, "/restore"), Payload::json(request)),
             Self::ForkVm(vm, request) => (vm_path(vm, "/fork"), Payload::json(request)),
+            Self::CreatePool(request) => ("/v1/pools".to_owned(), Payload::json(request)),
             Self::ImportImage(request) => ("/v1/images/import".to_owned(), Payload::json(request)),
             Self::PullImage(request) => ("/v1/images/pull".to_owned(), Payload::json(request)),
             Self::RegisterImage(request) => {

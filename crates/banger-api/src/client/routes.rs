@@ -17,7 +17,7 @@ use crate::{
     event::{Event, EventQuery},
     image::{Image, ImportImage, Login, LoginState, Logout, PullImage, PulledImage, RegisterImage},
     kernel::{AvailableKernel, ImportKernel, Kernel, PullKernel},
-    pool::{CreatePool, Pool},
+    pool::{ChangePool, CreatePool, Pool},
     progress::Step,
     snapshot::{CreateSnapshot, ForkVm, Forked, RestoreVm, Snapshot},
     usage::{VmPorts, VmStats},
@@ -249,6 +249,14 @@ impl Client {
             .await
     }
 
+    /// Changes how many machines of a pool are to be ready. Carried through also when this future is
+    /// dropped.
+    pub async fn change_pool(&self, name: &str, request: &ChangePool) -> Result<Pool, ClientError> {
+        self.document(Method::PATCH, &pool_path(name), Payload::json(request))
+            .await
+    }
+
+    /// Carried through also when this future is dropped.
     pub async fn delete_pool(&self, name: &str) -> Result<(), ClientError> {
         self.act(Method::DELETE, &pool_path(name), Payload::Empty)
             .await

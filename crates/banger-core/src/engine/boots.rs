@@ -9,13 +9,14 @@ use tracing::{debug, warn};
 
 use super::making::{DeleteUnfinished, Making};
 use crate::{
-    boots::{BootKey, Boots, Order},
+    boots::{BootKey, Boots, Order, leaves_room},
     error::Error,
     exec::ExecRequest,
     holder::Holder,
+    journal::Act,
     labels::Labels,
     name::{VmId, VmName},
-    record::VmState,
+    record::{VmRecord, VmState},
     snapshot::Frozen,
     spec::VmSpec,
     upkeep::Upkeep,
@@ -30,7 +31,9 @@ const GLANCE: Duration = Duration::from_millis(250);
 /// What a kernel leaves for after its boot takes about so long: a link that is up is told of, an address is tested, the disk's
 /// file system looks round. What it has done before it is saved, no copy does again.
 const REST: Duration = Duration::from_secs(2);
-/// What a shell that does nothing gets for it.
+/// A shell that does nothing.
+pub(super) const SHELL: &[&str] = &["sh", "-c", ":"];
+/// What a program that does nothing gets for it.
 const WARM_UP: Duration = Duration::from_secs(10);
 
 /// Saves what is ordered, one after the other, as long as the engine lives. What came while the first
@@ -54,6 +57,9 @@ async fn fulfil(making: &Making, mut order: Order) -> Result<(), Error> {
     });
     // Whether it is over or runs on, the host is not new to it any more.
     let _ = timeout(FIRST, over).await;
+    if !making.surroundings.boots.are_wanted(&order.spec.init) {
+        return Ok(());
+    }
     ensure(making, &order.key, &order.spec).await
 }
 
@@ -64,40 +70,81 @@ pub(super) async fn ensure(making: &Making, key: &BootKey, spec: &VmSpec) -> Res
     if here.key != *key || boots.is_hopeless(key) {
         return Ok(());
     }
+    let _turn = boots.turn().await;
     let now = (making.surroundings.clock)();
     if boots.find(key, &here.binding, now).is_some() {
         return Ok(());
     }
-    let saved = boot_and_save(making, key, spec).await;
-    if let Err(error) = &saved {
-        warn!(image = %spec.image, error = error.chain(), "cannot save a boot");
+    stand_back(making, spec)?;
+    debug!(image = %spec.image, "a machine boots to be saved");
+    let (saved, is_its_own) = boot_and_save(making, key, spec).await;
+    match &saved {
+        Ok(()) => debug!(image = %spec.image, "a boot is saved"),
+        Err(error) if is_its_own => {
+            warn!(image = %spec.image, error = error.chain(), "cannot save a boot");
+        }
+        Err(error) => debug!(
+            error = error.chain(),
+            "a boot that was to be saved was ended"
+        ),
     }
     // One that was larger than the budget is gone again, and would be each time.
-    if saved.is_err() || boots.find(key, &here.binding, now).is_none() {
+    let is_gone = saved.is_err() || boots.find(key, &here.binding, now).is_none();
+    if is_gone && is_its_own {
         boots.give_up(key);
     }
     saved
 }
 
-async fn boot_and_save(making: &Making, key: &BootKey, spec: &VmSpec) -> Result<(), Error> {
+/// What the host is short of is not for a machine that nobody asked for. The next start of its kind
+/// orders it again.
+fn stand_back(making: &Making, spec: &VmSpec) -> Result<(), Error> {
+    let (host, boots) = (&making.surroundings.host, &making.surroundings.boots);
+    let (wanted, spare) = (spec.memory.bytes(), host.spare_memory());
+    if !leaves_room(spare, wanted) {
+        return Err(Error::StandsBack {
+            wanted_mib: wanted >> 20,
+            spare_mib: spare >> 20,
+        });
+    }
+    // As much as its memory is the most that it is saved in; most of that is holes.
+    Ok(host.has_room(boots.directory(), wanted)?)
+}
+
+/// Boots a machine and saves it. Whether how that ended is its own doing, too.
+async fn boot_and_save(making: &Making, key: &BootKey, spec: &VmSpec) -> (Result<(), Error>, bool) {
     let silent: SharedProgress = Arc::new(Silent);
-    let (vm, made) = making
-        .make(Some(&a_name()), bare(spec), Some(Holder::Boots), &silent)
-        .await?;
+    let name = a_name();
+    let made = making.make(Some(&name), bare(spec), Some(Holder::Boots), &silent);
+    let (vm, made) = match made.await {
+        Ok(made) => made,
+        Err(error) => return (Err(error), true),
+    };
     // It goes in any case.
     let unfinished = DeleteUnfinished(Some(vm.clone()));
-    vm.start_as(true, silent).await?;
-    let id = vm.view().record.id;
-    settle(&vm).await?;
-    if timeout(WARM_UP, warm_up(&vm)).await.is_err() {
-        debug!(vm = %vm.name(), "a shell that is to do nothing does not end");
+    let booting = making.surroundings.boots.boots_now(key, vm.clone());
+    let saved = save_booted(making, key, &vm, &made).await;
+    let is_its_own = booting.ends();
+    if saved.is_ok() {
+        unfinished.disarm();
     }
+    (saved, is_its_own)
+}
+
+async fn save_booted(
+    making: &Making,
+    key: &BootKey,
+    vm: &VmHandle,
+    made: &Act,
+) -> Result<(), Error> {
+    vm.start_as(true, Arc::new(Silent)).await?;
+    settle(vm).await?;
+    warm_up(vm, SHELL).await;
     tokio::time::sleep(REST).await;
-    save(&making.surroundings.boots, key, &vm, making).await?;
-    making.page(id).journal().confirm(&made)?;
-    vm.delete(true).await?;
-    unfinished.disarm();
-    Ok(())
+    save(&making.surroundings.boots, key, vm, making).await?;
+    let id = vm.view().record.id;
+    making.page(id).journal().confirm(made)?;
+    vm.delete(true).await
 }
 
 /// The saved boots of such machines go, and those that are being made.
@@ -110,9 +157,18 @@ pub(super) async fn give_up(making: &Making, are: impl Fn(&Frozen) -> bool) -> R
     making.surroundings.boots.forget_all(are)
 }
 
-/// Ends all machines that boot to be saved.
+/// Ends all machines that boot to be saved, or to wait.
 pub(super) async fn end_all(making: &Making) {
-    for vm in in_the_making(making) {
+    let boots = |vm: &&VmHandle| {
+        let VmRecord { holder, state, .. } = vm.view().record;
+        match holder {
+            Some(Holder::Boots) => true,
+            Some(Holder::Pool { .. }) => state != VmState::Paused,
+            None => false,
+        }
+    };
+    let booting: Vec<_> = making.vms().values().filter(boots).cloned().collect();
+    for vm in booting {
         if let Err(error) = vm.delete(true).await {
             warn!(vm = %vm.name(), error = error.chain(), "cannot end a boot that is to be saved");
         }
@@ -141,18 +197,23 @@ pub(super) async fn settle(vm: &VmHandle) -> Result<(), Error> {
     timeout(SETTLING, settled).await.unwrap_or(Err(unsettled))
 }
 
-/// Has the guest look for a shell, read it and end it: a copy's first command finds in memory what is read for that. An image
-/// without a shell is none the worse for it.
-async fn warm_up(vm: &VmHandle) {
+/// Has the guest look for a program, read it and end it: a copy's first command finds in memory what is read for
+/// that, and a machine that is emulated has what it takes translated. One without it is none the worse.
+pub(super) async fn warm_up(vm: &VmHandle, program: &[&str]) {
     let request = ExecRequest {
-        argv: ["sh", "-c", ":"].map(str::to_owned).into(),
+        argv: program.iter().copied().map(str::to_owned).collect(),
         ..ExecRequest::default()
     };
-    let Ok(guest) = vm.guest().await else { return };
-    let Ok(mut stream) = guest.exec(request).await else {
-        return;
-    };
-    while stream.output.recv().await.is_some() {}
+    let ran = timeout(WARM_UP, async {
+        let mut stream = vm.guest().await?.exec(request).await?;
+        while stream.output.recv().await.is_some() {}
+        Ok::<_, Error>(())
+    });
+    match ran.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(vm = %vm.name(), error = error.chain(), "cannot warm up"),
+        Err(_) => debug!(vm = %vm.name(), ?program, "what is to do nothing does not end"),
+    }
 }
 
 async fn save(boots: &Boots, key: &BootKey, vm: &VmHandle, making: &Making) -> Result<(), Error> {

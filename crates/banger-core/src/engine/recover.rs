@@ -1,10 +1,10 @@
-//! Taking up VMs that lie on the disk and are in no row.
+//! Taking up VMs and pools that lie on the disk and are in no row.
 
 use super::{Engine, is_nobodys};
 use crate::{
     error::Error,
     record::VmState,
-    recovery::{self, Recovered, Remains},
+    recovery::{self, Recovered},
 };
 
 impl Engine {
@@ -12,15 +12,9 @@ impl Engine {
     /// what it would do.
     pub async fn recover(&self, dry_run: bool) -> Result<Recovered, Error> {
         let store = self.surroundings.store.clone();
-        let [vms, images, snapshots] = self.directories.remains();
-        let recovered = tokio::task::spawn_blocking(move || {
-            let remains = Remains {
-                vms: &vms,
-                images: &images,
-                snapshots: &snapshots,
-            };
-            recovery::recover(&store, remains, dry_run)
-        });
+        let remains = self.directories.remains();
+        let recovered =
+            tokio::task::spawn_blocking(move || recovery::recover(&store, &remains, dry_run));
         let recovered = recovered.await.map_err(|_| Error::Ending)??;
         if !dry_run {
             self.take_up_new()?;
@@ -39,6 +33,6 @@ impl Engine {
                 self.spawn(record);
             }
         }
-        Ok(())
+        self.take_up_pools(pools)
     }
 }

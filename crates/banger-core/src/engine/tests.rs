@@ -7,6 +7,7 @@ mod kills;
 mod leftovers;
 mod model;
 mod pools;
+mod pools_change;
 mod restart;
 mod room;
 mod saving;

@@ -11,7 +11,7 @@ use tracing::warn;
 use crate::{
     error::Error,
     host::VmPlaces,
-    name::{ImageName, SnapshotName},
+    name::{ImageName, PoolName, SnapshotName},
     store::{Card, Store},
 };
 
@@ -29,6 +29,11 @@ pub(super) fn snapshot_card(directory: &Path) -> PathBuf {
 /// has none.
 pub(crate) fn image_card(images: &Path, directory: &str) -> PathBuf {
     images.join(format!("{directory}.json"))
+}
+
+/// The card of a pool, which has nothing else on the disk.
+pub(crate) fn pool_card(pools: &Path, name: &PoolName) -> PathBuf {
+    pools.join(format!("{name}.json"))
 }
 
 /// Writes the card of a VM as its row is now.
@@ -75,9 +80,30 @@ pub(crate) fn write_snapshot(
     }
 }
 
+/// Writes the card of a pool as its row is now.
+pub(crate) fn write_pool(store: &Store, pools: &Path, name: &PoolName) -> Result<(), Error> {
+    let Some(card) = store.card_of_pool(name)? else {
+        return Ok(());
+    };
+    fs::create_dir_all(pools).map_err(|source| Error::File {
+        operation: "make",
+        path: pools.to_owned(),
+        source,
+    })?;
+    write(&pool_card(pools, name), &card)
+}
+
 /// Removes the card of an image that is no more.
 pub(crate) fn forget_image(images: &Path, directory: &str) -> Result<(), Error> {
-    let path = image_card(images, directory);
+    forget(image_card(images, directory))
+}
+
+/// Removes the card of a pool that is about to go.
+pub(crate) fn forget_pool(pools: &Path, name: &PoolName) -> Result<(), Error> {
+    forget(pool_card(pools, name))
+}
+
+fn forget(path: PathBuf) -> Result<(), Error> {
     match fs::remove_file(&path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::File {
             operation: "remove",

@@ -1,21 +1,27 @@
 //! Making rows again from the files that they told of. Beside each VM's disk, each image and each snapshot lies a
-//! card with its row; whoever lost the store, or put back an old one, has them again from there.
+//! card with its row, and a pool has one for itself; whoever lost the store, or put back an old one, has them again from
+//! there.
 //! Removes nothing, and touches no row that is there.
 
 mod cards;
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use tracing::{info, warn};
 
 pub(crate) use cards::{
-    forget_image, image_card, write_image, write_missing, write_snapshot, write_vm,
+    forget_image, forget_pool, image_card, pool_card, write_image, write_missing, write_pool,
+    write_snapshot, write_vm,
 };
 use cards::{read, snapshot_card, vm_card};
 
 use crate::{
     error::Error,
-    name::{ImageName, SnapshotName, VmId, VmName},
+    holder::Holder,
+    name::{ImageName, PoolName, SnapshotName, VmId, VmName},
     record::VmState,
     store::{Card, Store, Table},
 };
@@ -23,7 +29,7 @@ use crate::{
 /// Why a VM or an image cannot be had again, in words for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unrecovered {
-    pub path: std::path::PathBuf,
+    pub path: PathBuf,
     pub reason: String,
 }
 
@@ -33,31 +39,37 @@ pub struct Recovered {
     pub vms: Vec<VmName>,
     pub images: Vec<ImageName>,
     pub snapshots: Vec<SnapshotName>,
+    pub pools: Vec<PoolName>,
     pub problems: Vec<Unrecovered>,
 }
 
 /// Where files are that have cards.
-#[derive(Debug, Clone, Copy)]
-pub struct Remains<'a> {
-    pub vms: &'a Path,
-    pub images: &'a Path,
-    pub snapshots: &'a Path,
+#[derive(Debug, Clone)]
+pub struct Remains {
+    pub vms: PathBuf,
+    pub images: PathBuf,
+    pub snapshots: PathBuf,
+    pub pools: PathBuf,
 }
 
 /// Makes rows for what lies there without one. With `dry_run` it only tells what it would do.
-pub fn recover(store: &Store, remains: Remains<'_>, dry_run: bool) -> Result<Recovered, Error> {
+pub fn recover(store: &Store, remains: &Remains, dry_run: bool) -> Result<Recovered, Error> {
     let mut recovered = Recovered::default();
-    images(store, remains.images, dry_run, &mut recovered)?;
-    vms(store, remains.vms, dry_run, &mut recovered)?;
-    snapshots(store, remains.snapshots, dry_run, &mut recovered)?;
+    images(store, &remains.images, dry_run, &mut recovered)?;
+    pools(store, &remains.pools, dry_run, &mut recovered)?;
+    vms(store, &remains.vms, dry_run, &mut recovered)?;
+    snapshots(store, &remains.snapshots, dry_run, &mut recovered)?;
     for problem in &recovered.problems {
         warn!(path = %problem.path.display(), reason = problem.reason, "cannot recover");
     }
     if !dry_run {
         let (vms, images) = (recovered.vms.len(), recovered.images.len());
-        let snapshots = recovered.snapshots.len();
-        if vms + images + snapshots > 0 {
-            info!(vms, images, snapshots, "recovered what was in no row");
+        let (snapshots, pools) = (recovered.snapshots.len(), recovered.pools.len());
+        if vms + images + snapshots + pools > 0 {
+            info!(
+                vms,
+                images, snapshots, pools, "recovered what was in no row"
+            );
         }
     }
     Ok(recovered)
@@ -151,13 +163,57 @@ fn vm(
         return Err(format!("its image {image} is missing"));
     }
     if !dry_run {
-        // Whether it runs is found out as with any VM that an earlier daemon had.
+        let state = state_of(&card);
         let card = card
-            .with("state", VmState::Running.as_str())
+            .with("state", state.as_str())
             .with("id", &id.to_string());
         insert(store, Table::Vms, &card)?;
     }
     Ok(name)
+}
+
+/// Whether it runs is found out as with any VM that an earlier daemon had. One that waits in a pool
+/// stands still, and nobody has asked it to go on.
+fn state_of(card: &Card) -> VmState {
+    let holder = card.text("holder").and_then(|text| text.parse().ok());
+    match holder {
+        Some(Holder::Pool { .. }) if card.text("state") == Some(VmState::Paused.as_str()) => {
+            VmState::Paused
+        }
+        Some(Holder::Pool { .. } | Holder::Boots) | None => VmState::Running,
+    }
+}
+
+/// Pools have nothing but their cards.
+fn pools(
+    store: &Store,
+    directory: &Path,
+    dry_run: bool,
+    recovered: &mut Recovered,
+) -> Result<(), Error> {
+    let rows = store.pools()?;
+    for name in pools_in(directory) {
+        if rows.iter().any(|row| row.name == name) {
+            continue;
+        }
+        let path = pool_card(directory, &name);
+        match pool(store, &path, &name, dry_run) {
+            Ok(()) => recovered.pools.push(name),
+            Err(reason) => recovered.problems.push(Unrecovered { path, reason }),
+        }
+    }
+    Ok(())
+}
+
+fn pool(store: &Store, path: &Path, name: &PoolName, dry_run: bool) -> Result<(), String> {
+    let card = read(path)?;
+    if parsed::<PoolName>(&card, "name")? != *name {
+        return Err("its card is another pool's".to_owned());
+    }
+    if dry_run {
+        return Ok(());
+    }
+    insert(store, Table::Pools, &card)
 }
 
 fn snapshots(
@@ -237,6 +293,18 @@ fn ids(directory: &Path) -> Vec<VmId> {
     ids.sort();
     ids.dedup();
     ids
+}
+
+/// The pools of which there are cards.
+fn pools_in(directory: &Path) -> Vec<PoolName> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let name = |entry: fs::DirEntry| {
+        let name = entry.file_name();
+        name.to_str()?.strip_suffix(".json")?.parse().ok()
+    };
+    let mut names: Vec<PoolName> = entries.filter_map(name).collect();
+    names.sort();
+    names
 }
 
 #[cfg(test)]

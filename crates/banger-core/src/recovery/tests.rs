@@ -1,14 +1,14 @@
 //! A store that is lost, damaged or old: what lies on the disk is had again.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, time::Duration};
 
 use super::*;
 use crate::{
-    engine::CreateRequest,
+    engine::{CreateRequest, PoolRequest},
     record::VmState,
     spec::SpecChange,
     store::StoreError,
-    testing::{World, create, directories, reaches, request, silent},
+    testing::{World, create, directories, reaches, request, silent, soon, time_passes},
     vm::AfterSave,
 };
 
@@ -44,8 +44,13 @@ fn set<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
     names.map(str::to_owned).into()
 }
 
-fn remains(world: &World) -> [std::path::PathBuf; 3] {
-    [world.vms(), world.images_directory(), world.snapshots()]
+fn remains(world: &World) -> Remains {
+    Remains {
+        vms: world.vms(),
+        images: world.images_directory(),
+        snapshots: world.snapshots(),
+        pools: world.path("pools"),
+    }
 }
 
 #[test]
@@ -54,12 +59,7 @@ fn what_a_lost_store_told_of_is_had_again() {
     let mut rows = world.rows();
     fs::remove_file(world.path("state.db")).unwrap();
     world.publish_tiny();
-    let [vms, images, snapshots] = remains(&world);
-    let remains = Remains {
-        vms: &vms,
-        images: &images,
-        snapshots: &snapshots,
-    };
+    let remains = &remains(&world);
     let store = world.store();
     for dry_run in [true, true, false] {
         let recovered = recover(&store, remains, dry_run).unwrap();
@@ -84,6 +84,90 @@ fn what_a_lost_store_told_of_is_had_again() {
         row.state = VmState::Stopped;
     }
     assert_eq!(again, rows);
+}
+
+#[test]
+fn a_pool_is_had_again_with_the_machines_that_wait_in_it() {
+    let world = World::new();
+    let web: PoolName = "web".parse().unwrap();
+    let pool = |name: &str, size: u32| PoolRequest {
+        name: name.parse().unwrap(),
+        size: size.try_into().unwrap(),
+        machine: CreateRequest::default(),
+        wait: true,
+    };
+    let before = world.life(async |engine| {
+        engine.create_pool(pool("web", 2), silent()).await.unwrap();
+        for gone in ["gone", "changed"] {
+            engine.create_pool(pool(gone, 1), silent()).await.unwrap();
+        }
+        let gone = engine.delete_pool(&"gone".parse().unwrap()).await;
+        gone.unwrap();
+        let changed = "changed".parse().unwrap();
+        let resized = engine.resize_pool(&changed, 0.try_into().unwrap()).await;
+        resized.unwrap();
+        engine.pool(&web).unwrap()
+    });
+    let ids = |pool: &crate::engine::PoolView| -> BTreeSet<_> {
+        pool.machines.iter().map(|view| view.record.id).collect()
+    };
+    fs::remove_file(world.path("state.db")).unwrap();
+    world.publish_tiny();
+    let remains = &remains(&world);
+    for dry_run in [true, false] {
+        let recovered = recover(&world.store(), remains, dry_run).unwrap();
+        let names: Vec<_> = recovered.pools.iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["changed", "web"]);
+        assert_eq!((recovered.vms.len(), recovered.problems.len()), (2, 0));
+    }
+    world.life(async |engine| {
+        engine.looked_for().await;
+        let sizes: Vec<_> = engine
+            .pools()
+            .iter()
+            .map(|pool| pool.record.size.get())
+            .collect();
+        assert_eq!(sizes, [0, 2]);
+        let full = async {
+            while engine.pool(&web).unwrap().status.ready < 2 {
+                time_passes(Duration::from_millis(50)).await;
+            }
+        };
+        soon("the pool has its machines", full).await;
+        assert_eq!(ids(&engine.pool(&web).unwrap()), ids(&before));
+    });
+}
+
+#[test]
+fn a_pool_that_an_old_store_does_not_know_is_had_again_while_the_daemon_serves() {
+    let world = World::new();
+    let web: PoolName = "web".parse().unwrap();
+    world.life(async |engine| {
+        let request = PoolRequest {
+            name: web.clone(),
+            size: 1.try_into().unwrap(),
+            machine: CreateRequest::default(),
+            wait: true,
+        };
+        engine.create_pool(request, silent()).await.unwrap();
+    });
+    fs::remove_file(world.path("state.db")).unwrap();
+    world.publish_tiny();
+    world.life(async |engine| {
+        assert!(engine.pools().is_empty());
+        assert_eq!(
+            engine.recover(false).await.unwrap().pools,
+            std::slice::from_ref(&web)
+        );
+        let full = async {
+            while engine.pool(&web).unwrap().status.ready < 1 {
+                time_passes(Duration::from_millis(50)).await;
+            }
+        };
+        soon("the pool has its machine", full).await;
+        assert_eq!(engine.recover(false).await.unwrap(), Recovered::default());
+        assert_eq!(engine.views().len(), 1);
+    });
 }
 
 #[test]
@@ -118,13 +202,7 @@ fn what_cannot_be_had_again_is_told_of_and_left_alone() {
         world.publish_tiny();
         let directory = world.vms().join(id.to_string());
         spoil(&directory);
-        let [vms, images, snapshots] = remains(&world);
-        let remains = Remains {
-            vms: &vms,
-            images: &images,
-            snapshots: &snapshots,
-        };
-        let recovered = recover(&world.store(), remains, false).unwrap();
+        let recovered = recover(&world.store(), &remains(&world), false).unwrap();
         let [problem] = &recovered.problems[..] else {
             panic!("{recovered:?}");
         };

@@ -5,8 +5,8 @@
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter, types::ValueRef};
 use serde_json::{Map, Number, Value};
 
-use super::{Store, StoreError, images, query, snapshots, vms};
-use crate::name::{ImageName, SnapshotName, VmId};
+use super::{Store, StoreError, images, pools, query, snapshots, vms};
+use crate::name::{ImageName, PoolName, SnapshotName, VmId};
 
 /// The tables that have cards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,7 @@ pub(crate) enum Table {
     Vms,
     Images,
     Snapshots,
+    Pools,
 }
 
 impl Table {
@@ -22,13 +23,14 @@ impl Table {
             Self::Vms => "vms",
             Self::Images => "images",
             Self::Snapshots => "snapshots",
+            Self::Pools => "pools",
         }
     }
 
     fn key(self) -> &'static str {
         match self {
             Self::Vms => "id",
-            Self::Images | Self::Snapshots => "name",
+            Self::Images | Self::Snapshots | Self::Pools => "name",
         }
     }
 
@@ -37,6 +39,7 @@ impl Table {
             Self::Vms => vms::record(row).map(drop),
             Self::Images => images::image_row(row).map(drop),
             Self::Snapshots => snapshots::record(row).map(drop),
+            Self::Pools => pools::record(row).map(drop),
         }
     }
 }
@@ -78,6 +81,10 @@ impl Store {
 
     pub(crate) fn card_of_snapshot(&self, name: &SnapshotName) -> Result<Option<Card>, StoreError> {
         self.card(Table::Snapshots, name.as_str())
+    }
+
+    pub(crate) fn card_of_pool(&self, name: &PoolName) -> Result<Option<Card>, StoreError> {
+        self.card(Table::Pools, name.as_str())
     }
 
     fn card(&self, table: Table, key: &str) -> Result<Option<Card>, StoreError> {

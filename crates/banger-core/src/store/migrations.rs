@@ -116,6 +116,12 @@ const STEPS: &[&str] = &[
     include_str!("operations.sql"),
     include_str!("pools.sql"),
     include_str!("snapshots.sql"),
+    "
+    CREATE TRIGGER pool_changed AFTER UPDATE OF size ON pools WHEN NEW.size IS NOT OLD.size BEGIN
+        INSERT INTO events (subject, name, what, detail)
+        VALUES ('pool', NEW.name, 'changed', 'from ' || OLD.size || ' to ' || NEW.size);
+    END;
+",
 ];
 
 /// Runs the missing steps, each in a transaction with its version number. Before the first of them

@@ -92,6 +92,8 @@ pub enum StoreError {
     PoolTaken(PoolName),
     #[error("image {0} is not in the store")]
     NoImage(ImageName),
+    #[error("pool {0} is not in the store")]
+    NoPool(PoolName),
     #[error("VM {0} is not in the store")]
     NoVm(VmId),
     #[error("a catalog named {0} was added already")]

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     host::VmmKind,
     name::{PoolName, VmId, VmName},
-    pool::PoolRecord,
+    pool::{PoolRecord, PoolSize},
     record::Seconds,
     spec::VmSpec,
 };
@@ -43,6 +43,19 @@ impl Store {
                 Err(StoreError::PoolTaken(pool.name.clone()))
             }
             Err(error) => Err(query("insert a pool")(error)),
+        }
+    }
+
+    /// Writes down how many machines of a pool are to be ready.
+    pub fn set_pool_size(&self, name: &PoolName, size: PoolSize) -> Result<(), StoreError> {
+        let statement = "UPDATE pools SET size = ?2 WHERE name = ?1";
+        let changed = self
+            .lock()
+            .execute(statement, (name.as_str(), size.get()))
+            .map_err(query("change a pool"))?;
+        match changed {
+            0 => Err(StoreError::NoPool(name.clone())),
+            _ => Ok(()),
         }
     }
 
@@ -106,7 +119,7 @@ impl Store {
     }
 }
 
-fn record(row: &Row<'_>) -> Result<PoolRecord, StoreError> {
+pub(super) fn record(row: &Row<'_>) -> Result<PoolRecord, StoreError> {
     let name: String = column(row, "name")?;
     let size = unsigned(row, "size")?;
     Ok(PoolRecord {

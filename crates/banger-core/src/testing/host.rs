@@ -204,7 +204,15 @@ impl Host for FakeHost {
 
     async fn admit(&self, plan: &LaunchPlan) -> Result<(), HostError> {
         self.step(Act::Admit, Some(plan.places.id), |script| script.admit)
-            .await
+            .await?;
+        let (wanted, spare) = (plan.memory.bytes(), self.spare_memory());
+        match wanted > spare {
+            true => Err(HostError::Memory {
+                wanted_mib: wanted >> 20,
+                available_mib: spare >> 20,
+            }),
+            false => Ok(()),
+        }
     }
 
     async fn acts(
@@ -297,6 +305,11 @@ impl Host for FakeHost {
 
     fn space(&self, _: &Path) -> Result<Space, HostError> {
         Ok(*self.space.lock().unwrap())
+    }
+
+    fn spare_memory(&self) -> u64 {
+        let taken = self.alive().len() as u64 * super::machine::MEMORY;
+        self.script.borrow().memory.saturating_sub(taken)
     }
 
     fn strays(&self, _: &[VmId]) -> Vec<Journaled> {

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// What every fake machine has.
-const MEMORY: u64 = 128 << 20;
+pub(super) const MEMORY: u64 = 128 << 20;
 
 /// What a machine and the guest in it share.
 pub(super) struct Shared {

@@ -72,6 +72,8 @@ pub(crate) struct Script {
     /// What a saved machine takes.
     pub(crate) saved_bytes: u64,
     pub(crate) copy: Step,
+    /// What the host has for machines.
+    pub(crate) memory: u64,
     pub(crate) vmm_version: &'static str,
     pub(crate) kill: Step,
     pub(crate) connect: Connect,
@@ -91,6 +93,7 @@ impl Default for Script {
             fetch: Step::Works,
             saved_bytes: 0,
             copy: Step::Works,
+            memory: u64::MAX,
             vmm_version: "1.0",
             kill: Step::Works,
             connect: Connect::Answers,

@@ -52,6 +52,7 @@ impl Assemble for FakeAssembly {
             network: vm.spec.network,
             init: vm.spec.init.clone(),
             resume_from: None,
+            yields: false,
         })
     }
 

@@ -8,6 +8,7 @@ use crate::{
     boots::BootKey,
     error::Error,
     host::{Binding, LaunchPlan, VmmChoice},
+    host_error::HostError,
     record::VmRecord,
     snapshot::{self, Restoration},
     spec::VmSpec,
@@ -29,8 +30,20 @@ pub(super) async fn prepare(
         .await
         .map_err(|_| Error::Ending)??
     };
-    host.admit(&plan).await?;
+    admit(surroundings, vm, &plan).await?;
     Ok((plan, choice))
+}
+
+/// Refuses what the host has no room for. What boots behind everybody's back makes room for what somebody
+/// waits for.
+async fn admit(surroundings: &Surroundings, vm: &VmRecord, plan: &LaunchPlan) -> Result<(), Error> {
+    let Surroundings { host, boots, .. } = surroundings;
+    match host.admit(plan).await {
+        Err(HostError::Memory { .. }) if vm.holder.is_none() && boots.give_way().await => {
+            Ok(host.admit(plan).await?)
+        }
+        admitted => Ok(admitted?),
+    }
 }
 
 /// What machines of one making have in common where they run here.
@@ -78,7 +91,7 @@ pub(super) async fn prepare_restore(
             .map_err(|_| Error::Ending)??
     };
     plan.resume_from = Some(from.files.clone());
-    host.admit(&plan).await?;
+    admit(surroundings, vm, &plan).await?;
     Ok((plan, choice))
 }
 

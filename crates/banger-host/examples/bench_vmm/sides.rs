@@ -183,6 +183,7 @@ impl Bench {
             network,
             init: Init::Auto,
             resume_from: None,
+            yields: false,
         })
     }
 }

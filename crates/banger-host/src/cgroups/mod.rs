@@ -42,6 +42,8 @@ pub(crate) struct Limits {
     memory: u64,
     threads: u32,
     processors: u32,
+    /// It weighs less than others.
+    yields: bool,
 }
 
 impl Limits {
@@ -61,6 +63,7 @@ impl Limits {
             threads: plan.vcpus.get() + threads,
             // One for the devices.
             processors: plan.vcpus.get() + 1,
+            yields: plan.yields,
         }
     }
 
@@ -68,8 +71,10 @@ impl Limits {
     fn words(self, controller: Controller, version: Version) -> Vec<(&'static str, String)> {
         let time = u64::from(self.processors) * PERIOD;
         // A group weighs as much as one process, however many it has, unless it is told: on a
-        // busy host a machine shall weigh as much as its processors.
-        let weigh = |one: u32| (one * self.processors).to_string();
+        // busy host a machine shall weigh as much as its processors, and one that nobody waits for a
+        // tenth of that: enough to be over one day.
+        let share = if self.yields { 10 } else { 1 };
+        let weigh = |one: u32| (one * self.processors / share).to_string();
         match (controller, version) {
             (Controller::Memory, Version::First) => {
                 vec![("memory.limit_in_bytes", self.memory.to_string())]
@@ -302,6 +307,7 @@ mod tests {
             memory: 1000,
             threads: 33,
             processors: 2,
+            yields: false,
         }
     }
 
@@ -338,6 +344,21 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_that_nobody_waits_for_weighs_a_tenth() {
+        let check = |version, wanted: (&str, &str)| {
+            let last = Limits {
+                yields: true,
+                ..limits()
+            };
+            let words = last.words(Controller::Cpu, version);
+            let weight = words.iter().find(|(file, _)| *file == wanted.0);
+            assert_eq!(weight.map(|(_, text)| &text[..]), Some(wanted.1));
+        };
+        check(Version::First, ("cpu.shares", "204"));
+        check(Version::Second, ("cpu.weight", "20"));
+    }
+
+    #[test]
     fn the_limits_leave_room_beside_the_guest() {
         let check = |vmm, accelerator, overhead: u64, threads| {
             let limits = Limits::of(&LaunchPlan {
@@ -349,6 +370,7 @@ mod tests {
                 memory: (512 + 16 + overhead) * MIB,
                 threads,
                 processors: 3,
+                yields: false,
             };
             assert_eq!(limits, wanted);
         };
@@ -438,6 +460,7 @@ mod tests {
             memory: 64 * MIB,
             threads: 8,
             processors: 1,
+            yields: false,
         }
     }
 }

@@ -32,6 +32,7 @@ use crate::{
     lock::Note,
     logs, places,
     process::{Detached, Log, Process},
+    sys::Surroundings,
     task::blocking,
 };
 
@@ -217,7 +218,10 @@ impl Start<'_> {
             lock: places::vmm_lock(places),
             note,
             file_limit: admission::file_limit(self.plan)?,
-            surroundings: jail.surroundings(self.plan, firecracker)?,
+            surroundings: Surroundings {
+                yields: self.plan.yields,
+                ..jail.surroundings(self.plan, firecracker)?
+            },
             kept: Vec::new(),
         })
     }

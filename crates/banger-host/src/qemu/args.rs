@@ -253,6 +253,7 @@ pub(crate) mod tests {
             network: Network::User,
             init: Init::Auto,
             resume_from: None,
+            yields: false,
         }
     }
 

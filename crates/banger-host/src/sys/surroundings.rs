@@ -33,7 +33,12 @@ pub(crate) struct Surroundings {
     pub(crate) pid: PidSpace,
     pub(crate) privileges: Privileges,
     pub(crate) fence: Option<Fence>,
+    /// Others of the host have most of its processors' time where they need it.
+    pub(crate) yields: bool,
 }
+
+/// What makes a process get a tenth of what others get.
+const MODEST: i32 = 10;
 
 /// A namespace that another process lives in.
 #[derive(Debug)]
@@ -235,6 +240,10 @@ impl Surroundings {
 
     /// Gives up what the program shall not have. The last step before its exec.
     pub(super) fn give_up(&self, tell: &Tell) -> io::Result<()> {
+        if self.yields {
+            // Who may not have less than others has as much.
+            let _ = rustix::process::nice(MODEST);
+        }
         tell.step(Step::Root);
         if let Some(root) = self
             .mounts

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
 
 use super::{
-    JsonArgs, QuietArgs,
+    DetachArgs, JsonArgs, QuietArgs,
     image_reference::ImageReference,
     values::{PoolName, Size, StoreName, init},
     vm::{Network, Vmm},
@@ -20,6 +20,8 @@ pub(crate) enum PoolCommand {
     List(PoolListArgs),
     /// Show a pool and the machines that wait in it
     Show(PoolShowArgs),
+    /// Change how many machines of a pool are ready
+    Set(PoolSetArgs),
     /// Delete pools with the machines that wait in them; those that were taken stay
     #[command(visible_alias = "rm")]
     Delete(PoolDeleteArgs),
@@ -33,14 +35,15 @@ Examples:
 
 A machine that waits uses its memory and its disk, and no processor. Whoever takes one has it at once,
 and another takes its place. They are not in `banger vm list`; `banger pool show` has them.
-With --wait it exits with 1 if one cannot be made; the pool goes on trying.")]
+With --wait it exits with 1 if one cannot be made; the pool goes on trying. With --size 0 it rests until
+`banger pool set` wants machines.")]
 pub(crate) struct PoolCreateArgs {
     /// What to call it: 1 to 40 of a-z, 0-9 and -
     #[arg(value_name = "NAME")]
     pub(crate) name: PoolName,
     /// How many machines are to be ready
     #[arg(short = 'n', long, value_name = "N", default_value = "1",
-        value_parser = clap::value_parser!(u32).range(1..))]
+        value_parser = clap::value_parser!(u32).range(..=100))]
     pub(crate) size: u32,
     /// Image to make them from: a name or a reference [default: debian-bookworm]
     #[arg(long, add = ArgValueCandidates::new(complete::images))]
@@ -70,6 +73,8 @@ pub(crate) struct PoolCreateArgs {
     #[arg(short, long)]
     pub(crate) wait: bool,
     #[command(flatten)]
+    pub(crate) detach: DetachArgs,
+    #[command(flatten)]
     pub(crate) quiet: QuietArgs,
     #[command(flatten)]
     pub(crate) json: JsonArgs,
@@ -92,6 +97,24 @@ Example:
 pub(crate) struct PoolShowArgs {
     #[arg(add = ArgValueCandidates::new(complete::pools))]
     pub(crate) name: PoolName,
+    #[command(flatten)]
+    pub(crate) json: JsonArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  banger pool set web --size 5
+  banger pool set ci --size 0      rests: nothing waits, `run --pool` starts machines
+
+Machines that are too many are deleted at once; those that are missing are made one after the other.")]
+pub(crate) struct PoolSetArgs {
+    #[arg(add = ArgValueCandidates::new(complete::pools))]
+    pub(crate) name: PoolName,
+    /// How many machines are to be ready
+    #[arg(short = 'n', long, value_name = "N",
+        value_parser = clap::value_parser!(u32).range(..=100))]
+    pub(crate) size: u32,
     #[command(flatten)]
     pub(crate) json: JsonArgs,
 }

@@ -1,6 +1,12 @@
 //! `daemon status`, `stop`, `start` and `openapi`.
 
-use banger_api::{daemon::DaemonStatus, journal::Found, places::Places};
+use std::collections::BTreeMap;
+
+use banger_api::{
+    daemon::{DaemonStatus, HiddenVm},
+    journal::Found,
+    places::Places,
+};
 
 use crate::{
     cli::DaemonCommand,
@@ -63,6 +69,7 @@ fn details(status: &DaemonStatus) -> String {
             Some(humantime::format_duration(uptime).to_string()),
         ),
         ("running VMs", Some(status.running_vms.to_string())),
+        ("hidden VMs", hidden(&status.hidden_vms)),
         ("socket", Some(status.socket.clone())),
         ("log", Some(status.log_path.clone())),
         ("state", Some(status.state_dir.clone())),
@@ -71,6 +78,17 @@ fn details(status: &DaemonStatus) -> String {
         ("service", status.service.clone()),
         ("outdated", status.replaced.then(|| replaced.to_owned())),
     ])
+}
+
+/// What banger has made by itself, each purpose with the number of its machines.
+fn hidden(vms: &[HiddenVm]) -> Option<String> {
+    let mut purposes: BTreeMap<&str, usize> = BTreeMap::new();
+    for vm in vms {
+        *purposes.entry(&vm.purpose).or_default() += 1;
+    }
+    let told = purposes.iter();
+    let told: Vec<_> = told.map(|(what, n)| format!("{what} ({n})")).collect();
+    (!told.is_empty()).then(|| told.join(", "))
 }
 
 /// What it found when it began, where that was anything.
@@ -104,7 +122,7 @@ fn found(found: &Found) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use banger_api::build::BuildInfo;
+    use banger_api::{build::BuildInfo, vm::VmState};
     use insta::assert_snapshot;
 
     use super::*;
@@ -123,6 +141,17 @@ mod tests {
             log_path: "/s/bangerd.log".into(),
             state_dir: "/s".into(),
             running_vms: 2,
+            hidden_vms: [
+                "waits in pool web",
+                "boots to be saved",
+                "waits in pool web",
+            ]
+            .map(|purpose| HiddenVm {
+                name: "some".into(),
+                state: VmState::Paused,
+                purpose: purpose.into(),
+            })
+            .into(),
             replaced: true,
             found: Found {
                 adopted: 1,
@@ -137,6 +166,7 @@ mod tests {
         build        0.1.0 (abc, built 1970-01-01T00:00:00Z)
         uptime       1h 1m 40s
         running VMs  2
+        hidden VMs   boots to be saved (1), waits in pool web (2)
         socket       /r/bangerd.sock
         log          /s/bangerd.log
         state        /s

@@ -3,11 +3,12 @@
 use std::time::SystemTime;
 
 use banger_api::{
-    client::Client,
-    pool::{CreatePool, Pool},
+    client::{Client, Work},
+    pool::{ChangePool, CreatePool, Pool},
     size::format_size,
 };
 
+use super::operations;
 use crate::{
     cli::{
         image_reference::ImageReference,
@@ -44,6 +45,12 @@ pub(super) async fn run(client: &Client, command: PoolCommand) -> Result<u8, Fai
             })?;
             Ok(SUCCESS)
         }
+        PoolCommand::Set(args) => {
+            let request = ChangePool { size: args.size };
+            let pool = client.change_pool(args.name.as_str(), &request).await?;
+            output::print_as(args.json.json, &pool, |pool| format!("{}\n", pool.name))?;
+            Ok(SUCCESS)
+        }
         PoolCommand::Delete(args) => {
             let names = distinct(args.names.iter().map(PoolName::as_str));
             each(names.into_iter().map(async |name| {
@@ -73,6 +80,9 @@ async fn create(client: &Client, args: PoolCreateArgs) -> Result<u8, Failure> {
         vmm: args.vmm.map(Vmm::as_str).map(str::to_owned),
         wait: args.wait,
     };
+    if args.detach.detach {
+        return operations::begin(client, Work::CreatePool(&request)).await;
+    }
     let work = client.create_pool(&request, |step| progress.step(&step));
     let outcome = "a pool that is there already fills itself: see `banger pool list`";
     let pool = signals.interrupt(work, outcome).await?;

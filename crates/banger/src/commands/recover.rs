@@ -1,4 +1,4 @@
-//! `recover`: VMs, images and snapshots that lie on the disk and that the store does not know.
+//! `recover`: VMs, images, snapshots and pools that lie on the disk and that the store does not know.
 
 use banger_api::{
     client::Client,
@@ -42,7 +42,8 @@ fn lines(recovered: &Recovered) -> String {
     let images = recovered.images.iter().map(|name| ("image", name));
     let vms = recovered.vms.iter().map(|name| ("VM", name));
     let snapshots = recovered.snapshots.iter().map(|name| ("snapshot", name));
-    let all = images.chain(vms).chain(snapshots);
+    let pools = recovered.pools.iter().map(|name| ("pool", name));
+    let all = images.chain(vms).chain(snapshots).chain(pools);
     all.map(|(kind, name)| format!("{kind} {}\n", escape(name)))
         .collect()
 }
@@ -57,11 +58,12 @@ mod tests {
             vms: vec!["web".into(), "db".into()],
             images: vec!["alpine".into()],
             snapshots: vec!["ready".into()],
+            pools: vec!["ci".into()],
             problems: Vec::new(),
         };
         assert_eq!(
             lines(&recovered),
-            "image alpine\nVM web\nVM db\nsnapshot ready\n"
+            "image alpine\nVM web\nVM db\nsnapshot ready\npool ci\n"
         );
     }
 }

@@ -85,6 +85,7 @@ impl Fake {
             log_path: "/log".into(),
             state_dir: "/state".into(),
             running_vms: 0,
+            hidden_vms: Vec::new(),
             replaced: false,
             found: Default::default(),
             kept_store: None,

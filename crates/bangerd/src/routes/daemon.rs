@@ -5,11 +5,15 @@ use std::sync::Arc;
 use axum::{Json, extract::State, http::StatusCode};
 use banger_api::{
     build::BuildInfo,
-    daemon::{DaemonStatus, Reloaded},
+    daemon::{DaemonStatus, HiddenVm, Reloaded},
     doctor::{Check, Mended},
     error::ApiError,
 };
-use banger_core::{error::Error, record::VmState};
+use banger_core::{
+    error::Error,
+    record::{VmRecord, VmState},
+    vm::View,
+};
 
 use super::Failure;
 use crate::{classify::configuration, convert, convert_journal, reload, wiring::App};
@@ -17,9 +21,9 @@ use crate::{classify::configuration, convert, convert_journal, reload, wiring::A
 /// The running daemon.
 #[utoipa::path(get, path = "/v1/daemon", responses((status = 200, body = DaemonStatus)))]
 pub(crate) async fn status(State(app): State<Arc<App>>) -> Json<DaemonStatus> {
-    let running = app
-        .engine
-        .count(|view| view.record.state == VmState::Running);
+    let is_running =
+        |view: &View| view.record.state == VmState::Running && view.record.holder.is_none();
+    let running = app.engine.count(is_running);
     let text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
     Json(DaemonStatus {
         pid: std::process::id(),
@@ -29,11 +33,33 @@ pub(crate) async fn status(State(app): State<Arc<App>>) -> Json<DaemonStatus> {
         log_path: text(app.places.log()),
         state_dir: text(app.places.state.clone()),
         running_vms: running as u64,
+        hidden_vms: hidden(&app),
         replaced: is_replaced(),
         found: convert_journal::found(&app.engine.ledger().report()),
         kept_store: app.kept_store.clone().map(text),
         service: app.service.map(|service| service.as_str().to_owned()),
     })
+}
+
+/// Most daemons have none, and every command of the CLI asks.
+fn hidden(app: &App) -> Vec<HiddenVm> {
+    if app.engine.count(|view| view.record.holder.is_some()) == 0 {
+        return Vec::new();
+    }
+    let hidden = app.engine.each_view(|view| {
+        let VmRecord {
+            name,
+            state,
+            holder,
+            ..
+        } = &view.record;
+        Some(HiddenVm {
+            name: name.to_string(),
+            state: convert::state(*state),
+            purpose: holder.as_ref()?.purpose(),
+        })
+    });
+    hidden.into_iter().flatten().collect()
 }
 
 /// Linux marks the link to a program whose file was removed or replaced.

@@ -100,7 +100,7 @@ fn open_api_router() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(snapshots::restore))
         .routes(routes!(snapshots::fork))
         .routes(routes!(pools::list, pools::create))
-        .routes(routes!(pools::show, pools::delete))
+        .routes(routes!(pools::show, pools::change, pools::delete))
         .routes(routes!(images::list))
         .routes(routes!(images::show, images::delete))
         .routes(routes!(images::import))
@@ -231,6 +231,7 @@ mod tests {
             "GET /v1/pools",
             "POST /v1/pools",
             "GET /v1/pools/{pool}",
+            "PATCH /v1/pools/{pool}",
             "DELETE /v1/pools/{pool}",
             "POST /v1/recover",
             "POST /v1/registries/login",

@@ -10,7 +10,7 @@ use axum::{
 };
 use banger_api::{
     error::ApiError,
-    pool::{CreatePool, Pool},
+    pool::{ChangePool, CreatePool, Pool},
     progress::Line,
 };
 use banger_core::{error::Error, name::PoolName, operations::OperationKind};
@@ -54,6 +54,21 @@ pub(crate) async fn show(
     Path(name): Path<String>,
 ) -> Result<Json<Pool>, Failure> {
     Ok(Json(convert_pool::pool(app.engine.pool(&parse(&name)?)?)))
+}
+
+/// Changes how many machines of a pool are to be ready. Those that are too many are gone then; those that
+/// are missing come later. Carried through once accepted.
+#[utoipa::path(patch, path = "/v1/pools/{pool}", params(("pool" = String, Path)),
+    request_body = ChangePool,
+    responses((status = 200, body = Pool), (status = "4XX", body = ApiError)))]
+pub(crate) async fn change(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    Body(ChangePool { size }): Body<ChangePool>,
+) -> Result<Json<Pool>, Failure> {
+    let size = size.try_into().map_err(Error::from)?;
+    let resized = app.engine.resize_pool(&parse(&name)?, size).await?;
+    Ok(Json(convert_pool::pool(resized)))
 }
 
 /// Deletes a pool and the machines that wait in it. VMs that were taken from it stay.

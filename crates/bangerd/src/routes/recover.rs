@@ -11,7 +11,7 @@ use banger_api::{
 use super::{Body, Failure};
 use crate::wiring::App;
 
-/// Makes rows again for VMs, images and snapshots whose files are there. Removes nothing.
+/// Makes rows again for VMs, images, snapshots and pools whose files are there. Removes nothing.
 #[utoipa::path(post, path = "/v1/recover", request_body = Recover,
     responses((status = 200, body = Recovered), (status = "5XX", body = ApiError)))]
 pub(crate) async fn recover(
@@ -31,6 +31,7 @@ pub(crate) async fn recover(
             .iter()
             .map(ToString::to_string)
             .collect(),
+        pools: recovered.pools.iter().map(ToString::to_string).collect(),
         problems: recovered.problems.into_iter().map(problem).collect(),
     }))
 }

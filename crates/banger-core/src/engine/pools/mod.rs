@@ -1,11 +1,14 @@
-//! Pools: machines that are ready before anybody asks for them. Knows which pools there are, and how
-//! one of their machines becomes somebody's; what is ready is each owner's business.
+//! Pools: machines that are ready before anybody asks for them. Knows which pools there are; what is
+//! ready is each owner's business.
 
+mod filling;
 mod owner;
+mod taking;
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use banger_image::progress::{SharedProgress, Step};
@@ -15,17 +18,17 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{CreateRequest, Engine, boots::bare, making::DeleteUnfinished, making::Making};
+use super::{CreateRequest, Engine, boots::bare, making::Making};
 use crate::{
     error::{Error, Kind},
     host::{Check, Verdict},
-    journal::Act,
     name::{ImageName, PoolName},
     pool::{PoolError, PoolRecord, PoolSize, PoolStatus},
+    recovery,
     store::StoreError,
-    vm::{Claim, View, VmHandle},
+    vm::{View, VmHandle},
 };
-use owner::{Command, Owner};
+use owner::{Command, Deleted, Owner};
 
 /// Questions that may wait for a pool's owner.
 const QUEUE: usize = 32;
@@ -50,51 +53,92 @@ pub struct PoolView {
     pub machines: Vec<View>,
 }
 
+/// A pool as its owner shows it.
+#[derive(Debug, Clone)]
+struct Shown {
+    record: PoolRecord,
+    status: PoolStatus,
+}
+
 /// How the rest speaks to a pool's owner.
 #[derive(Debug)]
 struct Pool {
-    record: PoolRecord,
     commands: mpsc::Sender<Command>,
-    status: watch::Receiver<PoolStatus>,
+    shown: watch::Receiver<Shown>,
     /// The owner ends with the engine.
-    _task: JoinSet<()>,
+    task: JoinSet<()>,
 }
 
 /// The pools that there are.
-#[derive(Debug, Default)]
-pub(super) struct Pools(Mutex<BTreeMap<PoolName, Pool>>);
+#[derive(Debug)]
+pub(super) struct Pools {
+    known: Mutex<BTreeMap<PoolName, Pool>>,
+    /// Where their cards are.
+    directory: PathBuf,
+}
 
 impl Pools {
+    pub(super) fn new(directory: PathBuf) -> Self {
+        Self {
+            known: Mutex::default(),
+            directory,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<PoolName, Pool>> {
-        self.0.lock().expect("no holder of the pools' lock panics")
+        let known = self.known.lock();
+        known.expect("no holder of the pools' lock panics")
     }
 
     /// Gives a pool an owner, with the machines that it has already.
-    pub(super) fn begin(&self, record: PoolRecord, making: Making, left: Vec<VmHandle>) {
+    pub(super) fn begin(self: &Arc<Self>, record: PoolRecord, making: Making, left: Vec<VmHandle>) {
+        let name = record.name.clone();
         let (commands, queue) = mpsc::channel(QUEUE);
-        let (statuses, status) = watch::channel(PoolStatus::default());
-        let owner = Owner::new(record.clone(), making, queue, statuses);
-        let mut task = JoinSet::new();
-        task.spawn(owner.run(left));
-        let pool = Pool {
+        let (shows, shown) = watch::channel(Shown {
             record: record.clone(),
+            status: PoolStatus::default(),
+        });
+        let owner = Owner::new(record, self.directory.clone(), making, queue, shows);
+        let mut task = JoinSet::new();
+        // A pool that is over is forgotten, whether or not whoever deleted it still waits.
+        let (pools, over) = (Arc::downgrade(self), name.clone());
+        task.spawn(async move {
+            let deleted = owner.run(left).await;
+            if let Some(pools) = pools.upgrade() {
+                pools.lock().remove(&over);
+            }
+            if let Some(Deleted { reply, result }) = deleted {
+                let _ = reply.send(result);
+            }
+        });
+        let pool = Pool {
             commands,
-            status,
-            _task: task,
+            shown,
+            task,
         };
-        self.lock().insert(record.name, pool);
+        self.lock().insert(name, pool);
+    }
+
+    /// No pool makes anything from now on. What waits goes on waiting.
+    pub(super) async fn end(&self) {
+        let ending = std::mem::take(&mut *self.lock());
+        for (_, mut pool) in ending {
+            pool.task.shutdown().await;
+        }
+    }
+
+    pub(super) fn has(&self, name: &PoolName) -> bool {
+        self.lock().contains_key(name)
+    }
+
+    fn shown(&self, name: &PoolName) -> Result<watch::Receiver<Shown>, Error> {
+        let pools = self.lock();
+        let pool = pools.get(name).ok_or_else(|| unknown(name))?;
+        Ok(pool.shown.clone())
     }
 
     fn record(&self, name: &PoolName) -> Result<PoolRecord, Error> {
-        let pools = self.lock();
-        let pool = pools.get(name).ok_or_else(|| unknown(name))?;
-        Ok(pool.record.clone())
-    }
-
-    fn status(&self, name: &PoolName) -> Result<watch::Receiver<PoolStatus>, Error> {
-        let pools = self.lock();
-        let pool = pools.get(name).ok_or_else(|| unknown(name))?;
-        Ok(pool.status.clone())
+        Ok(self.shown(name)?.borrow().record.clone())
     }
 
     async fn ask<T>(
@@ -134,7 +178,7 @@ impl Engine {
             machine,
             wait,
         } = request;
-        if self.pools.record(&name).is_ok() {
+        if self.pools.has(&name) {
             return Err(StoreError::PoolTaken(name).into());
         }
         self.surroundings.host.choose_vmm(machine.vmm).await?;
@@ -146,34 +190,38 @@ impl Engine {
             created_at: self.now(),
         };
         self.surroundings.store.insert_pool(&record)?;
+        self.write_card_of(&name);
         self.pools.begin(record, self.making(), Vec::new());
         if wait {
-            self.fill(&name, size, &progress).await?;
+            self.fill(&name, &progress).await?;
         }
         self.pool(&name)
     }
 
+    /// The pool is in the store already: without a card it is only lost together with the store.
+    pub(super) fn write_card_of(&self, name: &PoolName) {
+        let store = &self.surroundings.store;
+        if let Err(error) = recovery::write_pool(store, &self.pools.directory, name) {
+            warn!(pool = %name, error = error.chain(), "cannot write a pool's card");
+        }
+    }
+
     /// Waits until a pool has all its machines, or cannot make one.
-    async fn fill(
-        &self,
-        name: &PoolName,
-        size: PoolSize,
-        progress: &SharedProgress,
-    ) -> Result<(), Error> {
-        let mut status = self.pools.status(name)?;
+    async fn fill(&self, name: &PoolName, progress: &SharedProgress) -> Result<(), Error> {
+        let mut shown = self.pools.shown(name)?;
         loop {
-            let PoolStatus { ready, last_error } = status.borrow_and_update().clone();
-            if ready >= size.count() || last_error.is_some() {
+            let Shown { record, status } = shown.borrow_and_update().clone();
+            if status.ready >= record.size.count() || status.last_error.is_some() {
                 return Ok(());
             }
             progress.report(Step {
                 stage: "pool",
                 detail: format!("machines of pool {name}"),
-                done: ready as u64,
-                total: Some(size.get().into()),
+                done: status.ready as u64,
+                total: Some(record.size.get().into()),
             });
             let gone = |_| PoolError::Gone(name.clone());
-            status.changed().await.map_err(gone)?;
+            shown.changed().await.map_err(gone)?;
         }
     }
 
@@ -186,8 +234,7 @@ impl Engine {
     }
 
     pub fn pool(&self, name: &PoolName) -> Result<PoolView, Error> {
-        let record = self.pools.record(name)?;
-        let status = self.pools.status(name)?.borrow().clone();
+        let Shown { record, status } = self.pools.shown(name)?.borrow().clone();
         let of_pool = |view: &View| {
             let holder = view.record.holder.as_ref();
             holder.and_then(|holder| holder.pool()) == Some(name)
@@ -200,111 +247,29 @@ impl Engine {
         })
     }
 
-    /// Deletes a pool with all machines that wait in it. Those that were taken are not its own.
+    /// Changes how many machines of a pool are to be ready. Those that are too many are gone when this
+    /// returns; those that are missing come behind the back of whoever asked. Carried through.
+    pub async fn resize_pool(&self, name: &PoolName, size: PoolSize) -> Result<PoolView, Error> {
+        let resize = |reply| Command::Resize(size, reply);
+        self.pools.ask(name, resize).await??;
+        self.pool(name)
+    }
+
+    /// Deletes a pool with all machines that wait in it. Those that were taken, or are being taken, are
+    /// not its own. Carried through.
     pub async fn delete_pool(&self, name: &PoolName) -> Result<(), Error> {
-        self.pools.record(name)?;
-        // From here on the next daemon would finish it.
-        self.surroundings.store.delete_pool(name)?;
-        let deleted = self.pools.ask(name, Command::Delete).await;
-        self.pools.lock().remove(name);
-        deleted?
+        self.pools.ask(name, Command::Delete).await?
     }
 
     /// The pools of an image let go of it: their machines come back with it.
     pub(super) async fn let_pools_go_of(&self, image: &ImageName) -> Result<(), Error> {
-        let of_image = |pool: &&Pool| pool.record.spec.image == *image;
-        let names: Vec<_> = {
-            let pools = self.pools.lock();
-            let pools = pools.values().filter(of_image);
-            pools.map(|pool| pool.record.name.clone()).collect()
-        };
+        let pools = self.pools().into_iter().map(|pool| pool.record);
+        let of_image = pools.filter(|record| record.spec.image == *image);
+        let names: Vec<_> = of_image.map(|record| record.name).collect();
         for name in names {
             self.pools.ask(&name, Command::LetGo).await??;
         }
         Ok(())
-    }
-
-    /// A machine of a pool becomes somebody's; where none is ready, one of the same making is started.
-    pub(super) async fn create_of_pool(
-        &self,
-        pool: &PoolName,
-        request: CreateRequest,
-        progress: SharedProgress,
-    ) -> Result<View, Error> {
-        let another = self.machine_of_pool(pool, &request)?;
-        while let Some(handed) = self.pools.ask(pool, Command::Take).await? {
-            match self.take(handed, &request).await {
-                Ok(view) => return Ok(view),
-                // The next one may be better off; what is wrong with the request is so with each.
-                Err(error @ Error::Start { .. }) => {
-                    warn!(%pool, error = error.chain(), "a machine of a pool is of no use");
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        progress.report(Step {
-            stage: "pool",
-            detail: format!("no machine of pool {pool} is ready; starting another"),
-            done: 0,
-            total: None,
-        });
-        Box::pin(self.create(another, progress)).await
-    }
-
-    /// The request for a machine that is as those of a pool are, and of none.
-    pub(super) fn machine_of_pool(
-        &self,
-        pool: &PoolName,
-        request: &CreateRequest,
-    ) -> Result<CreateRequest, Error> {
-        refuse_fixed(request)?;
-        let spec = self.pools.record(pool)?.spec;
-        Ok(CreateRequest {
-            pool: None,
-            image: Some(spec.image.into()),
-            kernel: Some(spec.kernel),
-            vcpus: Some(spec.vcpus),
-            memory: Some(spec.memory),
-            disk: Some(spec.disk),
-            init: Some(spec.init),
-            network: Some(spec.network),
-            vmm: spec.vmm,
-            ..request.clone()
-        })
-    }
-
-    /// One that cannot become somebody's goes.
-    async fn take(
-        &self,
-        unfinished: DeleteUnfinished,
-        request: &CreateRequest,
-    ) -> Result<View, Error> {
-        let vm = unfinished.handle().clone();
-        let page = self.page(vm.view().record.id);
-        let was = Act::Vm(vm.name());
-        let name = request.name.clone().unwrap_or_else(|| self.free_name());
-        let made = Act::Vm(name.clone());
-        page.journal().intend(&made)?;
-        let claim = Claim {
-            name,
-            labels: request.labels.clone(),
-            auto_remove: request.auto_remove,
-            expires_at: request.expires_at,
-            upkeep: request.upkeep,
-        };
-        match vm.take(claim).await {
-            Ok(view) => {
-                page.journal().strike(&was)?;
-                page.journal().confirm(&made)?;
-                unfinished.disarm();
-                Ok(view)
-            }
-            Err(error) => {
-                unfinished.delete().await;
-                unfinished.disarm();
-                Err(error)
-            }
-        }
     }
 
     /// The row of `banger doctor` about pools, where there is one.
@@ -333,22 +298,4 @@ impl Engine {
 fn summary(pool: &PoolView) -> String {
     let PoolRecord { name, size, .. } = &pool.record;
     format!("{name}: {} of {} ready", pool.status.ready, size.get())
-}
-
-/// A machine that is ready is what it is.
-fn refuse_fixed(request: &CreateRequest) -> Result<(), PoolError> {
-    let ways = [
-        ("snapshot", request.snapshot.is_some()),
-        ("cold boot", request.cold),
-    ];
-    let ways = ways
-        .into_iter()
-        .filter_map(|(way, chosen)| chosen.then_some(way));
-    if !request.start {
-        return Err(PoolError::NotStarted);
-    }
-    match request.chosen_parts().chain(ways).next() {
-        Some(what) => Err(PoolError::Fixed { what }),
-        None => Ok(()),
-    }
 }

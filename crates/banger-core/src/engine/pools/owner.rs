@@ -1,9 +1,8 @@
 //! The task that owns a pool: keeps as many machines ready as it is to have, hands them out, and replaces
 //! what is not ready any more or not of the pool's making. Knows no request.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
-use banger_image::progress::{SharedProgress, Silent};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
@@ -12,17 +11,19 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    boots::BootKey,
-    engine::{
-        boots,
-        making::{DeleteUnfinished, Making},
-    },
+    engine::making::{DeleteUnfinished, Making},
     error::Error,
     holder::Holder,
-    name::{SnapshotName, VmId, VmName},
+    name::{SnapshotName, VmId},
     policy::{Admission, Verb, admit},
-    pool::{self, PoolRecord, PoolStatus},
+    pool::{self, PoolRecord, PoolSize},
+    recovery,
     vm::{VmHandle, kind_of},
+};
+
+use super::{
+    Shown,
+    filling::{Made, make},
 };
 
 /// What a pool is asked for.
@@ -31,6 +32,8 @@ pub(super) enum Command {
     Take(oneshot::Sender<Option<DeleteUnfinished>>),
     /// Its image goes: its machines do, too, and come back with it.
     LetGo(oneshot::Sender<Result<(), Error>>),
+    /// So many are to be ready from now on.
+    Resize(PoolSize, oneshot::Sender<Result<(), Error>>),
     /// The pool is no more, once its machines are gone.
     Delete(oneshot::Sender<Result<(), Error>>),
 }
@@ -41,15 +44,17 @@ struct Ready {
     kind: SnapshotName,
 }
 
-/// A machine that is being made. Aborting the task deletes it.
-type Made = (VmHandle, SnapshotName);
-
 pub(super) struct Owner {
-    pub(super) record: PoolRecord,
+    record: PoolRecord,
+    /// Where the pool's card is.
+    directory: PathBuf,
     making: Making,
     commands: mpsc::Receiver<Command>,
-    status: watch::Sender<PoolStatus>,
+    shown: watch::Sender<Shown>,
     ready: Vec<Ready>,
+    /// Those that are in the hands of who takes them: they become somebody's, or go, whatever becomes of
+    /// the pool.
+    handed: BTreeSet<VmId>,
     /// The next machine; one at a time, as each takes the host's processors.
     next: JoinSet<Result<Made, Error>>,
     /// Says which of those that were ready is not any more.
@@ -57,6 +62,12 @@ pub(super) struct Owner {
     failures: u32,
     /// Nothing is made before.
     not_before: Instant,
+}
+
+/// A pool that is no more, which is still to be told.
+pub(super) struct Deleted {
+    pub(super) reply: oneshot::Sender<Result<(), Error>>,
+    pub(super) result: Result<(), Error>,
 }
 
 enum Event {
@@ -71,16 +82,19 @@ enum Event {
 impl Owner {
     pub(super) fn new(
         record: PoolRecord,
+        directory: PathBuf,
         making: Making,
         commands: mpsc::Receiver<Command>,
-        status: watch::Sender<PoolStatus>,
+        shown: watch::Sender<Shown>,
     ) -> Self {
         Self {
             record,
+            directory,
             making,
             commands,
-            status,
+            shown,
             ready: Vec::new(),
+            handed: BTreeSet::new(),
             next: JoinSet::new(),
             lost: JoinSet::new(),
             failures: 0,
@@ -88,28 +102,39 @@ impl Owner {
         }
     }
 
-    /// Begins with what an earlier daemon left.
-    pub(super) async fn run(mut self, left: Vec<VmHandle>) {
+    /// Begins with what an earlier daemon left, and ends with the pool or the engine.
+    pub(super) async fn run(mut self, left: Vec<VmHandle>) -> Option<Deleted> {
         for vm in left {
             self.take_up(vm).await;
         }
+        // An earlier daemon may have ended while the pool became smaller.
+        if let Err(error) = self.trim().await {
+            warn!(pool = %self.record.name, error = error.chain(), "cannot make a pool smaller");
+        }
         loop {
-            self.status
-                .send_modify(|status| status.ready = self.ready.len());
+            self.shown
+                .send_modify(|shown| shown.status.ready = self.ready.len());
             match self.next_event().await {
                 Event::Command(Command::Take(reply)) => self.hand_out(reply).await,
                 Event::Command(Command::LetGo(reply)) => {
                     self.pause(pool::pause_after(2));
                     let _ = reply.send(self.empty().await);
                 }
+                Event::Command(Command::Resize(size, reply)) => {
+                    let _ = reply.send(self.resize(size).await);
+                }
                 Event::Command(Command::Delete(reply)) => {
-                    let _ = reply.send(self.delete().await);
-                    return;
+                    if let Err(error) = self.forget() {
+                        let _ = reply.send(Err(error));
+                        continue;
+                    }
+                    let result = self.delete().await;
+                    return Some(Deleted { reply, result });
                 }
                 Event::Made(made) => self.add(made),
                 Event::Lost(id) => self.replace(id).await,
                 Event::Due => self.begin(),
-                Event::Ended => return,
+                Event::Ended => return None,
             }
         }
     }
@@ -150,10 +175,13 @@ impl Owner {
             if of == kind && is_ready(&vm) {
                 self.pause(pool::AFTER_TAKE);
                 let handed = DeleteUnfinished(Some(vm.clone()));
-                if let Err(Some(back)) = reply.send(Some(handed)) {
-                    // Whoever asked has gone away: it is ready still.
-                    back.disarm();
-                    self.keep(Ready { vm, kind });
+                match reply.send(Some(handed)) {
+                    Err(Some(back)) => {
+                        // Whoever asked has gone away: it is ready still, and watched.
+                        back.disarm();
+                        self.ready.push(Ready { vm, kind });
+                    }
+                    Ok(()) | Err(None) => drop(self.handed.insert(vm.view().record.id)),
                 }
                 return;
             }
@@ -171,7 +199,8 @@ impl Owner {
         match made {
             Ok((vm, kind)) => {
                 self.failures = 0;
-                self.status.send_modify(|status| status.last_error = None);
+                self.shown
+                    .send_modify(|shown| shown.status.last_error = None);
                 self.keep(Ready { vm, kind });
             }
             Err(error) => self.failed(&error),
@@ -193,6 +222,7 @@ impl Owner {
 
     /// One that was not taken is of no use any more.
     async fn replace(&mut self, id: VmId) {
+        self.handed.remove(&id);
         let is_it = |ready: &Ready| ready.vm.view().record.id == id;
         if let Some(place) = self.ready.iter().position(is_it) {
             let Ready { vm, .. } = self.ready.remove(place);
@@ -205,8 +235,8 @@ impl Owner {
         self.failures = self.failures.saturating_add(1);
         let (name, chain) = (&self.record.name, error.chain());
         warn!(pool = %name, error = chain, "cannot make a machine of a pool");
-        self.status
-            .send_modify(|status| status.last_error = Some(chain));
+        self.shown
+            .send_modify(|shown| shown.status.last_error = Some(chain));
         self.pause(pool::pause_after(self.failures));
     }
 
@@ -214,13 +244,62 @@ impl Owner {
         self.not_before = Instant::now() + pause;
     }
 
+    /// The row first: the next daemon would make it so.
+    async fn resize(&mut self, size: PoolSize) -> Result<(), Error> {
+        let (store, name) = (&self.making.surroundings.store, &self.record.name);
+        store.set_pool_size(name, size)?;
+        if let Err(error) = recovery::write_pool(store, &self.directory, name) {
+            warn!(pool = %name, error = error.chain(), "cannot renew a pool's card");
+        }
+        info!(pool = %name, from = self.record.size.get(), to = size.get(), "a pool changes its size");
+        self.record.size = size;
+        self.shown.send_modify(|shown| shown.record.size = size);
+        // Whoever wants more may have made room for them.
+        (self.failures, self.not_before) = (0, Instant::now());
+        self.trim().await
+    }
+
+    /// A pool that has enough makes nothing, has nothing to complain of, and keeps no more.
+    async fn trim(&mut self) -> Result<(), Error> {
+        if self.ready.len() < self.record.size.count() {
+            return Ok(());
+        }
+        self.shown
+            .send_modify(|shown| shown.status.last_error = None);
+        self.next.shutdown().await;
+        self.ready.truncate(self.record.size.count());
+        self.delete_the_rest().await
+    }
+
     /// All that is the pool's goes, also what is being made.
     async fn empty(&mut self) -> Result<(), Error> {
         self.next.shutdown().await;
         self.ready.clear();
+        self.delete_the_rest().await
+    }
+
+    /// Deletes what is the pool's and neither ready nor handed out.
+    async fn delete_the_rest(&self) -> Result<(), Error> {
+        let mut kept = self.handed.clone();
+        kept.extend(self.ready.iter().map(|ready| ready.vm.view().record.id));
+        let mut going = JoinSet::new();
         for vm in self.making.held_by(&self.record.name) {
-            vm.delete(true).await?;
+            if !kept.contains(&vm.view().record.id) {
+                going.spawn(async move { vm.delete(true).await });
+            }
         }
+        while let Some(gone) = going.join_next().await {
+            gone.unwrap_or(Err(Error::Ending))?;
+        }
+        Ok(())
+    }
+
+    /// From here on the next daemon would finish the deletion. The card first: one without a row would
+    /// bring the pool back.
+    fn forget(&self) -> Result<(), Error> {
+        recovery::forget_pool(&self.directory, &self.record.name)?;
+        let store = &self.making.surroundings.store;
+        store.delete_pool(&self.record.name)?;
         Ok(())
     }
 
@@ -240,54 +319,4 @@ async fn discard(vm: &VmHandle) {
     if let Err(error) = vm.delete(true).await {
         warn!(vm = %vm.name(), error = error.chain(), "cannot delete a machine of a pool");
     }
-}
-
-/// A machine that goes on from the pool's own saved boot, or boots where none can be saved, comes to
-/// rest and stands still.
-async fn make(making: &Making, record: &PoolRecord) -> Result<Made, Error> {
-    let key = kind_of(&making.surroundings, &record.spec).await?.key;
-    making.surroundings.boots.hold_for(&record.name, key.name());
-    save_boot(making, record, &key).await;
-    let kind = key.name();
-    let holder = Holder::Pool {
-        pool: record.name.clone(),
-        kind: kind.clone(),
-    };
-    let silent: SharedProgress = Arc::new(Silent);
-    let name = name_of(record);
-    let (vm, made) = making
-        .make(
-            Some(&name),
-            boots::bare(&record.spec),
-            Some(holder),
-            &silent,
-        )
-        .await?;
-    let unfinished = DeleteUnfinished(Some(vm.clone()));
-    let stands_still = async {
-        vm.start_as(false, silent).await?;
-        boots::settle(&vm).await?;
-        vm.pause().await?;
-        making.page(vm.view().record.id).journal().confirm(&made)?;
-        Ok(())
-    };
-    if let Err(error) = stands_still.await {
-        unfinished.delete().await;
-        unfinished.disarm();
-        return Err(error);
-    }
-    unfinished.disarm();
-    Ok((vm, kind))
-}
-
-async fn save_boot(making: &Making, record: &PoolRecord, key: &BootKey) {
-    // Without one its machines boot, each for itself.
-    if let Err(error) = boots::ensure(making, key, &record.spec).await {
-        info!(pool = %record.name, error = error.chain(), "the machines of a pool boot");
-    }
-}
-
-fn name_of(record: &PoolRecord) -> VmName {
-    let name = format!("pool-{}-{}", record.name, VmId::random().short());
-    name.parse().expect("a pool's name leaves room for more")
 }

@@ -3,6 +3,8 @@
 use super::kills::is_tidy;
 use crate::{
     engine::{CreateRequest, Engine},
+    holder::Holder,
+    name::VmId,
     record::VmState,
     testing::{Act, Connect, LONG, Step, World, entries, request, silent, time_passes},
     vm::View,
@@ -149,6 +151,93 @@ fn a_daemon_that_is_asked_to_end_takes_the_machine_along_that_nobody_knows_of() 
         world
             .host
             .script(|script| script.connect = Connect::Answers);
+    });
+}
+
+/// The memory of so many machines.
+fn memory_of(machines: u64) -> u64 {
+    machines * (128 << 20)
+}
+
+/// Waits until a machine boots to be saved, which never gets that far.
+async fn hangs_in_its_boot(world: &World, engine: &Engine) -> VmId {
+    let connects = world.host.count(Act::Connect);
+    world.host.script(|script| script.connect = Connect::Hangs);
+    world.host.asked(Act::Connect, connects + 1).await;
+    world
+        .host
+        .script(|script| script.connect = Connect::Answers);
+    let views = engine.views().into_iter();
+    let mut hidden = views.filter(|view| view.record.holder == Some(Holder::Boots));
+    hidden.next().unwrap().record.id
+}
+
+#[test]
+fn no_boot_is_saved_where_the_host_is_short_of_memory_or_room() {
+    let world = world();
+    world.life(async |engine| {
+        world.host.script(|script| script.memory = memory_of(2));
+        start(&engine, "a").await;
+        behind_our_back().await;
+        world.host.script(|script| script.memory = u64::MAX);
+        world.host.has_free((128 << 20) - 1, 0);
+        start(&engine, "b").await;
+        behind_our_back().await;
+        assert_eq!(world.host.count(Act::Launch), 2, "nothing boots unasked");
+        world.host.has_free(u64::MAX, 0);
+        start(&engine, "c").await;
+        behind_our_back().await;
+        assert!(
+            skipped(&world, &start(&engine, "d").await),
+            "it tries again"
+        );
+    });
+}
+
+#[test]
+fn what_boots_to_be_saved_makes_room_for_what_somebody_waits_for() {
+    let world = world();
+    world.life(async |engine| {
+        world.host.script(|script| script.memory = memory_of(4));
+        start(&engine, "a").await;
+        let hidden = hangs_in_its_boot(&world, &engine).await;
+        start(&engine, "b").await;
+        start(&engine, "c").await;
+        assert!(world.host.machine(hidden).is_alive());
+        start(&engine, "d").await;
+        assert!(!world.host.machine(hidden).is_alive());
+        let refused = engine.create(request("e", true, false), silent()).await;
+        assert!(refused.is_err(), "there is nothing left that could go");
+        is_tidy(&world, &engine, "a host that is full");
+        // It was none of its own doing.
+        for vm in ["b", "c", "d", "e"] {
+            engine.find(vm).unwrap().delete(true).await.unwrap();
+        }
+        start(&engine, "f").await;
+        behind_our_back().await;
+        assert!(skipped(&world, &start(&engine, "g").await));
+    });
+}
+
+#[test]
+fn a_machine_that_boots_to_be_saved_goes_when_nobody_wants_it_any_more() {
+    let world = world();
+    world.life(async |engine| {
+        start(&engine, "a").await;
+        let hidden = hangs_in_its_boot(&world, &engine).await;
+        engine.set_boots_budget(None).unwrap();
+        behind_our_back().await;
+        assert!(!world.host.machine(hidden).is_alive());
+        start(&engine, "b").await;
+        behind_our_back().await;
+        assert_eq!(engine.views().len(), 2, "nobody wants another");
+        engine.set_boots_budget(Some(u64::MAX)).unwrap();
+        start(&engine, "c").await;
+        behind_our_back().await;
+        assert!(skipped(&world, &start(&engine, "d").await));
+        engine.set_boots_budget(None).unwrap();
+        assert_eq!(entries(&world.snapshots()), Vec::<String>::new());
+        is_tidy(&world, &engine, "no saved boots");
     });
 }
 

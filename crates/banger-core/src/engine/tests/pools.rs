@@ -12,11 +12,11 @@ use crate::{
     vm::View,
 };
 
-fn web() -> PoolName {
+pub(super) fn web() -> PoolName {
     "web".parse().unwrap()
 }
 
-async fn create(engine: &Engine, size: u32) -> Result<PoolView, Error> {
+pub(super) async fn create(engine: &Engine, size: u32) -> Result<PoolView, Error> {
     let request = PoolRequest {
         name: web(),
         size: size.try_into().unwrap(),
@@ -26,14 +26,14 @@ async fn create(engine: &Engine, size: u32) -> Result<PoolView, Error> {
     engine.create_pool(request, silent()).await
 }
 
-fn of_pool(name: &str) -> CreateRequest {
+pub(super) fn of_pool(name: &str) -> CreateRequest {
     CreateRequest {
         pool: Some(web()),
         ..request(name, true, false)
     }
 }
 
-async fn take(engine: &Engine, name: &str) -> View {
+pub(super) async fn take(engine: &Engine, name: &str) -> View {
     let view = engine.create(of_pool(name), silent()).await.unwrap();
     assert_eq!(view.record.state, VmState::Running);
     assert_eq!(
@@ -43,8 +43,13 @@ async fn take(engine: &Engine, name: &str) -> View {
     view
 }
 
+pub(super) async fn resize(engine: &Engine, size: u32) -> Result<PoolView, Error> {
+    let size = size.try_into().unwrap();
+    engine.resize_pool(&web(), size).await
+}
+
 /// Waits until a pool has all its machines.
-async fn is_full(engine: &Engine) -> Vec<VmId> {
+pub(super) async fn is_full(engine: &Engine) -> Vec<VmId> {
     let full = async {
         loop {
             let pool = engine.pool(&web()).unwrap();
@@ -59,7 +64,7 @@ async fn is_full(engine: &Engine) -> Vec<VmId> {
 }
 
 /// Whether it was started for whoever asked.
-fn was_waiting(world: &World, view: &View) -> bool {
+pub(super) fn was_waiting(world: &World, view: &View) -> bool {
     let acts = world.host.acts_of(view.record.id);
     let at = |act: Act| acts.iter().rposition(|other| *other == act);
     at(Act::Pause).is_some()
@@ -264,8 +269,13 @@ fn what_a_pool_decides_cannot_be_chosen() {
 enum Story {
     Create,
     Take,
+    Grow,
+    Shrink,
     Delete,
 }
+
+/// How many machines a story's pool has at its beginning.
+const SIZE: u32 = 1;
 
 /// Lets a daemon end at each moment of a story in turn, and looks at what the next one makes of it.
 fn check(story: Story) {
@@ -274,15 +284,17 @@ fn check(story: Story) {
         let end = world.life(async |engine| {
             match story {
                 Story::Create => {}
-                Story::Take | Story::Delete => {
-                    create(&engine, 1).await.unwrap();
+                Story::Take | Story::Grow | Story::Shrink | Story::Delete => {
+                    create(&engine, SIZE).await.unwrap();
                 }
             }
             world.host.power().cut_at(moment);
             let asked = async {
                 match story {
-                    Story::Create => create(&engine, 1).await.map(drop),
+                    Story::Create => create(&engine, SIZE).await.map(drop),
                     Story::Take => engine.create(of_pool("a"), silent()).await.map(drop),
+                    Story::Grow => resize(&engine, SIZE + 1).await.map(drop),
+                    Story::Shrink => resize(&engine, 0).await.map(drop),
                     Story::Delete => engine.delete_pool(&web()).await,
                 }
             };
@@ -300,7 +312,11 @@ fn check(story: Story) {
                 .into_iter()
                 .filter(|view| view.record.holder.is_some());
             match engine.pool(&web()) {
-                Ok(pool) => assert_eq!((pool.status.ready, held.count()), (1, 1), "{told}"),
+                Ok(pool) => {
+                    let wanted = pool.record.size.count();
+                    let has = (pool.status.ready, held.count());
+                    assert_eq!(has, (wanted, wanted), "{told}");
+                }
                 Err(_) => assert_eq!((held.count(), story == Story::Take), (0, false), "{told}"),
             }
             if let Ok(vm) = engine.find("a") {
@@ -326,6 +342,16 @@ fn the_creation_of_a_pool_survives_a_kill_at_any_moment() {
 #[test]
 fn a_machine_that_is_taken_survives_a_kill_at_any_moment() {
     check(Story::Take);
+}
+
+#[test]
+fn a_pool_that_grows_survives_a_kill_at_any_moment() {
+    check(Story::Grow);
+}
+
+#[test]
+fn a_pool_that_shrinks_survives_a_kill_at_any_moment() {
+    check(Story::Shrink);
 }
 
 #[test]

@@ -77,6 +77,7 @@ impl Task {
             Ok(prepared) => prepared,
             Err(error) => return Err(self.boot_failed(error).await),
         };
+        plan.yields = self.surroundings.boots.yields(record.id);
         let order = match self.way(record, &plan, &choice, cold).await {
             Way::Boot => None,
             Way::BootAndOrder(key) => Some(key),
