@@ -297,7 +297,12 @@ mod tests {
         check("banger kernel pull a/b/c", false);
         check("banger image publish a", false);
         check("banger completion tcsh", false);
-        check("banger pool create web --size 0", false);
+        check("banger pool create web --size 0", true);
+        check("banger pool create web --size 101", false);
+        check("banger pool create web --wait --detach", true);
+        check("banger pool set web", false);
+        check("banger pool set web -n 5", true);
+        check("banger pool set web --size 101", false);
         check("banger pool create web -n 3 --image alpine:3", true);
     }
 
