@@ -51,6 +51,13 @@ fn a_saved_machine_goes_on_where_it_was() {
     world.start("web");
     start_counting(&world, "web");
     let _ = world.guest("web", "echo kept >/kept && sync; echo in-memory >/run/word");
+    // What tells a copy from its origin: its keys are gone, and the image's hook ran.
+    let _ = world.guest(
+        "web",
+        "mkdir -p /etc/ssh /etc/banger/on-fork.d; echo k >/etc/ssh/ssh_host_rsa_key; \
+         h=/etc/banger/on-fork.d/1; printf '#!/bin/sh\\necho fork >/run/hook\\n' >$h; chmod +x $h",
+    );
+    let marks = "ls /etc/ssh/ssh_host_rsa_key /run/hook 2>/dev/null; :";
     let boot = world.boot_id("web");
     let saved: Snapshot = world
         .banger([
@@ -79,6 +86,7 @@ fn a_saved_machine_goes_on_where_it_was() {
     let copied = world.guest("copy", line);
     assert_eq!(copied, format!("kept\nin-memory\ncopy\n{boot}"));
     assert!(clock_error(&world, "copy") <= 2);
+    assert_eq!(world.guest("copy", marks), "/run/hook");
     let goes_on = count(&world, "copy");
     std::thread::sleep(Duration::from_secs(1));
     assert!(count(&world, "copy") > goes_on, "a timer that ran goes on");
@@ -114,6 +122,8 @@ fn a_saved_machine_goes_on_where_it_was() {
         .stdout("web\n");
     assert_eq!(world.guest("web", "cat /kept /run/word"), "kept\nin-memory");
     assert_eq!(world.guest("web", "hostname"), "web");
+    let own = "/etc/ssh/ssh_host_rsa_key";
+    assert_eq!(world.guest("web", marks), own, "it is nobody's copy");
 
     // The snapshots are of no use to machines that went on from them.
     world

@@ -123,6 +123,11 @@ fn a_debian_is_whole_in_its_forks_and_when_it_is_taken_back() {
     world.banger(["vm", "restore", "web", "s"]).ok();
     is_whole(&world, "web");
     assert_eq!(world.guest("web", STEADY), steady);
+    let now = (
+        world.guest("web", "cat /etc/machine-id"),
+        host_key(&world, "web"),
+    );
+    assert_eq!(now, (id.clone(), key), "it is nobody's copy");
     keeps_its_journal(&world, "web");
     keeps_time(&world, "web");
 

@@ -1,4 +1,4 @@
-//! Owns what a guest changes in itself when it goes on as somebody else's copy. Runs no program: the host runs those
+//! Owns what a guest changes in itself when it goes on from a saved state. Runs no program: the host runs those
 //! that are still needed, in the order that is told here.
 
 use std::error::Error;
@@ -39,10 +39,6 @@ pub(crate) fn assume(request: &IdentityRequest, card: Option<Card>) -> Assumed {
 
 /// The part that programs may notice at any moment, and that takes none.
 pub(crate) fn at_once(request: &IdentityRequest) -> Assumed {
-    let root = Path::new("/");
-    let (mut keys, mut journal) = (false, false);
-    let was = identity::machine_id(root);
-    let id = request.machine_id.to_string();
     let problems = failed([
         (
             "clock",
@@ -56,6 +52,24 @@ pub(crate) fn at_once(request: &IdentityRequest) -> Assumed {
             "host name",
             hostname::set(&request.hostname).map_err(Into::into),
         ),
+    ]);
+    let mut assumed = Assumed {
+        problems,
+        to_run: Vec::new(),
+    };
+    if !request.same {
+        part_from_the_origin(request, &mut assumed);
+    }
+    assumed
+}
+
+/// What a copy is not to have in common with anybody.
+fn part_from_the_origin(request: &IdentityRequest, assumed: &mut Assumed) {
+    let root = Path::new("/");
+    let (mut keys, mut journal) = (false, false);
+    let was = identity::machine_id(root);
+    let id = request.machine_id.to_string();
+    assumed.problems.extend(failed([
         (
             "journal",
             system_journal::rename(root, was.as_deref().unwrap_or(&id), &id)
@@ -68,35 +82,34 @@ pub(crate) fn at_once(request: &IdentityRequest) -> Assumed {
                 .map(|removed| keys = removed)
                 .map_err(Into::into),
         ),
-    ]);
+    ]));
     let scripts = [(keys, MAKE_KEYS), (journal, system_journal::BEGIN_AGAIN)];
     let wanted = scripts.into_iter().filter(|(wanted, _)| *wanted);
     let commands = wanted.map(|(_, script)| ["/bin/sh", "-c", script].map(str::to_owned).into());
     let hooks = hooks(root).into_iter().map(|hook| vec![hook]);
-    Assumed {
-        problems,
-        to_run: commands.chain(hooks).collect(),
-    }
+    assumed.to_run.extend(commands.chain(hooks));
 }
 
 /// The rest: the files that repeat it. The first write to a disk takes a machine without hardware virtualization
 /// a twentieth of a second.
 pub(crate) fn in_files(request: &IdentityRequest) -> Vec<String> {
+    let machine_id = if request.same {
+        Ok(())
+    } else {
+        identity::write_machine_id(Path::new("/"), &request.machine_id)
+    };
     failed([
         (
             "host name",
             identity::write_name(&request.hostname).map_err(Into::into),
         ),
-        (
-            "machine id",
-            identity::write_machine_id(Path::new("/"), &request.machine_id).map_err(Into::into),
-        ),
+        ("machine id", machine_id.map_err(Into::into)),
     ])
 }
 
 /// The card's own address, where there is one. What a card is called is of no interest before something is sent.
 pub(crate) fn on_the_network(request: &IdentityRequest, card: Option<Card>) -> Vec<String> {
-    let (Some(mac), Some(card)) = (request.mac, card) else {
+    let (Some(mac), Some(card), false) = (request.mac, card, request.same) else {
         return Vec::new();
     };
     failed([("network card", card.rename(mac).map_err(Into::into))])

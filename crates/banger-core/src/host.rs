@@ -215,11 +215,13 @@ pub struct Binding {
     pub clock_khz: u64,
 }
 
-/// Who a guest is to be that goes on as somebody else's copy.
+/// Who a guest is to be that goes on from a saved state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     pub id: VmId,
     pub name: VmName,
+    /// Whether that state was its own: it is nobody's copy then.
+    pub same: bool,
 }
 
 /// Everything that the host needs to know to start a machine. Pure data: the same plan

@@ -118,6 +118,8 @@ pub struct Restoration {
     pub files: SnapshotPlaces,
     /// As long as it lives, nobody is to take the files away.
     pub(crate) hold: Arc<()>,
+    /// Whose state it is.
+    pub origin_id: VmId,
     pub machine: Frozen,
     pub binding: Binding,
 }

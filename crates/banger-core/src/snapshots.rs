@@ -109,6 +109,7 @@ impl Snapshots {
         Ok(Restoration {
             files,
             hold,
+            origin_id: snapshot.origin_id,
             machine: snapshot.machine.clone(),
             binding: snapshot.binding.clone(),
         })

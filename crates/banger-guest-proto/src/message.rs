@@ -332,6 +332,10 @@ pub struct IdentityRequest {
     /// ignores it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<MacAddress>,
+    /// Whether this is a state that the machine itself was in: what it has of its own stays. An agent that does not
+    /// know of it takes it for a copy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub same: bool,
 }
 
 impl Assumed {

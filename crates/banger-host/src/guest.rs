@@ -123,6 +123,7 @@ fn identity_request(identity: &Identity) -> Result<IdentityRequest, GuestError> 
         wall_clock_ns: hello.wall_clock_ns,
         entropy: hello.entropy,
         mac: Some(mac(identity.id)),
+        same: identity.same,
     })
 }
 

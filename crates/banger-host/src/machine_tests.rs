@@ -203,6 +203,7 @@ fn identity() -> Identity {
     Identity {
         id: VmId::random(),
         name: "copy".parse().unwrap(),
+        same: false,
     }
 }
 

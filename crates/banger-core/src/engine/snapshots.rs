@@ -122,6 +122,7 @@ impl Engine {
         let from = Restoration {
             files: staging.files.clone(),
             hold: Arc::default(),
+            origin_id: saved.origin_id,
             machine: saved.machine.clone(),
             binding: saved.binding.clone(),
         };

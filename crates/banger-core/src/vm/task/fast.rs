@@ -16,7 +16,7 @@ pub(super) enum Way {
     Boot,
     /// Its boot is the first of its kind that can be saved.
     BootAndOrder(BootKey),
-    GoOn(BootKey, Restoration),
+    GoOn(BootKey, Box<Restoration>),
 }
 
 impl Task {
@@ -45,7 +45,7 @@ impl Task {
         };
         let key = BootKey::of(plan, record.spec.disk, &binding, &host.flavour(choice.vmm));
         match boots.find(&key, &binding, clock()) {
-            Some(restoration) => Way::GoOn(key, restoration),
+            Some(restoration) => Way::GoOn(key, Box::new(restoration)),
             None if record.holder.is_some() => Way::Boot,
             None => Way::BootAndOrder(key),
         }

@@ -57,7 +57,10 @@ impl Task {
         }
         boot::report_restore(&plan, progress);
         self.is_wanted();
-        let result = self.go_on_from(&record, &plan, &choice, &mut reply).await;
+        let same = from.origin_id == record.id;
+        let result = self
+            .go_on_from(&record, &plan, &choice, same, &mut reply)
+            .await;
         let result = result
             .map(|()| self.view())
             .map_err(|source| start_error(&record, source));
@@ -72,6 +75,7 @@ impl Task {
         record: &VmRecord,
         plan: &LaunchPlan,
         choice: &VmmChoice,
+        same: bool,
         reply: &mut Reply<View>,
     ) -> Result<(), Error> {
         let timeline = Timeline::begin(Instant::now(), SystemTime::now());
@@ -86,6 +90,7 @@ impl Task {
             None => Greeting::As(Identity {
                 id: record.id,
                 name: record.name.clone(),
+                same,
             }),
         };
         self.reach(machine, record, greeting, reply).await

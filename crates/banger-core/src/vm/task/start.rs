@@ -86,7 +86,7 @@ impl Task {
                 match self.copy_disk(&from, &plan).await {
                     Ok(()) => {
                         boot::report_restore(&plan, progress);
-                        let went_on = self.go_on_from(record, &plan, &choice, reply).await;
+                        let went_on = self.go_on_from(record, &plan, &choice, false, reply).await;
                         match went_on {
                             Ok(()) => return Ok(()),
                             Err(error @ Error::Interrupted { .. }) => return Err(error),

@@ -56,6 +56,7 @@ impl Task {
         let identity = Identity {
             id: record.id,
             name: record.name.clone(),
+            same: false,
         };
         if let Err(error) = machine.resume().await {
             return Err(start_error(&record, self.boot_failed(error.into()).await));

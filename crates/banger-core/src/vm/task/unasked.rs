@@ -134,6 +134,7 @@ impl Task {
         let greeting = Greeting::As(Identity {
             id: record.id,
             name: record.name.clone(),
+            same: false,
         });
         // Nobody waits, so nobody goes away.
         let (mut reply, _waiting) = oneshot::channel();
