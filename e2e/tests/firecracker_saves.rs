@@ -145,7 +145,7 @@ fn check_forks(world: &World) {
     }
     assert_eq!(own.len(), 12, "each is somebody else: {own:?}");
     for name in &names {
-        // The hook ran before the first command could; once here, and once when the origin was restored.
+        // The hook ran before the first command could.
         assert_eq!(world.guest(name, "tail -n 1 /forked"), **name);
     }
     world.banger(["rm", "-f", "web-1", "web-2", "web-3"]).ok();
@@ -169,10 +169,11 @@ fn what_runs_for_somebody_is_hung_up_where_it_goes_on_and_everybody_is_told() {
     told.code(125)
         .stderr_has(["the connection to the guest broke"]);
     for vm in ["web", "web-1"] {
-        eventually("it has ended", LONG, || {
+        let log = eventually("it has ended", LONG, || {
             let log = world.banger(["vm", "logs", "--agent", vm]).ok().text();
-            log.contains("has ended: exit code 3").then_some(())
+            log.contains(" has ended: ").then_some(log)
         });
+        assert!(log.contains("has ended: exit code 3"), "{vm}: {log}");
         assert_eq!(world.guest(vm, "cat /run/fate"), "was hung up", "{vm}");
     }
 }
