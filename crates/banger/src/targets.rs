@@ -10,7 +10,7 @@ use banger_api::{
 use futures_util::{StreamExt, future::join_all, stream::FuturesOrdered};
 
 use crate::{
-    cli::{values::Target, vm::TargetsArgs},
+    cli::{names::Target, vm::TargetsArgs},
     output,
     report::{Failure, SUCCESS},
 };
@@ -44,7 +44,7 @@ pub(crate) async fn pick(
 }
 
 async fn named(client: &Client, targets: &[Target]) -> Vec<Picked> {
-    let asked = distinct(targets.iter().map(Target::as_str));
+    let asked = distinct(targets.iter().map(AsRef::as_ref));
     // The command itself resolves a single one.
     if let [only] = asked.as_slice() {
         return vec![Picked {

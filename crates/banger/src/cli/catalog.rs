@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueHint};
 use clap_complete::engine::ArgValueCandidates;
 
-use super::{JsonArgs, QuietArgs, values::CatalogName};
+use super::{JsonArgs, QuietArgs, names::CatalogName};
 use crate::complete;
 
 #[derive(Debug, Subcommand)]

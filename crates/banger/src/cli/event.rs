@@ -3,10 +3,7 @@
 use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
 
-use super::{
-    JsonArgs,
-    values::{Since, Target},
-};
+use super::{JsonArgs, names::Target, values::Since};
 use crate::complete;
 
 #[derive(Debug, Args)]

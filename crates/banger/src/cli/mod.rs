@@ -6,6 +6,7 @@ pub(crate) mod config;
 pub(crate) mod event;
 pub(crate) mod host;
 pub(crate) mod image_reference;
+pub(crate) mod names;
 pub(crate) mod operations;
 pub(crate) mod pool;
 pub(crate) mod prune;

@@ -6,7 +6,8 @@ use clap_complete::engine::ArgValueCandidates;
 use super::{
     DetachArgs, JsonArgs, QuietArgs,
     image_reference::ImageReference,
-    values::{PoolName, Size, StoreName, init},
+    names::{PoolName, StoreName},
+    values::{Size, init},
     vm::{Network, Vmm},
 };
 use crate::complete;

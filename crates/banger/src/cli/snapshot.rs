@@ -5,7 +5,7 @@ use clap_complete::engine::ArgValueCandidates;
 
 use super::{
     DetachArgs, JsonArgs, QuietArgs,
-    values::{StoreName, Target, VmName},
+    names::{SnapshotName, Target, VmName},
 };
 use crate::complete;
 
@@ -36,7 +36,7 @@ pub(crate) struct SnapshotCreateArgs {
     pub(crate) target: Target,
     /// What to call the snapshot: 1 to 63 of a-z, 0-9 and . _ -
     #[arg(value_name = "NAME")]
-    pub(crate) name: StoreName,
+    pub(crate) name: SnapshotName,
     /// Let the VM go on afterwards
     #[arg(long)]
     pub(crate) keep_running: bool,
@@ -64,7 +64,7 @@ Example:
   banger vm snapshot show ready --json | jq .paused_ms")]
 pub(crate) struct SnapshotShowArgs {
     #[arg(add = ArgValueCandidates::new(complete::snapshots))]
-    pub(crate) name: StoreName,
+    pub(crate) name: SnapshotName,
     #[command(flatten)]
     pub(crate) json: JsonArgs,
 }
@@ -76,7 +76,7 @@ Example:
 pub(crate) struct SnapshotDeleteArgs {
     #[arg(required = true, value_name = "NAME",
         add = ArgValueCandidates::new(complete::snapshots))]
-    pub(crate) names: Vec<StoreName>,
+    pub(crate) names: Vec<SnapshotName>,
 }
 
 #[derive(Debug, Args)]
@@ -92,7 +92,7 @@ pub(crate) struct RestoreArgs {
     pub(crate) target: Target,
     /// The snapshot to go back to
     #[arg(value_name = "NAME", add = ArgValueCandidates::new(complete::snapshots))]
-    pub(crate) name: StoreName,
+    pub(crate) name: SnapshotName,
     #[command(flatten)]
     pub(crate) quiet: QuietArgs,
     #[command(flatten)]

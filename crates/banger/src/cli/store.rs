@@ -9,8 +9,9 @@ use super::{
     DetachArgs, JsonArgs, QuietArgs,
     catalog::PublishArgs,
     image_reference::ImageReference,
+    names::{EntryName, StoreName},
     prune::ImagePruneArgs,
-    values::{EntryName, Room, Source, StoreName},
+    values::{Room, Source},
 };
 use crate::complete;
 

@@ -1,5 +1,4 @@
-//! What people type, parsed once: names, targets, variables, import sources.
-//! Knows the forms; whether a name exists is the daemon's business.
+//! What people type beside names, parsed once: sizes, times, variables, import sources. Knows the forms.
 
 use std::{
     ffi::OsString,
@@ -14,18 +13,6 @@ use banger_api::size::{SizeError, parse_size};
 /// Why a text cannot be what it was given for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ValueError {
-    #[error("a VM name has 1 to 63 of a-z, 0-9 and -, with no - at either end")]
-    VmName,
-    #[error("a name has 1 to 128 of a-z, 0-9 and . _ -, and begins with a letter or digit")]
-    StoreName,
-    #[error("a pool's name has 1 to 40 of a-z, 0-9 and -, with no - at either end")]
-    PoolName,
-    #[error("a catalog's name has 1 to 63 of a-z, 0-9 and -, and begins with a letter or digit")]
-    CatalogName,
-    #[error("write NAME, or CATALOG/NAME")]
-    EntryName,
-    #[error("a VM is given by its name, its id or a unique prefix of them: a-z, 0-9 and -")]
-    Target,
     #[error("write KEY=VALUE, or KEY to pass on this environment's value")]
     Variable,
     #[error("write KEY=VALUE, or KEY")]
@@ -46,171 +33,6 @@ pub(crate) enum ValueError {
     Init,
     #[error("a working directory is an absolute path")]
     Directory,
-}
-
-/// The name of a VM that is to be made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct VmName(String);
-
-impl FromStr for VmName {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-        let fits = (1..=63).contains(&text.len()) && text.bytes().all(allowed);
-        if fits && !text.starts_with('-') && !text.ends_with('-') {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(ValueError::VmName)
-        }
-    }
-}
-
-impl From<VmName> for String {
-    fn from(name: VmName) -> Self {
-        name.0
-    }
-}
-
-/// The name of a pool, which is part of its machines' names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PoolName(String);
-
-impl PoolName {
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for PoolName {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let VmName(name) = text.parse().map_err(|_| ValueError::PoolName)?;
-        if name.len() <= 40 {
-            Ok(Self(name))
-        } else {
-            Err(ValueError::PoolName)
-        }
-    }
-}
-
-impl From<PoolName> for String {
-    fn from(name: PoolName) -> Self {
-        name.0
-    }
-}
-
-/// The name of an image or a kernel.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct StoreName(String);
-
-impl StoreName {
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for StoreName {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let alphanumeric = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
-        let allowed = |c: u8| alphanumeric(c) || matches!(c, b'.' | b'_' | b'-');
-        let begins_well = text.bytes().next().is_some_and(alphanumeric);
-        if begins_well && text.len() <= 128 && text.bytes().all(allowed) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(ValueError::StoreName)
-        }
-    }
-}
-
-impl From<StoreName> for String {
-    fn from(name: StoreName) -> Self {
-        name.0
-    }
-}
-
-/// The name of a catalog.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CatalogName(String);
-
-impl CatalogName {
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for CatalogName {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-        let fits = (1..=63).contains(&text.len()) && text.bytes().all(allowed);
-        if fits && !text.starts_with('-') && text != "localhost" {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(ValueError::CatalogName)
-        }
-    }
-}
-
-impl From<CatalogName> for String {
-    fn from(name: CatalogName) -> Self {
-        name.0
-    }
-}
-
-/// Something of any catalog, or of one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct EntryName(String);
-
-impl FromStr for EntryName {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let name = match text.split_once('/') {
-            None => text,
-            Some((catalog, name)) => {
-                let catalog: Result<CatalogName, _> = catalog.parse();
-                catalog.map_err(|_| ValueError::EntryName)?;
-                name
-            }
-        };
-        let name: Result<StoreName, _> = name.parse();
-        name.map_err(|_| ValueError::EntryName)?;
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl From<EntryName> for String {
-    fn from(name: EntryName) -> Self {
-        name.0
-    }
-}
-
-/// What somebody calls an existing VM.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Target(String);
-
-impl Target {
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for Target {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-        if (1..=63).contains(&text.len()) && text.bytes().all(allowed) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(ValueError::Target)
-        }
-    }
 }
 
 /// A size in bytes.
@@ -490,58 +312,6 @@ mod tests {
         for text in bad {
             assert_eq!(&text.parse::<T>().unwrap_err(), why, "{text:?}");
         }
-    }
-
-    #[test]
-    fn names_that_a_hostname_cannot_be_are_refused() {
-        let long = "a".repeat(64);
-        check::<VmName>(
-            &["a", "calm-otter", "7", &long[1..]],
-            &["", "-a", "a-", "A", "a_b", "a.b", "ä", "a b", &long],
-            &ValueError::VmName,
-        );
-    }
-
-    #[test]
-    fn pool_names_leave_room_for_their_machines() {
-        let long = "a".repeat(41);
-        check::<PoolName>(
-            &["web", "ci-2", &long[1..]],
-            &["", "-a", "A", "a.b", &long],
-            &ValueError::PoolName,
-        );
-    }
-
-    #[test]
-    fn store_names_cannot_leave_their_directory() {
-        check::<StoreName>(
-            &["debian-bookworm", "6.12_x", "a"],
-            &["", "..", ".a", "a/b", "-a", "A", "a b"],
-            &ValueError::StoreName,
-        );
-    }
-
-    #[test]
-    fn entries_are_of_any_catalog_or_of_one() {
-        check::<EntryName>(
-            &["debian-6.1", "acme/debian-6.1", "0/a"],
-            &["", "/", "a/", "/a", "a/b/c", "a.b/c", "a/../b"],
-            &ValueError::EntryName,
-        );
-        check::<CatalogName>(
-            &["acme", "team-7"],
-            &["", "-a", "a.b", "a/b", "localhost", "A"],
-            &ValueError::CatalogName,
-        );
-    }
-
-    #[test]
-    fn targets_may_be_prefixes() {
-        check::<Target>(
-            &["calm-", "0af3", "a"],
-            &["", "../x", "A", "a%"],
-            &ValueError::Target,
-        );
     }
 
     #[test]

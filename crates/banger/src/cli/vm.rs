@@ -7,11 +7,9 @@ use super::{
     DetachArgs, JsonArgs, QuietArgs,
     event::VmEventsArgs,
     image_reference::ImageReference,
+    names::{PoolName, SnapshotName, StoreName, Target, VmName},
     snapshot::{ForkArgs, RestoreArgs, SnapshotCommand},
-    values::{
-        Filter, IdleStop, Label, PoolName, RestartPolicy, Size, StoreName, Target, Ttl, Variable,
-        VmName, directory, init,
-    },
+    values::{Filter, IdleStop, Label, RestartPolicy, Size, Ttl, Variable, directory, init},
 };
 use crate::complete;
 
@@ -77,7 +75,7 @@ pub(crate) struct SpecArgs {
     /// Go on from this snapshot instead of booting
     #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(complete::snapshots),
         conflicts_with_all = ["image", "kernel", "vcpu", "memory", "disk_size", "init", "network", "vmm"])]
-    pub(crate) snapshot: Option<StoreName>,
+    pub(crate) snapshot: Option<SnapshotName>,
     /// Take a machine of this pool, which is ready
     #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(complete::pools),
         conflicts_with_all = ["image", "kernel", "vcpu", "memory", "disk_size", "init", "network", "vmm",

@@ -15,12 +15,8 @@ use banger_api::{
 };
 
 use crate::{
-    cli::{
-        catalog::{
-            CatalogAddArgs, CatalogCommand, CatalogRemoveArgs, KeyCommand, KeyGenerateArgs,
-            PublishArgs,
-        },
-        values::CatalogName,
+    cli::catalog::{
+        CatalogAddArgs, CatalogCommand, CatalogRemoveArgs, KeyCommand, KeyGenerateArgs, PublishArgs,
     },
     exec::signals::Signals,
     output,
@@ -85,7 +81,7 @@ async fn list(client: &Client, json: bool) -> Result<u8, Failure> {
 }
 
 async fn remove(client: &Client, args: &CatalogRemoveArgs) -> Result<u8, Failure> {
-    let names = distinct(args.names.iter().map(CatalogName::as_str));
+    let names = distinct(args.names.iter().map(AsRef::as_ref));
     each(names.into_iter().map(async |name| {
         client.remove_catalog(&name).await?;
         Ok(name)

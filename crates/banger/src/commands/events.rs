@@ -10,7 +10,7 @@ use banger_api::{
 use crate::{
     cli::{
         event::{EventsArgs, VmEventsArgs, WhichEvents},
-        values::Target,
+        names::Target,
     },
     exec::signals::Signals,
     output,
@@ -30,7 +30,7 @@ async fn print(client: &Client, vm: Option<&Target>, which: WhichEvents) -> Resu
     let mut signals = Signals::listen()?;
     let query = EventQuery {
         since: which.since.map(|since| since.at(SystemTime::now())),
-        vm: vm.map(|target| target.as_str().to_owned()),
+        vm: vm.map(|target| target.as_ref().to_owned()),
         tail: which.tail,
         follow: which.follow,
     };

@@ -21,11 +21,12 @@ use futures_util::{Stream, stream::unfold};
 use super::{catalog, image_cache, operations};
 use crate::{
     cli::{
+        names::StoreName,
         store::{
             ImageCommand, ImageImportArgs, ImageListArgs, ImagePromoteArgs, ImagePublishArgs,
             ImagePullArgs, ImageRegisterArgs,
         },
-        values::{Source, StoreName},
+        values::Source,
     },
     exec::{pipes, signals::Signals},
     output,
@@ -40,7 +41,7 @@ pub(super) async fn run(client: &Client, command: ImageCommand) -> Result<u8, Fa
     match command {
         ImageCommand::List(args) => list(client, &args).await,
         ImageCommand::Publish(args) => publish(client, args).await,
-        ImageCommand::Show(args) => show(client, args.name.as_str(), args.json.json).await,
+        ImageCommand::Show(args) => show(client, args.name.as_ref(), args.json.json).await,
         ImageCommand::Delete(args) => delete(client, &args.names).await,
         ImageCommand::Prune(args) => super::prune::images(client, &args).await,
         ImageCommand::Import(args) => import(client, args).await,
@@ -75,7 +76,7 @@ async fn list(client: &Client, args: &ImageListArgs) -> Result<u8, Failure> {
 async fn publish(client: &Client, args: ImagePublishArgs) -> Result<u8, Failure> {
     let ImagePublishArgs { name, publish } = args;
     let send = async |request, on_step: &mut dyn FnMut(Step)| {
-        client.publish_image(name.as_str(), &request, on_step).await
+        client.publish_image(name.as_ref(), &request, on_step).await
     };
     catalog::publish(publish, send).await
 }
@@ -91,7 +92,7 @@ async fn show(client: &Client, name: &str, json: bool) -> Result<u8, Failure> {
 }
 
 async fn delete(client: &Client, names: &[StoreName]) -> Result<u8, Failure> {
-    let names = distinct(names.iter().map(StoreName::as_str));
+    let names = distinct(names.iter().map(AsRef::as_ref));
     each(names.into_iter().map(async |name| {
         client.delete_image(&name).await?;
         Ok(name)
@@ -103,7 +104,7 @@ async fn import(client: &Client, args: ImageImportArgs) -> Result<u8, Failure> {
     let mut signals = Signals::listen()?;
     let display = Display::new(args.quiet.quiet);
     let mut progress = display.single();
-    let name = args.name.as_str();
+    let name: &str = args.name.as_ref();
     let way = way_of(&args.source)?;
     if args.detach.detach {
         let request = match way {
@@ -244,9 +245,9 @@ async fn promote(client: &Client, args: ImagePromoteArgs) -> Result<u8, Failure>
     let display = Display::new(args.quiet.quiet);
     let mut progress = display.single();
     if args.detach.detach {
-        return operations::begin(client, Work::PromoteImage(args.name.as_str())).await;
+        return operations::begin(client, Work::PromoteImage(args.name.as_ref())).await;
     }
-    let work = client.promote_image(args.name.as_str(), |step| progress.step(&step));
+    let work = client.promote_image(args.name.as_ref(), |step| progress.step(&step));
     let outcome = "the image is what it was";
     let image = signals.interrupt(work, outcome).await?;
     output::print(&format!("{}\n", image.name))?;

@@ -12,10 +12,10 @@ use banger_api::{
 use super::{catalog, operations};
 use crate::{
     cli::{
+        names::StoreName,
         store::{
             KernelCommand, KernelImportArgs, KernelListArgs, KernelPublishArgs, KernelPullArgs,
         },
-        values::StoreName,
     },
     exec::signals::Signals,
     output,
@@ -29,7 +29,7 @@ use crate::{
 pub(super) async fn run(client: &Client, command: KernelCommand) -> Result<u8, Failure> {
     match command {
         KernelCommand::List(args) => list(client, &args).await,
-        KernelCommand::Show(args) => show(client, args.name.as_str(), args.json.json).await,
+        KernelCommand::Show(args) => show(client, args.name.as_ref(), args.json.json).await,
         KernelCommand::Rm(args) => remove(client, &args.names).await,
         KernelCommand::Import(args) => import(client, args).await,
         KernelCommand::Pull(args) => pull(client, args).await,
@@ -59,7 +59,7 @@ async fn show(client: &Client, name: &str, json: bool) -> Result<u8, Failure> {
 }
 
 async fn remove(client: &Client, names: &[StoreName]) -> Result<u8, Failure> {
-    let names = distinct(names.iter().map(StoreName::as_str));
+    let names = distinct(names.iter().map(AsRef::as_ref));
     each(names.into_iter().map(async |name| {
         client.delete_kernel(&name).await?;
         Ok(name)
@@ -119,7 +119,7 @@ async fn publish(client: &Client, args: KernelPublishArgs) -> Result<u8, Failure
     let KernelPublishArgs { name, publish } = args;
     let send = async |request, on_step: &mut dyn FnMut(Step)| {
         client
-            .publish_kernel(name.as_str(), &request, on_step)
+            .publish_kernel(name.as_ref(), &request, on_step)
             .await
     };
     catalog::publish(publish, send).await

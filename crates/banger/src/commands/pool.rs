@@ -13,7 +13,6 @@ use crate::{
     cli::{
         image_reference::ImageReference,
         pool::{PoolCommand, PoolCreateArgs},
-        values::PoolName,
         vm::{Network, Vmm},
     },
     exec::signals::Signals,
@@ -39,7 +38,7 @@ pub(super) async fn run(client: &Client, command: PoolCommand) -> Result<u8, Fai
             Ok(SUCCESS)
         }
         PoolCommand::Show(args) => {
-            let pool = client.pool(args.name.as_str()).await?;
+            let pool = client.pool(args.name.as_ref()).await?;
             output::print_as(args.json.json, &pool, |pool| {
                 details(pool, SystemTime::now())
             })?;
@@ -47,12 +46,12 @@ pub(super) async fn run(client: &Client, command: PoolCommand) -> Result<u8, Fai
         }
         PoolCommand::Set(args) => {
             let request = ChangePool { size: args.size };
-            let pool = client.change_pool(args.name.as_str(), &request).await?;
+            let pool = client.change_pool(args.name.as_ref(), &request).await?;
             output::print_as(args.json.json, &pool, |pool| format!("{}\n", pool.name))?;
             Ok(SUCCESS)
         }
         PoolCommand::Delete(args) => {
-            let names = distinct(args.names.iter().map(PoolName::as_str));
+            let names = distinct(args.names.iter().map(AsRef::as_ref));
             each(names.into_iter().map(async |name| {
                 client.delete_pool(&name).await?;
                 Ok(name)

@@ -67,7 +67,7 @@ pub(super) async fn run(client: &Client, args: RunArgs) -> Result<u8, Failure> {
 pub(super) async fn exec(client: &Client, args: ExecArgs) -> Result<u8, Failure> {
     let mut signals = Signals::listen()?;
     let start = start(args.process, args.command);
-    let target = args.target.as_str();
+    let target: &str = args.target.as_ref();
     exec::run(client, target, &start, &mut signals, &OnceCell::new()).await
 }
 

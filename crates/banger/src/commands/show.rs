@@ -41,7 +41,7 @@ pub(super) async fn list(client: &Client, args: &ListArgs, all: bool) -> Result<
 }
 
 pub(super) async fn show(client: &Client, args: &ShowArgs) -> Result<u8, Failure> {
-    let vm = client.vm(args.target.as_str()).await?;
+    let vm = client.vm(args.target.as_ref()).await?;
     if args.json.json {
         output::print_json(&vm)?;
     } else {

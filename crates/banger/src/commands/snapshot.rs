@@ -10,10 +10,7 @@ use banger_api::{
 
 use super::operations;
 use crate::{
-    cli::{
-        snapshot::{ForkArgs, RestoreArgs, SnapshotCommand, SnapshotCreateArgs},
-        values::StoreName,
-    },
+    cli::snapshot::{ForkArgs, RestoreArgs, SnapshotCommand, SnapshotCreateArgs},
     exec::signals::Signals,
     output,
     progress::Display,
@@ -34,14 +31,14 @@ pub(super) async fn run(client: &Client, command: SnapshotCommand) -> Result<u8,
             Ok(SUCCESS)
         }
         SnapshotCommand::Show(args) => {
-            let snapshot = client.snapshot(args.name.as_str()).await?;
+            let snapshot = client.snapshot(args.name.as_ref()).await?;
             output::print_as(args.json.json, &snapshot, |snapshot| {
                 details(snapshot, SystemTime::now())
             })?;
             Ok(SUCCESS)
         }
         SnapshotCommand::Delete(args) => {
-            let names = distinct(args.names.iter().map(StoreName::as_str));
+            let names = distinct(args.names.iter().map(AsRef::as_ref));
             each(names.into_iter().map(async |name| {
                 client.delete_snapshot(&name).await?;
                 Ok(name)
@@ -59,7 +56,7 @@ async fn create(client: &Client, args: SnapshotCreateArgs) -> Result<u8, Failure
         name: args.name.into(),
         keep_running: args.keep_running,
     };
-    let target = args.target.as_str();
+    let target: &str = args.target.as_ref();
     if args.detach.detach {
         return operations::begin(client, Work::SnapshotVm(target, &request)).await;
     }
@@ -81,7 +78,7 @@ pub(super) async fn restore(client: &Client, args: RestoreArgs) -> Result<u8, Fa
     let request = RestoreVm {
         snapshot: args.name.into(),
     };
-    let target = args.target.as_str();
+    let target: &str = args.target.as_ref();
     if args.detach.detach {
         return operations::begin(client, Work::RestoreVm(target, &request)).await;
     }
@@ -104,7 +101,7 @@ pub(super) async fn fork(client: &Client, args: ForkArgs) -> Result<u8, Failure>
         count: Some(args.count),
         name_prefix: args.name_prefix.map(Into::into),
     };
-    let target = args.target.as_str();
+    let target: &str = args.target.as_ref();
     if args.detach.detach {
         return operations::begin(client, Work::ForkVm(target, &request)).await;
     }

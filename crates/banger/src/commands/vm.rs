@@ -108,7 +108,7 @@ pub(super) async fn rename(client: &Client, args: RenameArgs) -> Result<u8, Fail
     let request = RenameVm {
         name: args.name.into(),
     };
-    let vm = client.rename_vm(args.target.as_str(), &request).await?;
+    let vm = client.rename_vm(args.target.as_ref(), &request).await?;
     output::print(&format!("{}\n", vm.name))?;
     Ok(SUCCESS)
 }
@@ -127,7 +127,7 @@ pub(super) async fn set(client: &Client, args: SetArgs) -> Result<u8, Failure> {
         remove_labels: change.unlabel,
         ttl_seconds: change.ttl.map(Ttl::seconds),
     };
-    let vm = client.change_vm(args.target.as_str(), &request).await?;
+    let vm = client.change_vm(args.target.as_ref(), &request).await?;
     if let Some(now) = &vm.now {
         let (name, now) = (&vm.name, built(now));
         output::remark(format_args!(
@@ -186,7 +186,7 @@ pub(super) async fn logs(client: &Client, args: LogsArgs) -> Result<u8, Failure>
         follow: args.follow,
         tail: args.tail,
     };
-    let log = client.vm_logs(args.target.as_str(), query).await?;
+    let log = client.vm_logs(args.target.as_ref(), query).await?;
     if io::stdout().is_terminal() {
         show(log).await?;
     } else {
