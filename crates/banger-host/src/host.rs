@@ -348,7 +348,10 @@ impl Host for LinuxHost {
             VmmKind::Qemu => {
                 let (known, program) = (self.qemu_version.clone(), self.qemu()?);
                 let version = blocking(move || known.of(&program)).await?;
-                (version, args::processor(accelerator).1.to_owned())
+                (
+                    format!("{version}, {}", args::MACHINE),
+                    args::processor(accelerator).1.to_owned(),
+                )
             }
             VmmKind::Firecracker => {
                 let programs = self.firecracker().await?;

@@ -98,6 +98,10 @@ pub(crate) fn args(plan: &LaunchPlan, command_line: &str) -> Vec<OsString> {
     words.0
 }
 
+/// The devices that we give a guest and what they can do. A state goes on only in the same: whoever changes them gives this
+/// another number.
+pub(crate) const MACHINE: &str = "devices 2";
+
 /// What lets QEMU read a state from a descriptor that it is given. A machine that has moved would tell its network so, five
 /// times; a copy has a network of its own, where nobody has met its origin.
 pub(crate) fn incoming(descriptor: RawFd) -> [OsString; 4] {
